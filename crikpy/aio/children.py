@@ -1,0 +1,134 @@
+"""Child processes that can always be ended, their own children included.
+
+A child that hangs must never keep a job frozen or a node from shutting down: whoever waits has a deadline, and
+past it the whole tree goes. Each child leads a session of its own so that a terminal's signals miss it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from types import TracebackType
+
+import psutil
+
+from crikpy.aio.clock import Deadline
+from crikpy.errors import DeadlineError
+
+
+class Child:
+    """A running program; use it as a context, which never leaves it behind."""
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        *,
+        pass_fds: Sequence[int] = (),
+        stdout: int | None = subprocess.DEVNULL,
+        stderr: int | None = subprocess.DEVNULL,
+        stdin: int | None = subprocess.DEVNULL,
+        env: dict[str, str] | None = None,
+    ) -> None:
+        self.argv = tuple(argv)
+        self._process = subprocess.Popen(
+            argv,
+            pass_fds=pass_fds,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            env=env,
+            start_new_session=True,
+            close_fds=True,
+        )
+        self.pid = self._process.pid
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill_tree()
+
+    def poll(self) -> int | None:
+        """Return the exit status, negative for a signal, or None while it runs."""
+        return self._process.poll()
+
+    def wait(self, deadline: Deadline) -> int:
+        """Return the exit status, negative for a signal.
+
+        Raises:
+            DeadlineError: it still runs at the deadline; its tree has been killed then.
+        """
+        try:
+            return self._process.wait(deadline.remaining())
+        except subprocess.TimeoutExpired as late:
+            self.kill_tree()
+            raise DeadlineError(f"{self.argv[0]} did not end in time and was killed") from late
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.terminate()
+
+    def kill_tree(self) -> None:
+        """Kill it and every descendant, and reap it; harmless when it has ended."""
+        if self._process.poll() is None:
+            kill_tree(self.pid)
+        self._process.wait()
+
+
+def kill_tree(pid: int) -> None:
+    """Kill a process and its descendants, none of which gets a chance to fork away.
+
+    The parent is stopped before its children are listed: a stopped process cannot make new ones. A process
+    that is traced by a descendant would ignore the stop, so the killing does not wait for it.
+    """
+    try:
+        root = psutil.Process(pid)
+        os.kill(pid, signal.SIGSTOP)
+        family = [*root.children(recursive=True), root]
+    except (psutil.NoSuchProcess, ProcessLookupError):
+        return
+    for member in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            member.kill()
+    psutil.wait_procs([member for member in family if member.pid != pid], timeout=5)
+
+
+def run(argv: Sequence[str], *, deadline: Deadline, pass_fds: Sequence[int] = ()) -> tuple[int, str]:
+    """Run a short program and return its exit status and what it wrote, both streams together.
+
+    Raises:
+        DeadlineError: it did not end in time and was killed.
+    """
+    read_end, write_end = os.pipe()
+    with os.fdopen(read_end, "rb") as output:
+        try:
+            child = Child(argv, pass_fds=pass_fds, stdout=write_end, stderr=write_end)
+        finally:
+            os.close(write_end)
+        with child:
+            text = _read_until_end(output.fileno(), deadline, child)
+            return child.wait(deadline), text.decode(errors="replace")
+
+
+def _read_until_end(fd: int, deadline: Deadline, child: Child) -> bytes:
+    os.set_blocking(fd, False)
+    parts: list[bytes] = []
+    while True:
+        try:
+            part = os.read(fd, 65536)
+        except BlockingIOError:
+            if deadline.expired():
+                child.kill_tree()
+                raise DeadlineError(f"{child.argv[0]} did not end in time and was killed") from None
+            time.sleep(0.005)
+            continue
+        if not part:
+            return b"".join(parts)
+        parts.append(part)

@@ -1,0 +1,1 @@
+"""The job's container from outside: launcher protocol, namespaces, PIDs, cgroup, files, stdio."""

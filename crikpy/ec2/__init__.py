@@ -1,0 +1,1 @@
+"""What AWS tells a machine about its end."""

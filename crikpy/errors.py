@@ -1,0 +1,247 @@
+"""Every error of crikpy, as one tree.
+
+A caller decides by class, never by text: each class carries the exit status of the command line, the reason
+used in Kubernetes Events and conditions, and whether the same act can succeed when tried again. The root is
+never raised itself. Third-party exceptions are translated in the room that owns the library.
+
+    CrikpyError
+    ├── UsageError                    what the user typed or configured cannot be
+    │   └── SettingsError             an environment variable or file with a bad value
+    ├── DeadlineError                 time ran out
+    ├── NodeError                     this node cannot do it
+    │   └── NotRootError
+    ├── CapsuleError                  the job's namespaces or its launcher
+    │   ├── LauncherError             the launcher refused or spoke something else
+    │   ├── NoSuchJobError            nothing of that name runs here
+    │   ├── JobRunningError           somebody else runs a job of that name
+    │   └── FilesystemError           files of the job could not be read or put back
+    ├── UnsupportedJobError           the job uses something that CRIU cannot save
+    ├── CriuError                     CRIU itself failed
+    │   ├── CriuMissingError
+    │   ├── DumpError
+    │   └── RestoreError
+    ├── IncompatibleError             the checkpoint does not fit this machine
+    ├── StoreError
+    │   ├── StoreUnavailableError     network, 5xx, throttling; retryable
+    │   ├── StoreForbiddenError       credentials or permissions
+    │   ├── StoreFullError            no space or quota
+    │   ├── NoSuchBucketError
+    │   ├── CheckpointNotFoundError
+    │   ├── CheckpointClaimedError    resumed elsewhere, or by somebody at this moment
+    │   ├── IntegrityError            bytes that do not match their hash; never retried
+    │   └── FormatVersionError        written by a newer crikpy
+    └── MetadataError                 the instance metadata service
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class CrikpyError(Exception):
+    """The root of the tree; catch it, never raise it.
+
+    Attributes:
+        exit_code: exit status of the command line, unique for each class.
+        reason: CamelCase word for Kubernetes Events and conditions.
+        retryable: whether the same act may succeed when tried again.
+        remedy: what the user can do, in one sentence; may be empty.
+        detail: further lines (the end of a log), shown below the message.
+    """
+
+    exit_code: ClassVar[int] = 1
+    reason: ClassVar[str] = "Failed"
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, remedy: str = "", detail: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.remedy})" if self.remedy else self.message
+
+
+class UsageError(CrikpyError):
+    """What the user typed cannot be done as typed."""
+
+    exit_code = 2
+    reason = "BadUsage"
+
+
+class SettingsError(UsageError):
+    """A setting has a value that cannot be; the message lists every bad one."""
+
+    exit_code = 3
+    reason = "BadSettings"
+
+
+class DeadlineError(CrikpyError):
+    """The deadline passed before the work was done."""
+
+    exit_code = 10
+    reason = "DeadlineExceeded"
+
+
+class NodeError(CrikpyError):
+    """This node lacks something that crikpy needs; `crikpy check` shows all of it."""
+
+    exit_code = 11
+    reason = "NodeNotReady"
+
+
+class NotRootError(NodeError):
+    """Only root may enter the namespaces of other processes."""
+
+    exit_code = 12
+    reason = "NotRoot"
+
+
+class CapsuleError(CrikpyError):
+    """The capsule (the job's namespaces and their launcher) is not as it must be."""
+
+    exit_code = 20
+    reason = "CapsuleFailed"
+
+
+class LauncherError(CapsuleError):
+    """The launcher refused an order, vanished, or spoke something else."""
+
+    exit_code = 21
+    reason = "LauncherFailed"
+
+
+class NoSuchJobError(CapsuleError):
+    """No job of that name runs on this machine."""
+
+    exit_code = 22
+    reason = "NoSuchJob"
+
+
+class JobRunningError(CapsuleError):
+    """Somebody holds the name: a job may run only once."""
+
+    exit_code = 23
+    reason = "JobRunning"
+
+
+class FilesystemError(CapsuleError):
+    """Files of the job could not be captured or put back."""
+
+    exit_code = 24
+    reason = "FilesystemFailed"
+
+
+class UnsupportedJobError(CrikpyError):
+    """The job uses something that cannot be saved; it runs on untouched."""
+
+    exit_code = 30
+    reason = "UnsupportedJob"
+
+
+class CriuError(CrikpyError):
+    """CRIU ended badly; `detail` holds the end of its log."""
+
+    exit_code = 31
+    reason = "CriuFailed"
+
+
+class CriuMissingError(CriuError):
+    """No usable CRIU on this node, or one of a version known not to work."""
+
+    exit_code = 32
+    reason = "CriuMissing"
+
+
+class DumpError(CriuError):
+    """A dump failed; the job runs on."""
+
+    exit_code = 33
+    reason = "DumpFailed"
+
+
+class RestoreError(CriuError):
+    """A restore failed; nothing of the job runs."""
+
+    exit_code = 34
+    reason = "RestoreFailed"
+
+
+class IncompatibleError(CrikpyError):
+    """The checkpoint does not fit this machine; nothing was touched."""
+
+    exit_code = 40
+    reason = "Incompatible"
+
+
+class StoreError(CrikpyError):
+    """The store answered something that cannot be worked with."""
+
+    exit_code = 50
+    reason = "StoreFailed"
+
+
+class StoreUnavailableError(StoreError):
+    """The store could not be reached or was too busy."""
+
+    exit_code = 51
+    reason = "StoreUnavailable"
+    retryable = True
+
+
+class StoreForbiddenError(StoreError):
+    """The store refused our credentials or what they may do."""
+
+    exit_code = 52
+    reason = "StoreForbidden"
+
+
+class StoreFullError(StoreError):
+    """The store has no room left."""
+
+    exit_code = 53
+    reason = "StoreFull"
+
+
+class NoSuchBucketError(StoreError):
+    """The bucket or directory of the store does not exist."""
+
+    exit_code = 54
+    reason = "NoSuchBucket"
+
+
+class CheckpointNotFoundError(StoreError):
+    """No complete checkpoint of that name."""
+
+    exit_code = 55
+    reason = "CheckpointNotFound"
+
+
+class CheckpointClaimedError(StoreError):
+    """The checkpoint was resumed before; a checkpoint is resumed at most once."""
+
+    exit_code = 56
+    reason = "CheckpointClaimed"
+
+
+class IntegrityError(StoreError):
+    """Stored bytes are not what was written."""
+
+    exit_code = 57
+    reason = "Corrupt"
+
+
+class FormatVersionError(StoreError):
+    """The checkpoint has a format that this release does not know."""
+
+    exit_code = 58
+    reason = "FormatTooNew"
+
+
+class MetadataError(CrikpyError):
+    """The instance metadata service does not answer as documented."""
+
+    exit_code = 60
+    reason = "MetadataFailed"
+    retryable = True

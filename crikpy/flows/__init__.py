@@ -1,0 +1,1 @@
+"""The ordered stories: one checkpoint, one restore, one run."""

@@ -1,0 +1,47 @@
+"""The capsule as everything above sees it: a PID namespace whose init is our launcher."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+
+class JobPhase(StrEnum):
+    """What the launcher says of its job."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LauncherStatus:
+    """The launcher's answer.
+
+    Attributes:
+        phase: what the job is doing.
+        job_pid: PID of the job's root inside the capsule, 0 while it waits.
+        exit_status: the job's exit status, None unless it ended.
+    """
+
+    phase: JobPhase
+    job_pid: int
+    exit_status: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capsule:
+    """A running capsule, found by its launcher's socket.
+
+    Attributes:
+        launcher_pid: the launcher's PID as this process sees it.
+        socket: path of the launcher's socket on the node.
+        carried: directories inside the capsule that travel whole (besides overlay changes and tmpfs).
+        excluded: paths inside the capsule that never travel.
+    """
+
+    launcher_pid: int
+    socket: Path
+    carried: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()

@@ -1,0 +1,222 @@
+"""What a checkpoint consists of, as its manifest records it.
+
+docs/formats.md is the authority for the bytes; these records only name its fields. They hold facts, never
+secrets: of the job's memory only hashes and sizes appear here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+class Extent(NamedTuple):
+    """A run of an image's bytes: `length` bytes at `offset` of a chunk's plain bytes; chunk None means zeros."""
+
+    chunk: str | None
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredImage:
+    """One stream of bytes of a checkpoint: an image of CRIU or an archive of files.
+
+    Attributes:
+        name: CRIU's file name (`pages-1.img`), or `files/<n>.tar` for an archive of ours.
+        size: length in bytes, the sum of the extents' lengths.
+        extents: the bytes in order.
+    """
+
+    name: str
+    size: int
+    extents: tuple[Extent, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StdioEnd:
+    """What one of the job's standard descriptors was at the dump.
+
+    Attributes:
+        fd: 0, 1 or 2.
+        target: the link that /proc/<pid>/fd/<n> showed, such as `pipe:[4711]` or `/dev/null`.
+    """
+
+    fd: int
+    target: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenFile:
+    """A regular file that the job has open or mapped and that the checkpoint does not carry.
+
+    Attributes:
+        path: as seen inside the capsule.
+        size: bytes at the dump; CRIU refuses a file of another size.
+        build_id: GNU build id in hex of a mapped ELF file, or empty.
+    """
+
+    path: str
+    size: int
+    build_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileArchive:
+    """Where the files of one archive go.
+
+    Attributes:
+        image: name of the StoredImage that holds the archive.
+        kind: `overlay` (changes of the root), `tree` (a whole directory) or `files` (single files).
+        root: the path inside the capsule that the archive's names are relative to.
+        entries: number of members.
+    """
+
+    image: str
+    kind: str
+    root: str
+    entries: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compatibility:
+    """Facts of the dump's machine that the restore's machine must match.
+
+    Attributes:
+        architecture: `uname -m`.
+        page_size: bytes.
+        kernel: `uname -r`.
+        criu: version of CRIU, `4.2.1`.
+        cpu_model: for messages only.
+        cpu_features: flags of /proc/cpuinfo that user space can use, sorted.
+        image: digest of the container's image, or empty on a plain machine.
+    """
+
+    architecture: str
+    page_size: int
+    kernel: str
+    criu: str
+    cpu_model: str
+    cpu_features: tuple[str, ...]
+    image: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessFact:
+    """One process of the job, for `crikpy show`.
+
+    Attributes:
+        pid: inside the capsule.
+        parent: its parent's PID inside the capsule.
+        command: the program's short name.
+        threads: number of threads.
+        resident_bytes: resident memory.
+        anonymous_bytes: resident anonymous memory.
+        file_bytes: resident memory that files back.
+        shared_bytes: resident shared memory.
+    """
+
+    pid: int
+    parent: int
+    command: str
+    threads: int
+    resident_bytes: int
+    anonymous_bytes: int = 0
+    file_bytes: int = 0
+    shared_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where and why the checkpoint was taken.
+
+    Attributes:
+        host: host name.
+        instance: EC2 instance id, or empty.
+        boot_id: /proc/sys/kernel/random/boot_id.
+        trigger: word of crikpy.model.notices.Trigger.
+        notice: id of the interruption notice, or empty.
+    """
+
+    host: str
+    instance: str
+    boot_id: str
+    trigger: str
+    notice: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """The processes of a checkpoint.
+
+    Attributes:
+        command: the command line that `crikpy run` was given; informative only.
+        root_pid: PID of the root process inside the capsule.
+        highest_pid: highest PID or thread id in use, so that later children stay clear of it.
+        processes: every process.
+        stdio: the root's standard descriptors.
+        stopped: PIDs that were stopped by a signal before the dump and must stay so.
+    """
+
+    command: tuple[str, ...]
+    root_pid: int
+    highest_pid: int
+    processes: tuple[ProcessFact, ...]
+    stdio: tuple[StdioEnd, ...]
+    stopped: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """How large the checkpoint is, in bytes.
+
+    Attributes:
+        image_bytes: plain bytes of all images.
+        zero_bytes: of these, zeros that are not stored.
+        reused_bytes: of these, bytes in chunks that an earlier checkpoint had stored.
+        stored_bytes: bytes newly written to the store.
+        chunks: number of chunks newly written.
+    """
+
+    image_bytes: int
+    zero_bytes: int
+    reused_bytes: int
+    stored_bytes: int
+    chunks: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """The whole of a checkpoint; its presence in the store is the checkpoint's completeness.
+
+    Attributes:
+        format: version of the format, checked before anything else is read.
+        checkpoint: the checkpoint's id.
+        workload: the workload that it belongs to.
+        created: RFC 3339 time in UTC of the commit.
+        release: version of crikpy that wrote it.
+        origin: where and why.
+        job: the processes.
+        compatibility: what the restore's machine must match.
+        images: every image and archive.
+        archives: what the archives hold.
+        open_files: files that must be on the restore's machine already.
+        sizes: how large it is.
+        frozen_s: seconds between the first stopped process and the commit, as far as known then.
+    """
+
+    format: int
+    checkpoint: str
+    workload: str
+    created: str
+    release: str
+    origin: Origin
+    job: Job
+    compatibility: Compatibility
+    images: tuple[StoredImage, ...]
+    archives: tuple[FileArchive, ...] = ()
+    open_files: tuple[OpenFile, ...] = ()
+    sizes: Sizes = field(
+        default_factory=lambda: Sizes(image_bytes=0, zero_bytes=0, reused_bytes=0, stored_bytes=0, chunks=0)
+    )
+    frozen_s: float = 0.0

@@ -1,0 +1,185 @@
+"""Settings of every process of crikpy: frozen groups, read once from an environment, then passed down.
+
+Reading never stops at the first bad value: one SettingsError lists them all. Nothing here looks at the
+machine; a default is a constant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from crikpy import names
+from crikpy.errors import SettingsError
+
+MIB = 1024 * 1024
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreSettings:
+    """How the chunk store is reached and how much of this machine it may use."""
+
+    endpoint: str = ""
+    """URL of an S3 server other than AWS's; empty means AWS."""
+
+    region: str = ""
+    """Region; empty leaves it to the AWS configuration of the environment."""
+
+    path_style: bool = False
+    """Put the bucket into the path instead of the host name; most servers other than AWS's need it."""
+
+    sse: str = ""
+    """Value of the x-amz-server-side-encryption header, `AES256` or `aws:kms`; empty sends none."""
+
+    sse_key: str = ""
+    """KMS key id for `aws:kms`; empty uses the bucket's."""
+
+    memory_bytes: int = 512 * MIB
+    """Bound of the whole program's memory during a transfer, whatever the size of the job."""
+
+    transfers: int = 8
+    """Requests under way at once."""
+
+    compression: int = -1
+    """zstd level; negative levels are the fast ones. Measured in docs/benchmarks.md."""
+
+    request_timeout_s: float = 20.0
+    """Longest silence of the store within one request before it is tried again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CriuSettings:
+    """Which CRIU runs, and what it may do."""
+
+    bundle: Path = names.BUNDLE_DIR
+    """The bundle made by hack/criu-bundle."""
+
+    launcher: Path = names.LAUNCHER_PATH
+    """The static launcher."""
+
+    ghost_limit_bytes: int = 512 * MIB
+    """Largest file that was deleted while open and still travels inside the checkpoint."""
+
+    collect_timeout_s: int = 30
+    """How long CRIU may take to stop every task of the job."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoticeSettings:
+    """Where interruption notices come from."""
+
+    imds_endpoint: str = "http://169.254.169.254"
+    """The instance metadata service."""
+
+    imds_enabled: bool = True
+    """Off on machines that are not EC2's."""
+
+    poll_interval_s: float = 1.0
+    """Time between two looks. AWS advises 5 s; each second counts when there are 120."""
+
+    request_timeout_s: float = 2.0
+    """Longest wait for one answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSettings:
+    """How `crikpy run` behaves."""
+
+    run_dir: Path = names.RUN_DIR
+    lib_dir: Path = names.LIB_DIR
+
+    manual_deadline_s: float = 600.0
+    """How long a checkpoint may take when nothing presses."""
+
+    lease_s: float = 60.0
+    """How long a name stays taken after its holder was last heard of."""
+
+    agent_wait_s: float = 30.0
+    """After this long without us the launcher starts the job by itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All groups."""
+
+    store: StoreSettings = field(default_factory=StoreSettings)
+    criu: CriuSettings = field(default_factory=CriuSettings)
+    notices: NoticeSettings = field(default_factory=NoticeSettings)
+    run: RunSettings = field(default_factory=RunSettings)
+
+
+def from_env(environ: Mapping[str, str]) -> Settings:
+    """Read `CRIKPY_<GROUP>_<FIELD>` variables, such as CRIKPY_STORE_ENDPOINT.
+
+    Raises:
+        SettingsError: naming every variable with a bad value, and every unknown variable of ours.
+    """
+    faults: list[str] = []
+    known: set[str] = set()
+    groups = {
+        group.name: _read_group(group.name, group.default_factory, environ, known, faults)
+        for group in fields(Settings)
+        if callable(group.default_factory)
+    }
+    faults += [f"{name}: no such setting" for name in sorted(environ) if _is_ours(name) and name not in known]
+    if faults:
+        raise SettingsError("; ".join(faults), remedy="see docs/settings.md for names and values")
+    return Settings(**groups)
+
+
+def _is_ours(name: str) -> bool:
+    prefixes = tuple(f"{names.ENV_PREFIX}{group.name.upper()}_" for group in fields(Settings))
+    return name.startswith(prefixes)
+
+
+def _read_group(
+    group: str, factory: Callable[[], _T], environ: Mapping[str, str], known: set[str], faults: list[str]
+) -> Any:
+    default = factory()
+    values: dict[str, object] = {}
+    for item in fields(default):  # type: ignore[arg-type]  # every group is a dataclass
+        name = f"{names.ENV_PREFIX}{group}_{item.name}".upper()
+        known.add(name)
+        if name not in environ:
+            continue
+        try:
+            values[item.name] = _parse(environ[name], getattr(default, item.name))
+        except ValueError as fault:
+            faults.append(f"{name}={environ[name]!r}: {fault}")
+    return type(default)(**values)
+
+
+def _parse(text: str, default: object) -> object:
+    """Turn text into the type of the default; the units are in the names of the fields."""
+    if isinstance(default, bool):
+        return _parse_bool(text)
+    if isinstance(default, int):
+        return _parse_size(text)
+    if isinstance(default, float):
+        seconds = float(text)
+        if not 0 < seconds < float("inf"):
+            raise ValueError("must be a number above 0")
+        return seconds
+    if isinstance(default, Path):
+        if not text.startswith("/"):
+            raise ValueError("must be an absolute path")
+        return Path(text)
+    return text
+
+
+def _parse_bool(text: str) -> bool:
+    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    if text.lower() not in words:
+        raise ValueError("must be true or false")
+    return words[text.lower()]
+
+
+def _parse_size(text: str) -> int:
+    """Read a whole number, with Ki, Mi or Gi behind it where a size in bytes is meant."""
+    for suffix, factor in (("Ki", 1024), ("Mi", MIB), ("Gi", 1024 * MIB)):
+        if text.endswith(suffix):
+            return int(text.removesuffix(suffix)) * factor
+    return int(text)
