@@ -31,6 +31,9 @@ LIB_DIR: Final = Path("/var/lib/crikpy")
 BUNDLE_DIR: Final = Path("/opt/crikpy/criu")
 """Where the CRIU bundle lies unless a setting says otherwise."""
 
+BUNDLE_LOADER: Final = "ld-linux-x86-64.so.2"
+"""The bundle's own dynamic loader, below its lib/."""
+
 LAUNCHER_PATH: Final = Path("/opt/crikpy/launch")
 LAUNCHER_SOCKET: Final = "launch.sock"
 

@@ -1,0 +1,67 @@
+"""Which cgroups a process is in, on cgroup v1, v2 and the hybrid of both.
+
+A restored job must be counted and bounded by its new container: whoever enters the capsule to restore it joins
+the launcher's cgroup in every hierarchy first, and the restored processes stay there.
+Source: cgroups(7), /proc/[pid]/cgroup and proc_pid_mountinfo(5).
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+_OCTAL = re.compile(r"\\([0-7]{3})")
+
+
+def procs_files(pid: int) -> tuple[Path, ...]:
+    """Return the `cgroup.procs` file of each cgroup of a process that this machine's mounts show."""
+    return resolve(
+        Path(f"/proc/{pid}/cgroup").read_text(),
+        Path("/proc/self/mountinfo").read_text(),
+    )
+
+
+def resolve(membership: str, mountinfo: str) -> tuple[Path, ...]:
+    """Return the files, in the order of the membership's lines; a hierarchy that is not mounted is left out.
+
+    Args:
+        membership: text of /proc/<pid>/cgroup, lines `id:controllers:path`.
+        mountinfo: text of /proc/self/mountinfo of whoever will write.
+    """
+    hierarchies = _hierarchies(mountinfo)
+    found: list[Path] = []
+    for line in membership.splitlines():
+        _, controllers, path = line.split(":", 2)
+        place = _locate(controllers, path, hierarchies)
+        if place is not None:
+            found.append(place / "cgroup.procs")
+    return tuple(found)
+
+
+def _hierarchies(mountinfo: str) -> list[tuple[str, str, Path]]:
+    """Return (controllers, root, mount point) of each mounted hierarchy; v2 has the empty name."""
+    found: list[tuple[str, str, Path]] = []
+    for line in mountinfo.splitlines():
+        head, _, tail = line.partition(" - ")
+        fields, kind = head.split(" "), tail.split(" ")
+        if kind[0] == "cgroup2":
+            found.append(("", _unescape(fields[3]), Path(_unescape(fields[4]))))
+        elif kind[0] == "cgroup":
+            found.append((kind[2], _unescape(fields[3]), Path(_unescape(fields[4]))))
+    return found
+
+
+def _locate(controllers: str, path: str, hierarchies: list[tuple[str, str, Path]]) -> Path | None:
+    wanted = set(controllers.split(",")) if controllers else set()
+    for options, root, point in hierarchies:
+        matches = not options if not wanted else wanted <= set(options.split(","))
+        if not matches:
+            continue
+        prefix = root.rstrip("/")
+        if path == root or path.startswith(f"{prefix}/"):
+            return point / path[len(prefix) :].lstrip("/")
+    return None
+
+
+def _unescape(text: str) -> str:
+    return _OCTAL.sub(lambda match: chr(int(match[1], 8)), text)

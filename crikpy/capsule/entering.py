@@ -1,0 +1,110 @@
+"""Enter a capsule's namespaces from outside, and keep the order of PIDs in it.
+
+Programs enter by util-linux's nsenter, which needs nothing inside: the capsule's image may hold not even a
+shell. What is run is reached by inherited descriptors (see crikpy.criu.argv), so nothing is mounted for it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from crikpy.aio import children
+from crikpy.aio.clock import Deadline
+from crikpy.capsule import cgroups
+from crikpy.errors import CapsuleError, NodeError
+
+_NAMESPACES = ("mnt", "pid", "net", "ipc", "uts", "cgroup")
+_OPTIONS = {"mnt": "--mount", "pid": "--pid", "net": "--net", "ipc": "--ipc", "uts": "--uts", "cgroup": "--cgroup"}
+
+_NSENTER = "/usr/bin/nsenter"
+
+_JOIN = 'while [ "$1" != -- ]; do echo 0 > "$1" || exit 126; shift; done; shift; exec "$@"'
+"""Writes `0`, the writer itself, into each named cgroup.procs, then becomes the rest of its words."""
+
+
+def dump_entry(launcher_pid: int) -> tuple[str, ...]:
+    """Return the words that enter for a dump; memory that CRIU needs is not counted to the job."""
+    return _nsenter(launcher_pid, _NAMESPACES)
+
+
+def restore_entry(launcher_pid: int) -> tuple[str, ...]:
+    """Return the words that enter for a restore: the capsule's cgroups first, then its namespaces."""
+    files = [str(path) for path in cgroups.procs_files(launcher_pid) if os.access(path, os.W_OK)]
+    return ("/bin/sh", "-c", _JOIN, "crikpy-enter", *files, "--", *_nsenter(launcher_pid, _NAMESPACES))
+
+
+def raise_last_pid(launcher_pid: int, last_pid: int, deadline: Deadline) -> None:
+    """Have the next process of the capsule get a PID above `last_pid`.
+
+    Only the PID namespace is entered: /proc/sys is the node's own and writable, and the kernel takes the
+    writer's namespace (kernel/pid_namespace.c, pid_ns_ctl_handler).
+
+    Raises:
+        NodeError: the kernel refused.
+    """
+    write = f"echo {last_pid} > /proc/sys/kernel/ns_last_pid"
+    status, text = children.run((*_nsenter(launcher_pid, ("pid",)), "/bin/sh", "-c", write), deadline=deadline)
+    if status != 0:
+        raise NodeError(
+            f"the PIDs of the capsule could not be raised: {text.strip()}",
+            remedy="run as root with CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE",
+        )
+
+
+def pid_limit() -> int:
+    """Return the kernel's highest PID plus one."""
+    return int(Path("/proc/sys/kernel/pid_max").read_text())
+
+
+def clear_last_pid(highest: int) -> int:
+    """Return a value for raise_last_pid that keeps clear of a job's PIDs, wrapping round if it must.
+
+    Args:
+        highest: the highest PID or thread id of the job.
+    """
+    return highest if highest + 1000 < pid_limit() else 300
+
+
+def members(launcher_pid: int) -> dict[int, int]:
+    """Return the processes of the capsule's PID namespace, launcher included: node PID → PID inside.
+
+    Raises:
+        CapsuleError: the launcher is gone.
+    """
+    try:
+        space = os.readlink(f"/proc/{launcher_pid}/ns/pid")
+    except OSError as fault:
+        raise CapsuleError(f"the launcher (process {launcher_pid}) is gone") from fault
+    found: dict[int, int] = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            if os.readlink(entry / "ns/pid") == space:
+                found[int(entry.name)] = inner_pid(int(entry.name))
+        except OSError:
+            continue  # it has just ended
+    return found
+
+
+def inner_pid(pid: int) -> int:
+    """Return a process's PID inside its own namespace."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("NSpid:"):
+            return int(line.split()[-1])
+    raise ProcessLookupError(pid)
+
+
+def _nsenter(pid: int, kinds: Sequence[str]) -> tuple[str, ...]:
+    """Return nsenter's words; a namespace that the caller shares already is not entered again."""
+    entered = [_OPTIONS[kind] for kind in kinds if _differs(pid, kind)]
+    return (_NSENTER, f"--target={pid}", *entered, "--")
+
+
+def _differs(pid: int, kind: str) -> bool:
+    try:
+        return os.readlink(f"/proc/{pid}/ns/{kind}") != os.readlink(f"/proc/self/ns/{kind}")
+    except FileNotFoundError as fault:
+        raise CapsuleError(f"the launcher (process {pid}) is gone") from fault

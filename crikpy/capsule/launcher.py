@@ -1,0 +1,189 @@
+"""Speak with a capsule's launcher over its socket; the protocol is in docs/formats.md.
+
+A connection is more than a channel: while it holds, the launcher neither starts the job by itself nor exits, and
+when it breaks, the launcher lets the job run on. So keep it open exactly as long as the work takes.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import struct
+from pathlib import Path
+from types import TracebackType
+
+from crikpy import names
+from crikpy.aio.clock import Deadline
+from crikpy.errors import DeadlineError, LauncherError
+from crikpy.model.capsule import JobPhase, LauncherStatus
+
+_LONGEST_LINE = 512
+_PEER = struct.Struct("=iII")
+
+
+class LauncherConnection:
+    """An open connection; use it as a context.
+
+    Attributes:
+        launcher_pid: the launcher's PID as this process sees it.
+        greeting: what the launcher said of its job when we came.
+        term_pending: a SIGTERM waits for our answer.
+    """
+
+    def __init__(self, path: Path, deadline: Deadline) -> None:
+        self._path = path
+        self._socket = _connect(path)
+        self._received = b""
+        self.term_pending = False
+        self.ended_status: int | None = None
+        _, _, _ = peer = _PEER.unpack(self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
+        self.launcher_pid = int(peer[0])
+        try:
+            self.greeting = self._read_greeting(deadline)
+        except BaseException:
+            self._socket.close()
+            raise
+
+    def __enter__(self) -> LauncherConnection:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hang up; a hold ends with it and the job runs on."""
+        self._socket.close()
+
+    def fileno(self) -> int:
+        """Return the socket's descriptor, readable when the launcher has news."""
+        return self._socket.fileno()
+
+    def status(self, deadline: Deadline) -> LauncherStatus:
+        """Ask what the job is doing."""
+        return self._order("status", deadline)
+
+    def start(self, deadline: Deadline) -> LauncherStatus:
+        """Have the job started from its command."""
+        return self._order("start", deadline)
+
+    def hold(self, deadline: Deadline) -> LauncherStatus:
+        """Keep the launcher from starting the job or exiting while this connection lasts."""
+        return self._order("hold", deadline)
+
+    def release(self, deadline: Deadline, exit_status: int | None = None) -> LauncherStatus:
+        """End the hold; with a status, have the launcher exit with it, which needs a job that has ended."""
+        return self._order("release" if exit_status is None else f"release {exit_status}", deadline)
+
+    def adopt(self, pid: int, deadline: Deadline) -> LauncherStatus:
+        """Make a child of the launcher, by its PID inside the capsule, the job."""
+        return self._order(f"adopt {pid}", deadline)
+
+    def pass_term(self, deadline: Deadline) -> LauncherStatus:
+        """Let a pending SIGTERM go on to the job."""
+        self.term_pending = False
+        return self._order("term pass", deadline)
+
+    def hold_term(self, deadline: Deadline) -> LauncherStatus:
+        """Keep a pending SIGTERM from the job while it is dumped."""
+        self.term_pending = False
+        return self._order("term hold", deadline)
+
+    def wait_ended(self, deadline: Deadline) -> int:
+        """Wait for the job's end and return its exit status.
+
+        Raises:
+            DeadlineError: it had not ended by then.
+        """
+        while self.ended_status is None:
+            self._take_event(self._read_line(deadline))
+        return self.ended_status
+
+    def read_news(self) -> None:
+        """Take what the launcher has sent, without waiting; term_pending and ended_status tell.
+
+        Raises:
+            LauncherError: the launcher is gone.
+        """
+        while select.select([self._socket], [], [], 0)[0] or b"\n" in self._received:
+            self._take_event(self._read_line(Deadline.after(1.0)))
+
+    def _read_greeting(self, deadline: Deadline) -> LauncherStatus:
+        words = self._read_line(deadline).split(" ")
+        if words[0] == "error":
+            raise LauncherError(f"the launcher refuses us: {' '.join(words[1:])}")
+        if len(words) != 5 or words[0] != "crikpy-launch":
+            raise LauncherError(f"{self._path} is not a launcher's socket")
+        if words[1] != str(names.LAUNCHER_PROTOCOL):
+            raise LauncherError(
+                f"the launcher speaks protocol {words[1]}, we speak {names.LAUNCHER_PROTOCOL}",
+                remedy="restart the job so that it gets this release's launcher",
+            )
+        return self._parse_status(words[2:])
+
+    def _order(self, line: str, deadline: Deadline) -> LauncherStatus:
+        try:
+            self._socket.sendall(f"{line}\n".encode())
+        except OSError as fault:
+            raise LauncherError("the launcher is gone", remedy="the job has ended or was killed") from fault
+        while True:
+            answer = self._read_line(deadline)
+            words = answer.split(" ")
+            if words[0] == "ok":
+                return self._parse_status(words[1:])
+            if words[0] == "error":
+                raise LauncherError(f"the launcher refused `{line}`: {' '.join(words[1:])}")
+            self._take_event(answer)
+
+    def _take_event(self, line: str) -> None:
+        match line.split(" "):
+            case ["event", "term"]:
+                self.term_pending = True
+            case ["event", "ended", status]:
+                self.ended_status = int(status)
+            case _:
+                raise LauncherError(f"the launcher said {line!r}")
+
+    def _parse_status(self, words: list[str]) -> LauncherStatus:
+        try:
+            phase, pid, status = JobPhase(words[0]), int(words[1]), int(words[2])
+        except (ValueError, IndexError) as fault:
+            raise LauncherError(f"the launcher answered {' '.join(words)!r}") from fault
+        ended = phase is JobPhase.ENDED
+        if ended:
+            self.ended_status = status
+        return LauncherStatus(phase=phase, job_pid=pid, exit_status=status if ended else None)
+
+    def _read_line(self, deadline: Deadline) -> str:
+        while b"\n" not in self._received:
+            if len(self._received) > _LONGEST_LINE:
+                raise LauncherError("the launcher sent a line that is too long")
+            self._socket.settimeout(max(0.001, deadline.remaining()))
+            try:
+                part = self._socket.recv(4096)
+            except TimeoutError as late:
+                raise DeadlineError("out of time while waiting for the launcher") from late
+            except OSError as fault:
+                raise LauncherError("the launcher is gone") from fault
+            if not part:
+                raise LauncherError("the launcher is gone", remedy="the job has ended or was killed")
+            self._received += part
+        line, _, self._received = self._received.partition(b"\n")
+        return line.decode(errors="replace")
+
+
+def _connect(path: Path) -> socket.socket:
+    """Connect by way of the directory's descriptor: paths below a kubelet's folder exceed a Unix address."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+        try:
+            connection.connect(f"/proc/self/fd/{directory}/{path.name}")
+        finally:
+            os.close(directory)
+    except OSError as fault:
+        connection.close()
+        raise LauncherError(f"no launcher answers at {path}") from fault
+    return connection

@@ -1,0 +1,123 @@
+"""Build CRIU's argument lists; pure, and the only place that knows CRIU's options.
+
+CRIU runs inside the job's namespaces but from the node's bundle, and nothing is mounted for it: the loader, the
+program and the images directory are reached through inherited descriptors, since a path below /proc/self/fd
+leads into the node's file system from any mount namespace. Options are those of CRIU 4.2 (criu(8)).
+
+The job's image is not trusted: CRIU runs there with every capability. So nothing of the image may be run or read
+by it: no plug-ins but those of an empty directory, no configuration files, no search path (CRIU tries `sh` and
+`iptables` at its start), no network lock by programs, no action scripts. docs/security.md has the whole list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from crikpy import names
+
+_COMMON = (
+    "--stream",
+    "--tcp-close",
+    "--network-lock=skip",
+    "--manage-cgroups=ignore",
+    "--file-locks",
+    "--link-remap",
+    "--ext-unix-sk",
+    "--file-validation=filesize",
+    "--no-default-config",
+    "-v3",
+)
+
+
+ENVIRONMENT = {"PATH": "/proc/version", "LC_ALL": "C"}
+"""The whole environment of CRIU; the search path names a file, so that no program is ever found."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Descriptors:
+    """Numbers of the descriptors that CRIU inherits.
+
+    Attributes:
+        bundle: the bundle's directory.
+        loader: the bundle's dynamic loader.
+        images: the images directory, which holds only the stream's socket.
+        log: the log file, open for writing.
+    """
+
+    bundle: int
+    loader: int
+    images: int
+    log: int
+
+    def all(self) -> tuple[int, ...]:
+        """Return every number, to pass them on."""
+        return (self.bundle, self.loader, self.images, self.log)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InheritedPipe:
+    """A pipe of the dumped job that is replaced by a descriptor of the new capsule.
+
+    Attributes:
+        descriptor: number that CRIU inherits it under.
+        identity: the pipe as the dump knew it, `pipe:[4711]`.
+    """
+
+    descriptor: int
+    identity: str
+
+
+def program(descriptors: Descriptors) -> tuple[str, ...]:
+    """Return the words that start the bundle's CRIU by its own loader."""
+    bundle = f"/proc/self/fd/{descriptors.bundle}"
+    return (
+        f"/proc/self/fd/{descriptors.loader}",
+        "--inhibit-cache",
+        "--library-path",
+        f"{bundle}/lib",
+        f"{bundle}/criu",
+    )
+
+
+def dump(
+    descriptors: Descriptors, *, root_pid: int, ghost_limit_bytes: int, collect_timeout_s: int
+) -> tuple[str, ...]:
+    """Return the words of a dump that leaves the tree stopped, to be thawed or killed by us."""
+    return (
+        *program(descriptors),
+        "dump",
+        f"--tree={root_pid}",
+        *_directories(descriptors),
+        "--leave-stopped",
+        f"--ghost-limit={ghost_limit_bytes}",
+        f"--timeout={collect_timeout_s}",
+        *_COMMON,
+    )
+
+
+def restore(descriptors: Descriptors, *, pipes: Sequence[InheritedPipe]) -> tuple[str, ...]:
+    """Return the words of a restore whose root becomes a stopped child of the capsule's init."""
+    inherited = [f"--inherit-fd=fd[{pipe.descriptor}]:{pipe.identity}" for pipe in pipes]
+    return (
+        *program(descriptors),
+        "restore",
+        *_directories(descriptors),
+        "--restore-detached",
+        "--leave-stopped",
+        *inherited,
+        *_COMMON,
+    )
+
+
+def _directories(descriptors: Descriptors) -> tuple[str, ...]:
+    return (
+        f"--images-dir=/proc/self/fd/{descriptors.images}",
+        f"--log-file=/proc/self/fd/{descriptors.log}",
+        f"--libdir=/proc/self/fd/{descriptors.bundle}/plugins",
+    )
+
+
+def check(bundle: str) -> tuple[str, ...]:
+    """Return the words of CRIU's own check of this kernel, outside of any capsule."""
+    return (f"{bundle}/lib/{names.BUNDLE_LOADER}", "--library-path", f"{bundle}/lib", f"{bundle}/criu", "check")

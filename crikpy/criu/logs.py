@@ -1,0 +1,62 @@
+"""Read CRIU's log for people: the lines that say why, in CRIU's words, and what they mean in the user's.
+
+The log names files and PIDs of the job but never its memory, so its end may be shown and stored.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+_LAST_LINES = 12
+_FAULT = re.compile(r"\) (Error|Warn) +\(|^(Error|Warn) +\(")
+
+_MEANINGS = (
+    (re.compile(r"anon_inode:\[io_uring\]|io_uring"), "the job uses io_uring, which CRIU cannot save"),
+    (re.compile(r"tty|Can't dump .*pts|ctl tty"), "the job has a terminal, which cannot be moved"),
+    (re.compile(r"Can't find a session leader|session leader"), "a session's leader has exited"),
+    (re.compile(r"SysVIPC shmem map|doesn't live in IPC ns"), "the job uses System V shared memory"),
+    (re.compile(r"is ptraced|TracerPid|unable to seize|Unable to interrupt"), "the job is being traced"),
+    (
+        re.compile(r"ghost file .* too big|Can't dump ghost file"),
+        "the job keeps a deleted file open that is too large",
+    ),
+    (re.compile(r"Can't lookup mount"), "the job has a file open from outside of its capsule"),
+    (re.compile(r"has a nested|nested .* namespace"), "the job made namespaces of its own"),
+    (re.compile(r"File .* has bad size|bad size"), "a file that the job has open has another size here"),
+    (
+        re.compile(r"Can't open file .*: No such file|Can't fixup .*No such file"),
+        "a file that the job has open is missing",
+    ),
+    (re.compile(r"Can't fork for \d+: File exists|Pid \d+ do not match"), "a PID that the job needs is taken"),
+    (re.compile(r"Cannot allocate memory|Out of memory|Can't allocate"), "there is not enough memory"),
+    (re.compile(r"Can't setup RLIMIT|Can't get rlimit"), "CRIU lacks CAP_SYS_RESOURCE on this node"),
+    (
+        re.compile(r"Can't bind inet socket.*Address already in use|Address already in use"),
+        "a port of the job is taken",
+    ),
+)
+
+
+def explain(log: Path, *, otherwise: str) -> tuple[str, str]:
+    """Return one sentence for the user and the lines of the log that support it.
+
+    Args:
+        log: CRIU's log; may be missing.
+        otherwise: the sentence when no known pattern stands in the log.
+    """
+    lines = _read(log)
+    faults = [line for line in lines if _FAULT.search(line) and "RLIMIT_NOFILE for self" not in line]
+    tail = faults[-_LAST_LINES:] if faults else lines[-_LAST_LINES:]
+    for line in faults:
+        for pattern, meaning in _MEANINGS:
+            if pattern.search(line):
+                return meaning, "\n".join(tail)
+    return otherwise, "\n".join(tail)
+
+
+def _read(log: Path) -> list[str]:
+    try:
+        return log.read_text(errors="replace").splitlines()
+    except FileNotFoundError:
+        return []

@@ -1,0 +1,156 @@
+"""Run CRIU for one dump or one restore, with its stream connected to a sink or a source.
+
+CRIU is never left behind and never killed while it could still undo its work: past the deadline its stream is
+cut first, which makes it release the job by itself, and only a CRIU that hangs even then is killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from crikpy import names
+from crikpy.aio.children import Child
+from crikpy.aio.clock import Deadline
+from crikpy.criu import argv, logs
+from crikpy.criu.capturing import CaptureServer
+from crikpy.criu.serving import ServeServer
+from crikpy.criu.streaming import StreamServer
+from crikpy.errors import CrikpyError, CriuMissingError, DumpError, RestoreError
+from crikpy.model.streams import ImageSink, ImageSource
+from crikpy.settings import CriuSettings
+
+_UNDO_S = 10.0
+"""How long CRIU gets to release the job once its stream was cut."""
+
+_POLL_S = 0.01
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DumpOutcome:
+    """A dump that succeeded; the tree is stopped.
+
+    Attributes:
+        frozen_at: monotonic time by which every task had stopped.
+        ended_at: monotonic time at which CRIU was done.
+    """
+
+    frozen_at: float
+    ended_at: float
+
+
+class Criu:
+    """The bundle's CRIU."""
+
+    def __init__(self, settings: CriuSettings) -> None:
+        self._settings = settings
+
+    def dump(self, entry: Sequence[str], root_pid: int, sink: ImageSink, deadline: Deadline) -> DumpOutcome:
+        """Dump a tree into a sink and leave it stopped; on any failure CRIU has let it run on.
+
+        Args:
+            entry: the words that enter the capsule, put before CRIU's own.
+            root_pid: the root process inside the capsule.
+            sink: takes the images.
+            deadline: when everything must have reached the sink.
+
+        Raises:
+            DumpError: CRIU refused or failed.
+            CrikpyError: the sink failed; its own error is raised.
+        """
+        started = time.monotonic()
+        with self._workspace() as (descriptors, images_dir, log), CaptureServer(images_dir, sink) as server:
+            words = argv.dump(
+                descriptors,
+                root_pid=root_pid,
+                ghost_limit_bytes=self._settings.ghost_limit_bytes,
+                collect_timeout_s=self._settings.collect_timeout_s,
+            )
+            with Child((*entry, *words), pass_fds=descriptors.all(), env=argv.ENVIRONMENT) as child:
+                status = _wait(child, server, deadline)
+            if status != 0:
+                _raise_failure(server, deadline, DumpError, "the dump failed", log)
+            ended_at = time.monotonic()
+            server.finish(deadline)
+            return DumpOutcome(frozen_at=server.first_image_at or started, ended_at=ended_at)
+
+    def restore(
+        self, entry: Sequence[str], source: ImageSource, pipes: Sequence[argv.InheritedPipe], deadline: Deadline
+    ) -> None:
+        """Restore a tree from a source and leave it stopped below the capsule's init.
+
+        Args:
+            entry: the words that enter the capsule, put before CRIU's own.
+            source: gives the images.
+            pipes: what replaces the job's standard streams; the descriptors must be open here.
+            deadline: when the tree must stand.
+
+        Raises:
+            RestoreError: CRIU refused or failed; nothing of the tree is left.
+            CrikpyError: the source failed; its own error is raised.
+        """
+        with self._workspace() as (descriptors, images_dir, log), ServeServer(images_dir, source) as server:
+            words = argv.restore(descriptors, pipes=pipes)
+            inherited = {pipe.descriptor for pipe in pipes}
+            with Child((*entry, *words), pass_fds=(*descriptors.all(), *inherited), env=argv.ENVIRONMENT) as child:
+                status = _wait(child, server, deadline)
+            if status != 0:
+                _raise_failure(server, deadline, RestoreError, "the restore failed", log)
+
+    @contextlib.contextmanager
+    def _workspace(self) -> Iterator[tuple[argv.Descriptors, Path, Path]]:
+        """Open the bundle and make a private folder for the stream's socket and the log."""
+        bundle = self._settings.bundle
+        with contextlib.ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="crikpy-")))
+            log = folder / "criu.log"
+            try:
+                opened = [
+                    os.open(bundle, os.O_PATH | os.O_DIRECTORY),
+                    os.open(bundle / "lib" / names.BUNDLE_LOADER, os.O_RDONLY),
+                    os.open(folder, os.O_PATH | os.O_DIRECTORY),
+                    os.open(log, os.O_WRONLY | os.O_CREAT, 0o600),
+                ]
+            except FileNotFoundError as fault:
+                raise CriuMissingError(
+                    f"no CRIU bundle at {bundle}",
+                    remedy="make one with hack/criu-bundle, or set CRIKPY_CRIU_BUNDLE",
+                ) from fault
+            for descriptor in opened:
+                stack.callback(os.close, descriptor)
+            yield (
+                argv.Descriptors(bundle=opened[0], loader=opened[1], images=opened[2], log=opened[3]),
+                folder,
+                log,
+            )
+
+
+def _wait(child: Child, server: StreamServer, deadline: Deadline) -> int | None:
+    """Return CRIU's exit status, or None when it had to be killed."""
+    while (status := child.poll()) is None and not deadline.expired():
+        time.sleep(_POLL_S)
+    if status is not None:
+        return status
+    server.abort()
+    undone = Deadline.after(_UNDO_S)
+    while (status := child.poll()) is None and not undone.expired():
+        time.sleep(_POLL_S)
+    if status is None:
+        child.kill_tree()
+    return None
+
+
+def _raise_failure(
+    server: StreamServer, deadline: Deadline, kind: type[CrikpyError], otherwise: str, log: Path
+) -> None:
+    """Raise the error that came first: the stream's own, the deadline, or CRIU's."""
+    if server.failure is not None:
+        raise server.failure
+    deadline.check("CRIU worked")
+    meaning, detail = logs.explain(log, otherwise=otherwise)
+    raise kind(meaning, detail=detail)
