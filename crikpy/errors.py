@@ -26,6 +26,7 @@ never raised itself. Third-party exceptions are translated in the room that owns
     │   ├── StoreForbiddenError       credentials or permissions
     │   ├── StoreFullError            no space or quota
     │   ├── NoSuchBucketError
+    │   ├── ObjectNotFoundError       one object of the store is not there
     │   ├── CheckpointNotFoundError
     │   ├── CheckpointClaimedError    resumed elsewhere, or by somebody at this moment
     │   ├── IntegrityError            bytes that do not match their hash; never retried
@@ -209,6 +210,13 @@ class NoSuchBucketError(StoreError):
 
     exit_code = 54
     reason = "NoSuchBucket"
+
+
+class ObjectNotFoundError(StoreError):
+    """One object of the store is not there, a chunk for instance."""
+
+    exit_code = 59
+    reason = "ObjectNotFound"
 
 
 class CheckpointNotFoundError(StoreError):

@@ -43,6 +43,9 @@ PID_FLOOR: Final = 9000
 EXIT_CHECKPOINTED: Final = 75
 """Exit status after a committed checkpoint: EX_TEMPFAIL of sysexits.h, "try again later"."""
 
+PLAIN_GROUP: Final = ("machines", "default")
+"""Cluster and namespace of jobs on plain machines unless the user names others."""
+
 CAPTURE_SOCKET: Final = "streamer-capture.sock"
 SERVE_SOCKET: Final = "streamer-serve.sock"
 """Names that CRIU expects in its images directory (criu/include/img-streamer.h)."""

@@ -12,10 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from crikpy import names
 from crikpy.aio.children import Child
 from crikpy.aio.clock import Deadline
-from crikpy.errors import CapsuleError, LauncherError
+from crikpy.errors import CapsuleError
 
 _SET_UP = 'mount -t tmpfs -o mode=1777,nosuid,nodev shm /dev/shm || exit 125; exec "$@" < /dev/null'
 """POSIX shared memory of the job's own, so that all of it travels and nothing foreign does; and a standard input
@@ -53,7 +52,8 @@ class PlainCapsule:
     def __init__(self, plan: CapsulePlan, environment: Mapping[str, str]) -> None:
         self._plan = plan
         plan.socket.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        plan.temporary.mkdir(parents=True, exist_ok=True, mode=0o700)
+        plan.temporary.mkdir(parents=True, exist_ok=True)
+        plan.temporary.chmod(0o1777)
         if not os.access(plan.launcher, os.X_OK):
             raise CapsuleError(
                 f"no launcher at {plan.launcher}",
@@ -127,19 +127,3 @@ def _words(plan: CapsulePlan) -> Sequence[str]:
         "--",
         *plan.command,
     )
-
-
-def socket_of(run_dir: Path, name: str) -> Path:
-    """Return where the launcher of a named job listens on this machine."""
-    return run_dir / name / names.LAUNCHER_SOCKET
-
-
-def is_running(socket: Path) -> bool:
-    """Say whether a launcher answers there."""
-    from crikpy.capsule.launcher import LauncherConnection
-
-    try:
-        LauncherConnection(socket, Deadline.after(2.0)).close()
-    except LauncherError:
-        return False
-    return True

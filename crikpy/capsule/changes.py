@@ -1,0 +1,188 @@
+"""Decides which of a capsule's files travel with its job, and which of another capsule's mounts stay untouched.
+
+Reads the list of mounts and looks at single names; copies nothing. What belongs to the node and not to the job
+(its tmpfs, its secrets, its network filesystems) never travels.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from crikpy.capsule import beneath, members
+from crikpy.capsule.members import CarriedTree
+from crikpy.capsule.mounts import PSEUDO_TYPES, Mount, lies_in, mount_of, points_below, read_mounts, visible
+from crikpy.errors import FilesystemError
+from crikpy.model.capsule import Capsule
+from crikpy.model.manifest import FileArchive
+
+_KERNELS = ("/proc", "/sys", "/dev")
+_NOT_THE_JOBS = ("/run", "/proc", "/sys", "/.crikpy")
+_KUBELETS = "..data"
+"""The link by which kubelet exchanges the content of secrets, tokens and config maps as one."""
+
+
+def plan_changes(
+    capsule: Capsule, open_paths: Sequence[str], *, node_root: Path = Path("/")
+) -> tuple[CarriedTree, ...]:
+    """Say what of the capsule's files must travel; nothing twice.
+
+    Args:
+        capsule: the capsule, its processes stopped.
+        open_paths: paths inside the capsule of regular files that the job has open for writing.
+        node_root: the root of the mount namespace in which the container runtime runs: `/proc/1/root` for an
+            agent that runs in a container itself.
+
+    Returns:
+        The root's changes first, then whole directories, then single files as one tree.
+
+    Raises:
+        FilesystemError: the capsule's files cannot be reached.
+        NoSuchJobError: the launcher is gone.
+    """
+    mounts = read_mounts(capsule.launcher_pid)
+    own = read_mounts(os.getpid())
+    seen = visible(mounts)
+    view = Path(f"/proc/{capsule.launcher_pid}/root")
+    root = mount_of("/", mounts)
+    excluded = (*_clean(capsule.excluded), *members.RESIDUE)
+    # On a plain machine the capsule shows the node's root and all the node's mounts; none of them travels.
+    plain = root.device == mount_of("/", own).device
+    nodes = frozenset(mount.device for mount in own) if plain else frozenset()
+
+    trees: list[CarriedTree] = []
+    if root.fstype == "overlay" and not plain:
+        trees.append(_overlay(root, node_root, _skipped("/", excluded, seen)))
+    points = [mount.point for mount in _tmpfs(seen, nodes) if not _is_secret(mount.point, view)]
+    for directory in sorted({*points, *_clean(capsule.carried)}):
+        if _within(directory, excluded) or not _exists(directory, view):
+            continue
+        if not _covered(directory, trees, mounts):
+            skipped = _skipped(directory, excluded, seen)
+            trees.append(CarriedTree(kind=members.TREE, root=directory, source=view, skipped=skipped))
+    files = tuple(_single_files(open_paths, trees, mounts, excluded, view))
+    if files:
+        trees.append(CarriedTree(kind=members.FILES, root="/", source=view, names=files))
+    return tuple(trees)
+
+
+def mounts_to_spare(archive: FileArchive, mounts: Sequence[Mount]) -> tuple[str, ...]:
+    """Return the mount points of a capsule that an archive must not be written through.
+
+    A whole tree ends where another mount begins. Single files may lie on any disk of the machine, but not on a
+    filesystem that other machines see too, and not in the kernel's own.
+    """
+    below = [mount for mount in visible(mounts) if mount.point != archive.root]
+    if archive.kind == members.FILES:
+        below = [mount for mount in below if _not_a_disk(mount)]
+    return points_below(archive.root, below)
+
+
+def _not_a_disk(mount: Mount) -> bool:
+    return mount.network or mount.fstype in PSEUDO_TYPES or not mount.writable
+
+
+def _overlay(root: Mount, node_root: Path, skipped: frozenset[str]) -> CarriedTree:
+    upper = root.upper_directory
+    if upper is None:
+        raise FilesystemError("the container's root is read-only but an overlay: nothing of it can travel")
+    if not upper.is_absolute():
+        raise FilesystemError(
+            f"the container runtime gives the changes of the root as {str(upper)!r}, relative to an unknown place",
+            remedy="set the runtime's storage to absolute paths",
+        )
+    source = node_root / upper.relative_to("/")
+    if not source.is_dir():
+        raise FilesystemError(
+            f"the changes of the container's root are not at {str(source)!r}",
+            remedy="run crikpy in the node's mount namespace, or give it the node's root",
+        )
+    marks = "user.overlay." if "userxattr" in root.super_options else "trusted.overlay."
+    return CarriedTree(kind=members.OVERLAY, root="/", source=source, skipped=skipped, marks=marks)
+
+
+def _tmpfs(seen: Iterable[Mount], nodes: Collection[str]) -> Iterator[Mount]:
+    """Yield the memory filesystems that are the job's own; one that is mounted twice comes once."""
+    found: set[tuple[str, str]] = set()
+    for mount in seen:
+        theirs = _within(mount.point, _NOT_THE_JOBS) or mount.point in {"/dev", "/"} or mount.device in nodes
+        if mount.fstype == "tmpfs" and mount.writable and not theirs and (mount.device, mount.root) not in found:
+            found.add((mount.device, mount.root))
+            yield mount
+
+
+def _single_files(
+    paths: Iterable[str],
+    trees: Sequence[CarriedTree],
+    mounts: Sequence[Mount],
+    excluded: Collection[str],
+    view: Path,
+) -> Iterator[str]:
+    for path in sorted(set(paths)):
+        if not path.startswith("/") or _within(path, (*_KERNELS, *excluded)) or _covered(path, trees, mounts):
+            continue
+        if _not_a_disk(mount_of(path, mounts)):
+            continue
+        # Absent: deleted while open. CRIU carries such files inside its images.
+        found = _look(path, view)
+        if found is not None and stat.S_ISREG(found.st_mode):
+            yield members.relative(path, "/")
+
+
+def _is_secret(point: str, view: Path) -> bool:
+    """Say whether a mount holds a secret of the pod, or is no directory and so nothing to carry whole."""
+    found = _look(point, view)
+    return found is None or not stat.S_ISDIR(found.st_mode) or _look(f"{point}/{_KUBELETS}", view) is not None
+
+
+def _exists(directory: str, view: Path) -> bool:
+    """Say whether there is a directory to carry; anything else of that name is a mistake.
+
+    Raises:
+        FilesystemError: it is not a directory, or is reached through a symbolic link.
+    """
+    found = _look(directory, view)
+    if found is not None and not stat.S_ISDIR(found.st_mode):
+        raise FilesystemError(
+            f"{directory!r} is to be carried and is not a directory", remedy="symbolic links are not followed"
+        )
+    return found is not None
+
+
+def _look(path: str, view: Path) -> os.stat_result | None:
+    """Return what a path of the capsule is, following no link; None when there is nothing."""
+    if path == "/":
+        return view.stat()
+    *above, last = members.components(members.relative(path, "/"))
+    with beneath.touching("look at", path), beneath.opened_trusted(view) as top:
+        try:
+            with beneath.opened_below(top, above) as parent:
+                return beneath.look(parent, last)
+        except FileNotFoundError:
+            return None
+
+
+def _within(path: str, directories: Iterable[str]) -> bool:
+    return any(lies_in(path, directory) for directory in directories)
+
+
+def _covered(path: str, trees: Iterable[CarriedTree], mounts: Sequence[Mount]) -> bool:
+    """Say whether a tree that travels already holds a path: it lies in it and on the same mount."""
+    mount = mount_of(path, mounts)
+    return any(lies_in(path, tree.root) and mount_of(tree.root, mounts) is mount for tree in trees)
+
+
+def _skipped(root: str, excluded: Iterable[str], seen: Iterable[Mount]) -> frozenset[str]:
+    """Return the names below a tree's root that stay behind: what is excluded, and other mounts."""
+    below = {path for path in excluded if path != root and lies_in(path, root)} | set(points_below(root, seen))
+    return frozenset(members.relative(path, root) for path in below)
+
+
+def _clean(paths: Iterable[str]) -> tuple[str, ...]:
+    """Return absolute paths in the spelling that mountinfo uses."""
+    paths = tuple(paths)
+    if strange := [path for path in paths if not path.startswith("/") or ".." in path.split("/")]:
+        raise FilesystemError(f"{strange[0]!r} is not an absolute path inside the capsule")
+    return tuple("/" + os.path.normpath(path).strip("/") for path in paths)

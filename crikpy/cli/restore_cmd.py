@@ -1,0 +1,32 @@
+"""`crikpy restore`: resume a job here, and never start it afresh."""
+
+from __future__ import annotations
+
+import click
+
+from crikpy.cli.console import group_options, output_option, store_option, workload_of
+from crikpy.cli.run_cmd import job_environment, run_plan
+from crikpy.flows.running import RunPlan
+from crikpy.settings import Settings
+
+
+@click.command("restore")
+@click.argument("name")
+@store_option
+@group_options
+@output_option
+@click.pass_obj
+def command(settings: Settings, name: str, store_url: str, cluster: str, namespace: str, output: str) -> None:
+    """Resume the job NAME from its newest checkpoint, and stay with it as `crikpy run` does.
+
+    When there is nothing to resume, or it cannot be resumed here, this fails and nothing is started.
+    """
+    plan = RunPlan(
+        workload=workload_of(cluster, namespace, name),
+        store_url=store_url,
+        command=(),
+        environment=job_environment(),
+        must_resume=True,
+        start_on_failure=False,
+    )
+    run_plan(plan, settings, as_json=output == "json")

@@ -1,0 +1,86 @@
+"""`crikpy run`: a job on a plain machine that survives the machine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import click
+
+from crikpy import names
+from crikpy.cli.console import ConsoleReporter, group_options, output_option, store_option, workload_of
+from crikpy.cli.main import require_root
+from crikpy.errors import UsageError
+from crikpy.flows.running import RunPlan, run_job
+from crikpy.metrics import Metrics
+from crikpy.settings import Settings
+from crikpy.store.opening import open_store
+
+
+def _absolute(context: click.Context, option: click.Parameter, paths: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(str(Path(path).resolve()) for path in paths)
+
+
+@click.command("run", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.option("--name", required=True, help="The job's name; one job of a name runs at a time.")
+@store_option
+@group_options
+@click.option("--carry", multiple=True, metavar="DIR", callback=_absolute, help="Directory that travels too.")
+@click.option("--exclude", multiple=True, metavar="PATH", callback=_absolute, help="Path that never travels.")
+@click.option(
+    "--restore-failure",
+    type=click.Choice(["start", "fail"]),
+    default="start",
+    show_default=True,
+    help="What to do when a checkpoint cannot be resumed here.",
+)
+@output_option
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="-- CMD [ARG]...")
+@click.pass_obj
+def command(
+    settings: Settings,
+    name: str,
+    store_url: str,
+    cluster: str,
+    namespace: str,
+    carry: tuple[str, ...],
+    exclude: tuple[str, ...],
+    restore_failure: str,
+    output: str,
+    words: tuple[str, ...],
+) -> None:
+    """Run CMD, or resume it where its newest checkpoint left it.
+
+    On a spot interruption notice, and on SIGTERM, the job is checkpointed and this ends with status 75; started
+    again on another machine with the same NAME and store, it goes on there. Otherwise the exit status is the
+    job's own. The job's standard input is /dev/null; TMPDIR is a directory of its own that travels with it, and
+    so do files that it has open for writing.
+    """
+    if not words:
+        raise UsageError("there is no command to run", remedy="crikpy run --name NAME --store URL -- CMD [ARG]...")
+    plan = RunPlan(
+        workload=workload_of(cluster, namespace, name),
+        store_url=store_url,
+        command=words,
+        environment=job_environment(),
+        carried=carry,
+        excluded=exclude,
+        start_on_failure=restore_failure == "start",
+    )
+    run_plan(plan, settings, as_json=output == "json")
+
+
+def job_environment() -> dict[str, str]:
+    """Return the environment for the job: ours without our own settings."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(names.ENV_PREFIX)}
+
+
+def run_plan(plan: RunPlan, settings: Settings, *, as_json: bool) -> None:
+    """Run a job to its end and exit with its status."""
+    require_root()
+    store = open_store(plan.store_url, settings.store)
+    store.check()
+    with ConsoleReporter(as_json=as_json) as reporter:
+        status = asyncio.run(run_job(plan, store, settings, reporter, Metrics()))
+    raise click.exceptions.Exit(status)

@@ -1,0 +1,316 @@
+"""The story of `crikpy run`: a named job on a plain machine, begun or resumed, watched, moved or finished.
+
+One machine runs a name at a time (a lease in the store), a checkpoint is resumed at most once (a claim), and the
+job outlives this process if that is killed. What is saved and how is told in checkpointing and restoring.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from crikpy import names
+from crikpy.aio import retrying
+from crikpy.aio.clock import Deadline
+from crikpy.aio.tasks import stop
+from crikpy.capsule import entering
+from crikpy.capsule.launcher import LauncherConnection
+from crikpy.capsule.making import CapsulePlan, PlainCapsule
+from crikpy.capsule.places import JobPlace
+from crikpy.ec2.imds import MetadataClient
+from crikpy.ec2.watching import watch_notices
+from crikpy.errors import CheckpointNotFoundError, CrikpyError, IncompatibleError, MetadataError
+from crikpy.flows.checkpointing import CheckpointOrder, checkpoint
+from crikpy.flows.reporting import Reporter
+from crikpy.flows.restoring import RestoreOrder, restore
+from crikpy.metrics import Metrics
+from crikpy.model.capsule import Capsule
+from crikpy.model.manifest import Manifest
+from crikpy.model.notices import InterruptionNotice, Trigger
+from crikpy.model.workload import Workload
+from crikpy.settings import Settings
+from crikpy.store.base import ObjectStore
+from crikpy.store.checkpoints import Checkpoints
+from crikpy.store.leases import Lease
+from crikpy.store.records import Claim
+
+_log = logging.getLogger(__name__)
+
+_MARGIN = timedelta(seconds=3)
+"""Kept between our deadline and the machine's end, for the job to end and the lease to be given back."""
+
+_BEGIN_S = 30.0
+_PASSED_ON = (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPlan:
+    """What the user asked for.
+
+    Attributes:
+        workload: the job's name and the group that it belongs to.
+        store_url: where its checkpoints are, kept for other commands on this machine.
+        command: what to run when there is nothing to resume.
+        environment: the job's environment.
+        carried: directories that travel with the job.
+        excluded: paths that never travel.
+        must_resume: fail when there is nothing to resume, instead of starting the command.
+        start_on_failure: start the command when a checkpoint cannot be resumed here.
+    """
+
+    workload: Workload
+    store_url: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    carried: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
+    must_resume: bool = False
+    start_on_failure: bool = True
+
+
+async def run_job(
+    plan: RunPlan, store: ObjectStore, settings: Settings, reporter: Reporter, metrics: Metrics
+) -> int:
+    """Run a named job to its end or to its move.
+
+    Returns:
+        The job's exit status as a shell shows it, or 75 after a committed checkpoint.
+
+    Raises:
+        JobRunningError: the name is taken, here or elsewhere.
+        CheckpointNotFoundError: there had to be something to resume and there is not.
+        CrikpyError: the job could not be begun.
+    """
+    place = JobPlace(settings.run, plan.workload)
+    place.require_free()
+    async with contextlib.AsyncExitStack() as stack:
+        client = await stack.enter_async_context(MetadataClient(settings.notices))
+        instance = await _instance(client, settings)
+        claim = Claim.ours(instance=instance)
+        lease = await asyncio.to_thread(Lease.acquire, store, plan.workload, claim, settings.run.lease_s)
+        stack.callback(lease.release)
+        job = _RunningJob(plan, place, store, settings, reporter, claim)
+        stack.callback(place.remove)
+        await asyncio.to_thread(job.begin)
+        status = await _attend(job, client, settings, metrics)
+        await asyncio.to_thread(job.finish)
+        return status
+
+
+class _RunningJob:
+    """The job, its capsule and its checkpoints; every method may take its time and runs in a thread."""
+
+    def __init__(
+        self,
+        plan: RunPlan,
+        place: JobPlace,
+        store: ObjectStore,
+        settings: Settings,
+        reporter: Reporter,
+        claim: Claim,
+    ) -> None:
+        self._plan = plan
+        self._place = place
+        self._settings = settings
+        self.reporter = reporter
+        self._claim = claim
+        self._store = store
+        self._checkpoints = Checkpoints(store, plan.workload)
+
+    def begin(self) -> None:
+        """Make the capsule, and resume the newest checkpoint in it or start the command."""
+        found = self._checkpoints.newest_resumable()
+        if found is None and self._plan.must_resume:
+            raise CheckpointNotFoundError(
+                f"the store holds no checkpoint of {self._plan.workload.name} to resume",
+                remedy="`crikpy list` shows what there is; `crikpy run` starts a job afresh",
+            )
+        command = self._plan.command or (found.job.command if found else ())
+        self.made = PlainCapsule(self._capsule_plan(command), self._plan.environment)
+        try:
+            self.made.await_launcher()
+            with LauncherConnection(self._place.socket, Deadline.after(_BEGIN_S)) as launcher:
+                launcher.hold(Deadline.after(_BEGIN_S))
+                self.capsule = Capsule(
+                    launcher_pid=launcher.launcher_pid,
+                    socket=self._place.socket,
+                    carried=(str(self._place.temporary), *self._plan.carried),
+                    excluded=self._plan.excluded,
+                )
+                self._place.record(self._plan.store_url, command, self.capsule)
+                if found is None or not self._resume(launcher, found):
+                    self._start(launcher)
+                launcher.release(Deadline.after(_BEGIN_S))
+        except BaseException:
+            self.made.child.kill_tree()
+            raise
+
+    def _start(self, launcher: LauncherConnection) -> None:
+        entering.raise_last_pid(self.capsule.launcher_pid, names.PID_FLOOR, Deadline.after(_BEGIN_S))
+        launcher.start(Deadline.after(_BEGIN_S))
+        self.reporter.event("started", f"{self._plan.workload.name} starts from the beginning")
+
+    def _resume(self, launcher: LauncherConnection, found: Manifest) -> bool:
+        """Resume a checkpoint; return False when the command shall be started instead."""
+        deadline = Deadline.after(self._settings.run.manual_deadline_s)
+        order = RestoreOrder(manifest=found, claim=self._claim, deadline=deadline)
+        self.reporter.event(
+            "resuming", f"resuming checkpoint {found.checkpoint}, taken on {found.origin.host} at {found.created}"
+        )
+        try:
+            restore(self.capsule, launcher, self._store, self._plan.workload, order, self._settings, self.reporter)
+        except CrikpyError as fault:
+            if self._plan.must_resume or not self._plan.start_on_failure:
+                raise
+            self.reporter.event("cold-start", f"starting from the beginning instead: {fault}")
+            if not isinstance(fault, IncompatibleError):
+                self._place.empty_temporary()
+            return False
+        return True
+
+    def save(self, trigger: Trigger, deadline: Deadline, *, notice: str = "", leave_running: bool = False) -> bool:
+        """Checkpoint the job, again if that can help; return whether it was saved."""
+        order = CheckpointOrder(
+            trigger=trigger,
+            notice=notice,
+            instance=self._claim.instance,
+            command=self._plan.command,
+            deadline=deadline,
+            leave_running=leave_running,
+        )
+
+        def attempt() -> Manifest:
+            return checkpoint(
+                self.capsule,
+                self._store,
+                self._plan.workload,
+                order,
+                self._settings,
+                self.reporter,
+                on_committed=lambda _: None if leave_running else self._place.mark_moved(),
+            )
+
+        try:
+            retrying.call(attempt, deadline=deadline)
+        except CrikpyError as fault:
+            self.reporter.event("not-saved", f"the job was not saved and runs on: {fault}", detail=fault.detail)
+            return False
+        return True
+
+    def finish(self) -> None:
+        """Unless the job has moved, see to it that nobody resumes what is done."""
+        if self._place.moved():
+            return
+        try:
+            self._checkpoints.retire(self._claim)
+        except CrikpyError as fault:
+            _log.warning("earlier checkpoints of the finished job could not be retired: %s", fault)
+
+    def pass_on(self, number: int) -> None:
+        """Send a signal to the job, by way of its launcher."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.capsule.launcher_pid, number)
+
+    def _capsule_plan(self, command: tuple[str, ...]) -> CapsulePlan:
+        return CapsulePlan(
+            launcher=self._settings.criu.launcher,
+            socket=self._place.socket,
+            temporary=self._place.temporary,
+            command=command,
+            agent_wait_s=self._settings.run.agent_wait_s,
+        )
+
+
+async def _attend(job: _RunningJob, client: MetadataClient, settings: Settings, metrics: Metrics) -> int:
+    """Watch the job, the signals and the notices until the job has ended here; return its exit status."""
+    news: asyncio.Queue[int | InterruptionNotice] = asyncio.Queue()
+    tasks = [asyncio.create_task(_take_notices(client, settings, metrics, news))]
+    ended = asyncio.create_task(_await_end(job))
+    refused_term = False
+    with _signals_into(news):
+        try:
+            while not ended.done():
+                waiting = asyncio.create_task(news.get())
+                await asyncio.wait([waiting, ended], return_when=asyncio.FIRST_COMPLETED)
+                if not waiting.done():
+                    await stop(waiting)
+                    break
+                refused_term = await _react(job, waiting.result(), settings, refused_term=refused_term)
+            return await ended
+        finally:
+            for task in (*tasks, ended):
+                await stop(task)
+
+
+async def _react(
+    job: _RunningJob, news: int | InterruptionNotice, settings: Settings, *, refused_term: bool
+) -> bool:
+    """Do what a signal or a notice asks for; return whether a SIGTERM has been refused so far."""
+    if isinstance(news, InterruptionNotice):
+        job.reporter.event("notice", _describe(news), notice=news.id, action=news.action)
+        deadline = Deadline.after(settings.run.manual_deadline_s)
+        if news.deadline is not None:
+            deadline = Deadline.from_datetime(news.deadline - _MARGIN)
+        await asyncio.to_thread(job.save, news.trigger, deadline, notice=news.id, leave_running=not news.final)
+        return refused_term
+    if news != signal.SIGTERM or refused_term:
+        job.pass_on(news)
+        return refused_term
+    deadline = Deadline.after(settings.run.manual_deadline_s)
+    saved = await asyncio.to_thread(job.save, Trigger.NODE_SHUTDOWN, deadline)
+    return not saved
+
+
+def _describe(notice: InterruptionNotice) -> str:
+    when = f" at {notice.deadline:%H:%M:%S} UTC" if notice.deadline else ""
+    return f"{notice.trigger.value}: {notice.action or 'the machine may go'}{when}"
+
+
+async def _take_notices(
+    client: MetadataClient, settings: Settings, metrics: Metrics, news: asyncio.Queue[int | InterruptionNotice]
+) -> None:
+    async for notice in watch_notices(client, settings.notices, metrics=metrics):
+        news.put_nowait(notice)
+
+
+async def _await_end(job: _RunningJob) -> int:
+    """Wait for the capsule's end, however long it takes: this is the job's own time."""
+    ended = asyncio.Event()
+    process = os.pidfd_open(job.made.child.pid)
+    try:
+        asyncio.get_running_loop().add_reader(process, ended.set)
+        await ended.wait()
+    finally:
+        asyncio.get_running_loop().remove_reader(process)
+        os.close(process)
+    return await asyncio.to_thread(job.made.wait, Deadline.after(_BEGIN_S))
+
+
+@contextlib.contextmanager
+def _signals_into(news: asyncio.Queue[int | InterruptionNotice]) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    caught = (signal.SIGTERM, *_PASSED_ON)
+    for number in caught:
+        loop.add_signal_handler(number, news.put_nowait, number)
+    try:
+        yield
+    finally:
+        for number in caught:
+            loop.remove_signal_handler(number)
+
+
+async def _instance(client: MetadataClient, settings: Settings) -> str:
+    """Return the EC2 instance id, or nothing on a machine that is not EC2's."""
+    if not settings.notices.imds_enabled:
+        return ""
+    try:
+        return await client.instance_id()
+    except MetadataError as fault:
+        _log.warning("no metadata service answers, so no interruption notice will come: %s", fault)
+        return ""

@@ -1,0 +1,111 @@
+"""What crikpy asks of a place that keeps bytes: few acts, and conditional writes that really are kept.
+
+Everything above sees only this interface. Every method may be called from any thread, blocks until the store
+has answered, and raises only errors of crikpy.errors: StoreUnavailableError when it may succeed later,
+StoreForbiddenError, StoreFullError, NoSuchBucketError, or StoreError for anything else.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from crikpy.errors import StoreError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectInfo:
+    """One object of a listing.
+
+    Attributes:
+        key: the whole key, without the store's own prefix.
+        size: bytes.
+        modified: when it was last written, by the store's clock, aware UTC.
+    """
+
+    key: str
+    size: int
+    modified: datetime
+
+
+class ObjectStore(Protocol):
+    """Objects by key; keys are words joined by `/`, none of them starting with a dot."""
+
+    @property
+    def url(self) -> str:
+        """Return the URL it was opened with, for messages."""
+        ...
+
+    def get(self, key: str) -> bytes:
+        """Return the object's bytes.
+
+        Raises:
+            ObjectNotFoundError: it is not there.
+        """
+        ...
+
+    def get_tagged(self, key: str) -> tuple[bytes, str]:
+        """Return the object's bytes and a tag that changes with them, for `replace`.
+
+        Raises:
+            ObjectNotFoundError: it is not there.
+        """
+        ...
+
+    def put(self, key: str, data: bytes | memoryview) -> None:
+        """Write the object, whole or not at all; durable on return. Overwrites."""
+        ...
+
+    def put_if_absent(self, key: str, data: bytes | memoryview) -> bool:
+        """Write the object only if there is none, and say whether it was us; exactly one of many callers wins."""
+        ...
+
+    def replace(self, key: str, data: bytes | memoryview, tag: str) -> str | None:
+        """Write the object only if it still has that tag; return the new tag, or None when it has not."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove the object; fine when it is not there."""
+        ...
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Yield every object whose key starts with the prefix, in no promised order."""
+        ...
+
+    def folders(self, prefix: str) -> Iterator[str]:
+        """Yield the names, without slashes, of the folders right below a prefix that is empty or ends in `/`."""
+        ...
+
+    def check(self) -> None:
+        """Find out now whether work can succeed: reachable, there, writable, and conditions are kept."""
+        ...
+
+    def close(self) -> None:
+        """Let go of connections; calls under way may fail."""
+        ...
+
+
+def probe(store: ObjectStore) -> None:
+    """Try the acts that everything rests on with an object of no meaning, and remove it again.
+
+    Raises:
+        StoreError: the store accepts conditional writes and ignores their conditions.
+    """
+    key = f"crikpy-probe-{secrets.token_hex(8)}"
+    first, second = b"first", b"second"
+    kept = store.put_if_absent(key, first)
+    try:
+        kept = kept and not store.put_if_absent(key, second)
+        content, tag = store.get_tagged(key)
+        kept = kept and content == first and store.replace(key, second, tag) is not None
+        kept = kept and store.replace(key, first, tag) is None
+    finally:
+        store.delete(key)
+    if not kept:
+        raise StoreError(
+            f"{store.url} ignores the conditions of conditional writes",
+            remedy="use a store that keeps If-None-Match and If-Match on PutObject, as AWS S3 does",
+        )

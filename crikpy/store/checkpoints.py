@@ -1,0 +1,292 @@
+"""The checkpoints of one workload: written, listed, claimed, put into quarantine, removed.
+
+What makes a checkpoint one is its manifest, written last and only if there is none; what makes a resumption the
+only one is its claim, written only if there is none. Everything else here is reading.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Final, TypeVar
+
+import msgspec
+
+from crikpy import names
+from crikpy.errors import (
+    CheckpointClaimedError,
+    CheckpointNotFoundError,
+    FormatVersionError,
+    IntegrityError,
+    ObjectNotFoundError,
+    StoreError,
+    StoreUnavailableError,
+)
+from crikpy.model.manifest import Manifest
+from crikpy.model.workload import Workload
+from crikpy.store import layout
+from crikpy.store.base import ObjectStore
+from crikpy.store.manifests import decode_manifest, encode_manifest
+from crikpy.store.records import FINISHED, UNREADABLE, CheckpointSummary, Claim, Quarantine, now
+
+__all__ = ["CheckpointSummary", "Checkpoints", "Claim", "Quarantine", "chunks_of", "list_workloads"]
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+_READERS: Final = 8
+_TRUSTED_MANIFESTS: Final = 2
+
+
+class Checkpoints:
+    """Every checkpoint of a workload.
+
+    Attributes:
+        store: where they lie.
+        workload: whose they are.
+    """
+
+    def __init__(self, store: ObjectStore, workload: Workload) -> None:
+        self.store = store
+        self.workload = workload
+
+    def begin(self, claim: Claim) -> tuple[str, frozenset[str]]:
+        """Announce a new checkpoint; return its id and the chunks that need not be written again.
+
+        As long as the announcement stands without a manifest, nobody collects chunks of the workload (gc.py).
+        """
+        checkpoint = layout.new_checkpoint_id()
+        self.store.put(layout.started_key(self.workload, checkpoint), msgspec.json.encode(claim))
+        return checkpoint, self.known_chunks()
+
+    def give_up(self, checkpoint: str) -> None:
+        """Take the announcement back, after a failure."""
+        self.store.delete(layout.started_key(self.workload, checkpoint))
+
+    def commit(self, manifest: Manifest) -> None:
+        """Make the checkpoint complete; on return it is, whatever happens to this machine.
+
+        Raises:
+            StoreError: there is another manifest in its place.
+            StoreUnavailableError: the store was lost on the way, and whether the manifest stands is unknown.
+        """
+        key = layout.manifest_key(self.workload, manifest.checkpoint)
+        data = encode_manifest(manifest)
+        try:
+            written = self.store.put_if_absent(key, data)
+        except StoreUnavailableError as lost:
+            if not self._holds(key, data):
+                raise StoreUnavailableError(f"the checkpoint may not be complete: {lost.message}") from lost
+            return
+        if not written and not self._holds(key, data):
+            raise StoreError(f"checkpoint {manifest.checkpoint} exists already with other content")
+
+    def list(self) -> list[CheckpointSummary]:
+        """Return every checkpoint, the newest first."""
+        found = self._found()
+        with ThreadPoolExecutor(_READERS) as readers:
+            return list(readers.map(self._summary, found, found.values()))
+
+    def summary(self, checkpoint: str) -> CheckpointSummary:
+        """Return what a listing would show of one checkpoint.
+
+        Raises:
+            CheckpointNotFoundError: there is nothing of it at all.
+        """
+        prefix = layout.checkpoint_prefix(self.workload, checkpoint)
+        parts = {info.key.removeprefix(prefix) for info in self.store.list(prefix)}
+        if not parts:
+            raise self._absent(checkpoint)
+        return self._summary(checkpoint, parts)
+
+    def newest_complete(self) -> CheckpointSummary | None:
+        """Return the newest checkpoint with a manifest, whatever else is true of it."""
+        for checkpoint, parts in self._found().items():
+            if names.MANIFEST in parts:
+                return self._summary(checkpoint, parts)
+        return None
+
+    def newest_resumable(self) -> Manifest | None:
+        """Return the newest complete checkpoint that nobody has claimed and that is not in quarantine.
+
+        An older one stands in for a newer one that was used up or is damaged: less is lost than from the
+        beginning. One of a newer format is not passed over, since a newer release could resume it.
+
+        Raises:
+            FormatVersionError: it was written by a newer release.
+            IntegrityError: there is one, but it and all older ones are damaged.
+        """
+        damaged: IntegrityError | None = None
+        for checkpoint, parts in self._found().items():
+            if names.MANIFEST not in parts or parts & {names.CLAIM, names.QUARANTINE}:
+                continue
+            try:
+                return self.manifest(checkpoint)
+            except IntegrityError as fault:
+                _log.warning("a checkpoint is passed over", extra={"checkpoint": checkpoint, "why": str(fault)})
+                damaged = damaged or fault
+            except CheckpointNotFoundError:
+                continue
+        if damaged is not None:
+            raise damaged
+        return None
+
+    def manifest(self, checkpoint: str) -> Manifest:
+        """Return a checkpoint's manifest.
+
+        Raises:
+            CheckpointNotFoundError: there is none, so the checkpoint is not complete.
+            FormatVersionError: a newer release wrote it.
+            IntegrityError: it is damaged, or that of something else.
+        """
+        try:
+            data = self.store.get(layout.manifest_key(self.workload, checkpoint))
+        except ObjectNotFoundError as absent:
+            raise self._absent(checkpoint) from absent
+        manifest = decode_manifest(data)
+        if manifest.checkpoint != checkpoint or manifest.workload != str(self.workload):
+            raise IntegrityError(
+                f"the manifest of {checkpoint} is that of {manifest.workload} {manifest.checkpoint}"
+            )
+        return manifest
+
+    def known_chunks(self, newest: int = _TRUSTED_MANIFESTS) -> frozenset[str]:
+        """Return the chunks that the newest complete checkpoints refer to.
+
+        Those in quarantine do not count: whatever is wrong with them may be wrong with their chunks.
+        """
+        trusted = [
+            checkpoint
+            for checkpoint, parts in self._found().items()
+            if names.MANIFEST in parts and names.QUARANTINE not in parts
+        ]
+        known: set[str] = set()
+        for checkpoint in trusted[:newest]:
+            try:
+                known |= chunks_of(self.manifest(checkpoint))
+            except (IntegrityError, FormatVersionError, CheckpointNotFoundError) as fault:
+                _log.warning(
+                    "no chunks of a checkpoint are reused", extra={"checkpoint": checkpoint, "why": fault}
+                )
+        return frozenset(known)
+
+    def claim(self, checkpoint: str, claim: Claim) -> None:
+        """Take the checkpoint for resumption; this succeeds once in its life.
+
+        Raises:
+            CheckpointClaimedError: naming who took it.
+        """
+        if self._lay(checkpoint, claim):
+            return
+        other = self._claim(checkpoint) or UNREADABLE
+        what = "belongs to a job that has finished on" if other.outcome == FINISHED else "was resumed on"
+        raise CheckpointClaimedError(
+            f"checkpoint {checkpoint} of {self.workload} {what} {other}",
+            remedy="a checkpoint is resumed at most once",
+        )
+
+    def retire(self, claim: Claim) -> None:
+        """Claim everything that is left, because the job has finished: nobody resumes what is done."""
+        for checkpoint, parts in self._found().items():
+            if names.MANIFEST in parts and names.CLAIM not in parts:
+                self._lay(checkpoint, claim.finished())
+
+    def quarantine(self, checkpoint: str, reason: str) -> None:
+        """Say that the checkpoint must not be used, and why; the first reason stays."""
+        record = Quarantine(reason=reason, time=now())
+        key = layout.quarantine_key(self.workload, checkpoint)
+        self.store.put_if_absent(key, msgspec.json.encode(record))
+
+    def remove(self, checkpoint: str) -> None:
+        """Remove a checkpoint, its manifest first; its chunks are left to crikpy.store.gc."""
+        prefix = layout.checkpoint_prefix(self.workload, checkpoint)
+        self.store.delete(layout.manifest_key(self.workload, checkpoint))
+        for info in list(self.store.list(prefix)):
+            self.store.delete(info.key)
+
+    def _found(self) -> dict[str, set[str]]:
+        """Return the names of the records of each checkpoint, the newest checkpoint first."""
+        prefix = layout.checkpoints_prefix(self.workload)
+        found: dict[str, set[str]] = defaultdict(set)
+        for info in self.store.list(prefix):
+            checkpoint, _, name = info.key.removeprefix(prefix).partition("/")
+            if layout.is_checkpoint_id(checkpoint):
+                found[checkpoint].add(name)
+        return dict(sorted(found.items(), reverse=True))
+
+    def _summary(self, checkpoint: str, parts: set[str]) -> CheckpointSummary:
+        summary = CheckpointSummary(
+            id=checkpoint,
+            complete=names.MANIFEST in parts,
+            claim=self._claim(checkpoint) if names.CLAIM in parts else None,
+            quarantine=self._quarantine(checkpoint) if names.QUARANTINE in parts else None,
+        )
+        if not summary.complete:
+            return summary
+        try:
+            manifest = self.manifest(checkpoint)
+        except CheckpointNotFoundError:
+            return replace(summary, complete=False)
+        except (IntegrityError, FormatVersionError) as fault:
+            return replace(summary, fault=str(fault))
+        return replace(
+            summary,
+            created=manifest.created,
+            host=manifest.origin.host,
+            trigger=manifest.origin.trigger,
+            sizes=manifest.sizes,
+        )
+
+    def _lay(self, checkpoint: str, claim: Claim) -> bool:
+        key = layout.claim_key(self.workload, checkpoint)
+        return self.store.put_if_absent(key, msgspec.json.encode(claim))
+
+    def _claim(self, checkpoint: str) -> Claim | None:
+        return self._record(layout.claim_key(self.workload, checkpoint), Claim, UNREADABLE)
+
+    def _quarantine(self, checkpoint: str) -> Quarantine | None:
+        unreadable = Quarantine(reason="unreadable", time="")
+        return self._record(layout.quarantine_key(self.workload, checkpoint), Quarantine, unreadable)
+
+    def _record(self, key: str, kind: type[_T], unreadable: _T) -> _T | None:
+        """Return a record; a damaged one still says that there is one."""
+        try:
+            return msgspec.json.decode(self.store.get(key), type=kind)
+        except ObjectNotFoundError:
+            return None
+        except msgspec.DecodeError:
+            return unreadable
+
+    def _holds(self, key: str, data: bytes) -> bool:
+        try:
+            return self.store.get(key) == data
+        except StoreError:
+            return False
+
+    def _absent(self, checkpoint: str) -> CheckpointNotFoundError:
+        return CheckpointNotFoundError(
+            f"{self.store.url} has no complete checkpoint {checkpoint} of {self.workload}",
+            remedy="crikpy list shows what there is",
+        )
+
+
+def chunks_of(manifest: Manifest) -> frozenset[str]:
+    """Return the names of all chunks that a manifest refers to."""
+    return frozenset(
+        extent.chunk for image in manifest.images for extent in image.extents if extent.chunk is not None
+    )
+
+
+def list_workloads(
+    store: ObjectStore, *, cluster: str | None = None, namespace: str | None = None
+) -> list[Workload]:
+    """Return every workload that the store knows, of one cluster and of one namespace if they are given."""
+    found = []
+    for one_cluster in [cluster] if cluster else list(store.folders("")):
+        for one_namespace in [namespace] if namespace else list(store.folders(f"{one_cluster}/")):
+            for name in store.folders(f"{one_cluster}/{one_namespace}/"):
+                with contextlib.suppress(ValueError):  # a folder of somebody else's
+                    found.append(Workload(cluster=one_cluster, namespace=one_namespace, name=name))
+    return sorted(found)

@@ -1,0 +1,171 @@
+"""Removes chunks that no manifest refers to, and what is left of checkpoints that were never completed.
+
+Rules that keep it from ever taking a chunk that somebody needs:
+
+1. A chunk that any present manifest refers to stays; the manifests are looked at again before each few deletions.
+2. While a checkpoint of the workload is being written, nothing is removed. Its writer announces it
+   (Checkpoints.begin) before it reads which chunks exist; hence either we see the announcement, or the writer
+   begins after our look and relies only on manifests that we see too.
+3. What is younger than a day stays, by the store's times and this machine's clock.
+4. A manifest that cannot be read stops the removal: what it refers to is unknown.
+
+One gap is left: a writer that begins after our look may store a chunk anew that was there, unreferenced, for a
+day, and that we remove in the same moment. The look is repeated every few requests, and between an announcement
+and its first chunk lies the stopping of a job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from crikpy import names
+from crikpy.model.workload import Workload
+from crikpy.store import layout
+from crikpy.store.base import ObjectInfo, ObjectStore
+from crikpy.store.checkpoints import Checkpoints, chunks_of
+
+DEFAULT_AGE: Final = timedelta(hours=24)
+_BATCH: Final = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GcPlan:
+    """What would be removed of one workload.
+
+    Attributes:
+        workload: whose it is.
+        chunks: chunks that nothing refers to.
+        incomplete: ids of checkpoints without a manifest.
+        writing: ids of checkpoints that are being written; then nothing is removed.
+        min_age: how old a thing must be.
+    """
+
+    workload: Workload
+    chunks: tuple[ObjectInfo, ...]
+    incomplete: tuple[str, ...]
+    writing: tuple[str, ...]
+    min_age: timedelta
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Bytes of the chunks in the store."""
+        return sum(chunk.size for chunk in self.chunks)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GcOutcome:
+    """What was removed; less than planned when a checkpoint was begun meanwhile.
+
+    Attributes:
+        chunks: number of chunks.
+        chunk_bytes: their bytes in the store.
+        incomplete: number of checkpoints without a manifest.
+        interrupted: whether a new checkpoint ended the removal early.
+    """
+
+    chunks: int
+    chunk_bytes: int
+    incomplete: int
+    interrupted: bool
+
+
+def plan_gc(store: ObjectStore, workload: Workload, *, min_age: timedelta = DEFAULT_AGE) -> GcPlan:
+    """Find out what can be removed; nothing is.
+
+    Raises:
+        IntegrityError: a manifest is damaged; nothing is removed before that checkpoint is.
+        FormatVersionError: a newer release wrote a manifest.
+    """
+    edge = datetime.now(UTC) - min_age
+    chunks = [info for info in store.list(layout.chunks_prefix(workload)) if info.modified < edge]
+    view = _look(store, workload, edge)
+    kept = _Kept(store, workload)
+    return GcPlan(
+        workload=workload,
+        chunks=tuple(sorted(kept.unreferenced(chunks, view.complete), key=lambda info: info.key)),
+        incomplete=tuple(sorted(view.abandoned)),
+        writing=tuple(sorted(view.writing)),
+        min_age=min_age,
+    )
+
+
+def apply_gc(
+    store: ObjectStore, plan: GcPlan, *, on_progress: Callable[[GcOutcome], None] | None = None
+) -> GcOutcome:
+    """Remove what was planned, as far as it still may be removed; the same errors as plan_gc."""
+    workload, edge = plan.workload, datetime.now(UTC) - plan.min_age
+    kept = _Kept(store, workload)
+    outcome = GcOutcome(chunks=0, chunk_bytes=0, incomplete=0, interrupted=False)
+    with ThreadPoolExecutor(_BATCH) as deleting:
+        for start in range(0, len(plan.chunks), _BATCH):
+            view = _look(store, workload, edge)
+            if view.writing:
+                return _add(outcome, interrupted=True)
+            batch = kept.unreferenced(plan.chunks[start : start + _BATCH], view.complete)
+            list(deleting.map(store.delete, [chunk.key for chunk in batch]))
+            outcome = _add(outcome, batch)
+            if on_progress is not None:
+                on_progress(outcome)
+    for checkpoint in plan.incomplete:
+        if checkpoint in _look(store, workload, edge).abandoned:
+            Checkpoints(store, workload).remove(checkpoint)
+            outcome = _add(outcome, incomplete=1)
+    return outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _View:
+    """The checkpoints of a workload at one moment, by what they are."""
+
+    complete: frozenset[str]
+    writing: frozenset[str]
+    abandoned: frozenset[str]
+
+
+def _look(store: ObjectStore, workload: Workload, edge: datetime) -> _View:
+    prefix = layout.checkpoints_prefix(workload)
+    complete: set[str] = set()
+    newest: dict[str, datetime] = {}
+    for info in store.list(prefix):
+        checkpoint, _, name = info.key.removeprefix(prefix).partition("/")
+        if not layout.is_checkpoint_id(checkpoint):
+            continue
+        newest[checkpoint] = max(info.modified, newest.get(checkpoint, info.modified))
+        if name == names.MANIFEST:
+            complete.add(checkpoint)
+    rest = newest.keys() - complete
+    writing = {checkpoint for checkpoint in rest if newest[checkpoint] >= edge}
+    return _View(complete=frozenset(complete), writing=frozenset(writing), abandoned=frozenset(rest - writing))
+
+
+class _Kept:
+    """The chunks that manifests refer to; each manifest is read once, since it never changes."""
+
+    def __init__(self, store: ObjectStore, workload: Workload) -> None:
+        self._checkpoints = Checkpoints(store, workload)
+        self._chunks: dict[str, frozenset[str]] = {}
+
+    def unreferenced(
+        self, chunks: list[ObjectInfo] | tuple[ObjectInfo, ...], complete: frozenset[str]
+    ) -> list[ObjectInfo]:
+        """Return those of the chunks that no manifest refers to."""
+        for checkpoint in complete - self._chunks.keys():
+            self._chunks[checkpoint] = chunks_of(self._checkpoints.manifest(checkpoint))
+        referenced = frozenset[str]().union(*self._chunks.values())
+        return [chunk for chunk in chunks if chunk.key.rpartition("/")[2] not in referenced]
+
+
+def _add(
+    outcome: GcOutcome, batch: list[ObjectInfo] | None = None, *, incomplete: int = 0, interrupted: bool = False
+) -> GcOutcome:
+    removed = batch or []
+    return GcOutcome(
+        chunks=outcome.chunks + len(removed),
+        chunk_bytes=outcome.chunk_bytes + sum(chunk.size for chunk in removed),
+        incomplete=outcome.incomplete + incomplete,
+        interrupted=outcome.interrupted or interrupted,
+    )

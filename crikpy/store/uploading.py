@@ -1,0 +1,177 @@
+"""The threads between buffers and the store: find zeros, hash, skip what is stored, compress, upload.
+
+It knows chunks only, no images. The first failure ends the work: what waits is dropped, whoever asks next is
+told. Uploads that are under way then end by themselves and change nothing, since chunks have no meaning alone.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from crikpy.aio.clock import Deadline
+from crikpy.errors import CrikpyError, DeadlineError, StoreError
+from crikpy.model.streams import TransferProgress
+from crikpy.model.workload import Workload
+from crikpy.settings import StoreSettings
+from crikpy.store.base import ObjectStore
+from crikpy.store.budget import write_budget
+from crikpy.store.buffers import BufferPool
+from crikpy.store.chunks import ChunkEncoder, chunk_name, zero_bytes, zero_pages
+from crikpy.store.layout import chunk_key
+
+
+@dataclass(slots=True, eq=False)
+class Cut:
+    """A chunk to be: its name is known once a thread has looked at it, and stays None when it is all zeros."""
+
+    chunk: str | None = None
+
+
+@dataclass(slots=True)
+class Tally:
+    """What has happened so far, in bytes; the shares of Sizes that only the threads know."""
+
+    plain_bytes: int = 0
+    zero_bytes: int = 0
+    reused_bytes: int = 0
+    stored_bytes: int = 0
+    chunks: int = 0
+
+
+class Uploads:
+    """Takes filled buffers and stores them as chunks; safe for many threads."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        workload: Workload,
+        *,
+        settings: StoreSettings,
+        known: Collection[str],
+        deadline: Deadline,
+        on_progress: Callable[[TransferProgress], None] | None,
+    ) -> None:
+        budget = write_budget(settings)
+        self.tally = Tally()
+        self._store = store
+        self._workload = workload
+        self._level = settings.compression
+        self._seen = set(known)
+        self._deadline = deadline
+        self._on_progress = on_progress
+        self._pool = BufferPool(budget.buffers, deadline)
+        self._queue: deque[tuple[Cut, memoryview, int]] = deque()
+        self._pending = 0
+        self._stopped = False
+        self._failure: CrikpyError | None = None
+        self._changed = threading.Condition()
+        for number in range(budget.uploads):
+            threading.Thread(target=self._work, name=f"crikpy-upload-{number}", daemon=True).start()
+
+    def memory(self) -> memoryview:
+        """Lend a buffer; see BufferPool.take."""
+        try:
+            return self._pool.take()
+        except DeadlineError as late:
+            self.fail(late)
+            raise
+
+    def send(self, cut: Cut, buffer: memoryview, length: int) -> None:
+        """Store the first bytes of a buffer as a chunk; the buffer is given back by the threads."""
+        self.check()
+        self._pool.send()
+        with self._changed:
+            self._queue.append((cut, buffer, length))
+            self._pending += 1
+            self._changed.notify()
+
+    def drain(self) -> None:
+        """Wait until everything sent is stored, and let the threads go.
+
+        Raises:
+            DeadlineError: it is not, at the deadline.
+            CrikpyError: the first failure.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._failure or not self._pending, self._deadline.remaining())
+            late = self._pending and not self._failure
+        if late:
+            self.fail(DeadlineError("out of time before everything was uploaded"))
+        self.check()
+        self._stop()
+
+    def fail(self, failure: CrikpyError) -> None:
+        """End everything with this error unless there was one before."""
+        with self._changed:
+            self._failure = self._failure or failure
+            self._queue.clear()
+            failure = self._failure
+        self._pool.fail(failure)
+        self._stop()
+
+    def check(self) -> None:
+        """Raise the first failure if there was any."""
+        if self._failure is not None:
+            raise self._failure
+
+    def _stop(self) -> None:
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
+    def _work(self) -> None:
+        try:
+            encoder = ChunkEncoder(self._level)
+            while (job := self._next()) is not None:
+                self._handle(*job, encoder)
+        except CrikpyError as failure:
+            self.fail(failure)
+        except Exception as defect:  # noqa: BLE001  # a dead thread must not leave its writer waiting
+            unexpected = StoreError(f"a chunk could not be stored: {defect!r}")
+            unexpected.__cause__ = defect
+            self.fail(unexpected)
+
+    def _next(self) -> tuple[Cut, memoryview, int] | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopped or self._queue)
+            return None if self._stopped else self._queue.popleft()
+
+    def _handle(self, cut: Cut, buffer: memoryview, length: int, encoder: ChunkEncoder) -> None:
+        plain = buffer[:length]
+        zero = zero_pages(plain)
+        zeros = zero_bytes(zero, length)
+        stored: memoryview | None = None
+        if zeros < length:
+            cut.chunk = chunk_name(plain)
+            if self._is_new(cut.chunk):
+                stored = encoder.encode(plain, zero)
+        self._pool.give_back(buffer)
+        if cut.chunk is not None and stored is not None:
+            self._store.put(chunk_key(self._workload, cut.chunk), stored)
+        self._count(length, zeros, None if stored is None else len(stored))
+
+    def _is_new(self, chunk: str) -> bool:
+        """Say whether it must be stored; one that another thread is storing counts as stored, or all fails."""
+        with self._changed:
+            new = chunk not in self._seen
+            self._seen.add(chunk)
+            return new
+
+    def _count(self, length: int, zeros: int, stored: int | None) -> None:
+        with self._changed:
+            self.tally.plain_bytes += length
+            self.tally.zero_bytes += zeros
+            if stored is None:
+                self.tally.reused_bytes += length - zeros
+            else:
+                self.tally.stored_bytes += stored
+                self.tally.chunks += 1
+            if self._on_progress is not None:
+                self._on_progress(
+                    TransferProgress(plain_bytes=self.tally.plain_bytes, wire_bytes=self.tally.stored_bytes)
+                )
+            self._pending -= 1
+            self._changed.notify_all()

@@ -1,0 +1,194 @@
+"""What of a capsule's files travels: decided over real mount namespaces."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from crikpy.capsule import mounts
+from crikpy.capsule.changes import mounts_to_spare, plan_changes
+from crikpy.capsule.members import CarriedTree
+from crikpy.errors import FilesystemError, NoSuchJobError
+from crikpy.model.capsule import Capsule
+from crikpy.model.manifest import FileArchive
+from tests.capsule import trees
+from tests.capsule.containers import living_in
+
+
+def _capsule(pid: int, *, carried: tuple[str, ...] = (), excluded: tuple[str, ...] = ()) -> Capsule:
+    return Capsule(launcher_pid=pid, socket=Path("/x"), carried=carried, excluded=excluded)
+
+
+def _by_root(plan: tuple[CarriedTree, ...]) -> dict[str, CarriedTree]:
+    return {tree.root: tree for tree in plan}
+
+
+def _names(tree: CarriedTree) -> list[str]:
+    with tarfile.open(fileobj=io.BytesIO(trees.capture(tree)[0])) as archive:
+        return archive.getnames()
+
+
+@pytest.fixture
+def container(memory: Path) -> Iterator[tuple[int, Path]]:
+    """Lend the PID of a process in a container, and the directory that takes its root's changes."""
+    lower, upper, work, root = (memory / name for name in ("lower", "up per", "work", "root"))
+    for name in ("proc", "sys", "dev", "run/secrets/token", "data", "files", "data2", "mem"):
+        (lower / name).mkdir(parents=True)
+    for path in (upper, work, root, memory / "disk", memory / "lent"):
+        path.mkdir()
+    (memory / "lent/..data").symlink_to("gone")
+    (memory / "resolv").write_text("nameserver")
+    (lower / "files/resolv").touch()
+    (lower / "log").write_text("of the image")
+    plan = [
+        ["-t", "overlay", "overlay", "-o", f"lowerdir={lower},upperdir={upper},workdir={work}", str(root)],
+        ["-t", "proc", "proc", f"{root}/proc"],
+        ["-t", "tmpfs", "tmpfs", f"{root}/dev"],
+        ["-t", "tmpfs", "-o", "X-mount.mkdir", "shm", f"{root}/dev/shm"],
+        ["-t", "tmpfs", "-o", "X-mount.mkdir", "firmware", f"{root}/sys/firmware"],
+        ["-t", "tmpfs", "token", f"{root}/run/secrets/token"],
+        ["--bind", str(memory / "disk"), f"{root}/data"],
+        ["--bind", str(memory / "resolv"), f"{root}/files/resolv"],
+        ["-t", "tmpfs", "mem", f"{root}/mem"],
+        ["-t", "tmpfs", "-o", "X-mount.mkdir", "inner", f"{root}/mem/inner"],
+        ["-t", "tmpfs", "-o", "ro,X-mount.mkdir", "fixed", f"{root}/mem/fixed"],
+        ["--bind", "-o", "X-mount.mkdir", str(memory / "lent"), f"{root}/mem/secret"],
+    ]
+    with living_in(plan, root) as pid:
+        yield pid, upper
+
+
+def test_a_container_carries_its_changes_and_its_memory_filesystems(container: tuple[int, Path]) -> None:
+    pid, upper = container
+    plan = plan_changes(_capsule(pid), [])
+    # /data is a tmpfs here too, since the tests' directory is one; on a node it would be a disk.
+    assert [(tree.kind, tree.root) for tree in plan] == [
+        ("overlay", "/"),
+        ("tree", "/data"),
+        ("tree", "/dev/shm"),
+        ("tree", "/mem"),
+        ("tree", "/mem/inner"),
+    ]
+    assert plan[0].source == upper
+    assert plan[0].marks == "trusted.overlay."
+    assert {".crikpy", "run/criu.kdat", "proc", "dev", "data", "files/resolv", "mem"} <= plan[0].skipped
+    assert _by_root(plan)["/mem"].skipped == {"inner", "fixed", "secret"}
+
+
+def test_the_plan_of_a_container_can_be_captured(container: tuple[int, Path]) -> None:
+    pid, _ = container
+    root = Path(f"/proc/{pid}/root")
+    (root / "log").write_text("changed")
+    (root / "mem/f").write_text("in memory")
+    (root / "run/criu.kdat").touch()
+    (root / "dev/null2").touch()
+    names = {tree.root: _names(tree) for tree in plan_changes(_capsule(pid), [])}
+    assert names["/"] == [".", "log", "mem", "run", "sys"]
+    assert names["/mem"] == [".", "f"]
+
+
+def test_nothing_of_an_excluded_directory_travels(container: tuple[int, Path]) -> None:
+    pid, _ = container
+    plan = plan_changes(_capsule(pid, excluded=("/mem/", "/data", "/log", "/dev/shm/big")), ["/mem/f", "/log"])
+    assert [tree.root for tree in plan] == ["/", "/dev/shm"]
+    assert "log" in plan[0].skipped
+    assert plan[1].skipped == {"big"}
+
+
+def test_carried_directories_come_once(container: tuple[int, Path]) -> None:
+    pid, _ = container
+    (Path(f"/proc/{pid}/root") / "mem/sub").mkdir()
+    carried = ("/data2", "/mem/sub", "/run/secrets/token", "/gone/away")
+    roots = [tree.root for tree in plan_changes(_capsule(pid, carried=carried), [])]
+    assert roots == ["/", "/data", "/dev/shm", "/mem", "/mem/inner", "/run/secrets/token"]
+
+
+@pytest.mark.parametrize("carried", ["/log", "/to-data", "/to-data/below", "data", "/data/../etc"])
+def test_only_real_directories_are_carried(container: tuple[int, Path], carried: str) -> None:
+    pid, _ = container
+    (Path(f"/proc/{pid}/root") / "to-data").symlink_to("/data")
+    with pytest.raises(FilesystemError):
+        plan_changes(_capsule(pid, carried=(carried,)), [])
+
+
+def test_an_unreachable_upper_directory_is_refused(container: tuple[int, Path], tmp_path: Path) -> None:
+    pid, _ = container
+    with pytest.raises(FilesystemError, match="are not at"):
+        plan_changes(_capsule(pid), [], node_root=tmp_path)
+
+
+@pytest.fixture
+def machine(memory: Path) -> Iterator[tuple[int, Path]]:
+    """Lend the PID of a process in a capsule of a plain machine, and a directory of the machine's disk."""
+    private, disk = memory / "private", memory / "disk"
+    for path in (private, disk / "tmp", disk / "own", disk / "net"):
+        path.mkdir(parents=True)
+    plan = [
+        ["--bind", str(private), f"{disk}/tmp"],
+        ["-t", "tmpfs", "shm", "/dev/shm"],
+        ["-t", "tmpfs", "own", f"{disk}/own"],
+    ]
+    with living_in(plan) as pid:
+        yield pid, disk
+
+
+def test_a_plain_machine_keeps_its_own_files_and_its_own_memory_filesystems(machine: tuple[int, Path]) -> None:
+    pid, disk = machine
+    plan = plan_changes(_capsule(pid, carried=(f"{disk}/tmp",)), [])
+    assert [(tree.kind, tree.root) for tree in plan] == [
+        ("tree", "/dev/shm"),
+        ("tree", f"{disk}/own"),
+        ("tree", f"{disk}/tmp"),
+    ]
+
+
+def test_files_open_for_writing_travel_alone_where_nothing_else_carries_them(machine: tuple[int, Path]) -> None:
+    pid, disk = machine
+    root = Path(f"/proc/{pid}/root")
+    names = ("log", "tmp/in-tree", "own/in-tree", "a dir/deep (deleted)")
+    paths = [f"{disk}/{name}" for name in names]
+    (disk / "a dir").mkdir()
+    for path in paths:
+        (root / path[1:]).touch()
+    os.mkfifo(disk / "fifo")
+    others = ["/dev/null", "/proc/self/mem", "/sys/x", "pipe:[1]", f"{disk}/gone (deleted)", f"{disk}/x/y"]
+    plan = plan_changes(_capsule(pid, carried=(f"{disk}/tmp",)), [*paths, *others, f"{disk}/fifo", paths[0]])
+    assert plan[-1].kind == "files"
+    assert plan[-1].names == tuple(sorted((paths[0][1:], paths[3][1:])))
+    assert plan[-1].source == root
+
+
+def test_no_single_files_make_no_tree(machine: tuple[int, Path]) -> None:
+    pid, _ = machine
+    assert "files" not in {tree.kind for tree in plan_changes(_capsule(pid), ["/dev/null"])}
+
+
+def test_a_launcher_that_is_gone_is_no_job() -> None:
+    with pytest.raises(NoSuchJobError):
+        plan_changes(_capsule(2**22 + 1), [])
+
+
+LISTING = b"""
+1 0 0:50 / / rw - overlay overlay rw
+2 1 0:51 / /proc rw - proc proc rw
+3 1 0:52 / /data rw - ext4 /dev/sda rw
+4 3 0:53 / /data/nfs rw - nfs4 server:/ rw
+5 1 0:54 / /ro ro - ext4 /dev/sdb rw
+6 1 0:55 / /dev/shm rw - tmpfs shm rw
+"""
+
+
+def test_whole_trees_spare_every_mount_and_single_files_only_what_is_no_disk() -> None:
+    listed = mounts.parse_mounts(LISTING)
+
+    def spared(kind: str, root: str) -> set[str]:
+        return set(mounts_to_spare(FileArchive(image="x", kind=kind, root=root, entries=0), listed))
+
+    assert spared("overlay", "/") == {"/proc", "/data", "/data/nfs", "/ro", "/dev/shm"}
+    assert spared("tree", "/data") == {"/data/nfs"}
+    assert spared("files", "/") == {"/proc", "/data/nfs", "/ro"}
