@@ -1,97 +1,258 @@
-"""Look at a job's processes from the node: what they are, what they have open, what CRIU could not save.
+"""Says before a dump what CRIU could not save, in the words of those who run the job.
 
-Interface used by crikpy.flows.checkpointing (the lead's draft; complete it, keep these names).
+Pure decisions over views of processes; surveying.py gathers them from /proc. A refusal costs nothing: the job
+runs on untouched. What is not known here to fail is left to CRIU, which has the last word.
 """
 
 from __future__ import annotations
 
-import os
-import stat
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from enum import StrEnum
 
-import psutil
+from crikpy.model.manifest import OpenFile, ProcessFact, StdioEnd
 
-from crikpy.capsule import entering
-from crikpy.model.manifest import OpenFile, ProcessFact
+_TERMINAL = re.compile(r"/dev/(pts/\d+|tty\w*|console|ptmx|pts/ptmx)")
+_SAVABLE_DEVICES = frozenset({(1, 3), (1, 5), (1, 7), (1, 8), (1, 9)})
+"""null, zero, full, random, urandom."""
+
+_UNSAVABLE_KERNEL_OBJECTS = {
+    "io_uring": "io_uring",
+    "perf_event": "performance counters",
+    "userfaultfd": "userfaultfd",
+    "bpf-prog": "a BPF program",
+    "bpf_link": "a BPF link",
+    "seccomp notify": "a seccomp listener",
+    "landlock-ruleset": "a Landlock rule set",
+    "kvm-vm": "a virtual machine",
+    "kvm-vcpu": "a virtual machine",
+}
+
+_NAMESPACES = {
+    "mnt": "mount",
+    "net": "network",
+    "pid": "PID",
+    "pid_for_children": "PID",
+    "ipc": "IPC",
+    "user": "user",
+    "uts": "host name",
+    "cgroup": "cgroup",
+    "time": "time",
+    "time_for_children": "time",
+}
+
+
+class Inode(StrEnum):
+    """What a descriptor leads to."""
+
+    REGULAR = "regular"
+    DIRECTORY = "directory"
+    CHARACTER = "character"
+    BLOCK = "block"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Descriptor:
+    """One open file of a process.
+
+    Attributes:
+        fd: its number.
+        target: the link that /proc/<pid>/fd/<n> shows.
+        inode: what it leads to.
+        device: major and minor number of a device node.
+        path: path inside the capsule of a regular file that still has it; empty otherwise.
+        size: bytes of a regular file.
+        writable: whether it is open for writing.
+    """
+
+    fd: int
+    target: str
+    inode: Inode
+    device: tuple[int, int] = (0, 0)
+    path: str = ""
+    size: int = 0
+    writable: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mapping:
+    """One file that a process has mapped.
+
+    Attributes:
+        target: the name that /proc/<pid>/maps shows.
+        path: path inside the capsule of a regular file that still has it; empty otherwise.
+        size: bytes of a regular file.
+        shared: whether writes to the memory go to the file.
+        build_id: GNU build id in hex of an ELF file mapped to be run, or empty.
+    """
+
+    target: str
+    path: str = ""
+    size: int = 0
+    shared: bool = False
+    build_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessView:
+    """What preflight knows of one process; all PIDs as inside the capsule.
+
+    Attributes:
+        fact: what the manifest records.
+        state: letter of proc_pid_stat(5): R, S, D, T, t, Z.
+        session: PID of its session's leader, 0 when the leader is outside.
+        tracer: PID of who traces it, on the node; 0 for nobody.
+        terminal: whether it has a controlling terminal.
+        namespaces: identity of each namespace by the name in /proc/<pid>/ns.
+        descriptors: its open files.
+        mappings: its mapped files.
+        highest: highest PID or thread id of it.
+    """
+
+    fact: ProcessFact
+    state: str = "S"
+    session: int = 0
+    tracer: int = 0
+    terminal: bool = False
+    namespaces: tuple[tuple[str, str], ...] = ()
+    descriptors: tuple[Descriptor, ...] = ()
+    mappings: tuple[Mapping, ...] = ()
+    highest: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
-    """The job as it stands.
+    """What a look at the job's processes showed.
 
     Attributes:
-        processes: every process of the tree.
-        highest_pid: highest PID or thread id inside the capsule.
-        files: regular files open or mapped, by their paths inside.
-        written: paths of regular files that are open for writing.
+        views: every process, the root first.
+        written: paths inside the capsule of regular files open for writing, or mapped so, sorted.
+        files: regular files open or mapped, sorted by path.
+        stdio: the root's standard descriptors.
+        processes: every process.
+        highest_pid: highest PID or thread id in use.
+        stopped: processes that a signal stopped.
     """
 
+    views: tuple[ProcessView, ...]
+    written: tuple[str, ...]
+    files: tuple[OpenFile, ...]
+    stdio: tuple[StdioEnd, ...]
     processes: tuple[ProcessFact, ...]
     highest_pid: int
-    files: tuple[OpenFile, ...]
-    written: tuple[str, ...]
+    stopped: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobView:
-    """All that refusals are decided from."""
+def summarise(views: Sequence[ProcessView]) -> Survey:
+    """Draw together what the views of the processes say, the root first."""
+    files: dict[str, OpenFile] = {}
+    for view in views:
+        for descriptor in view.descriptors:
+            if descriptor.path:
+                files.setdefault(descriptor.path, OpenFile(path=descriptor.path, size=descriptor.size))
+    for view in views:
+        for mapping in view.mappings:
+            known = files.get(mapping.path)
+            if mapping.path and (known is None or not known.build_id):
+                files[mapping.path] = OpenFile(path=mapping.path, size=mapping.size, build_id=mapping.build_id)
+    written = {found.path for view in views for found in view.descriptors if found.writable and found.path}
+    written |= {found.path for view in views for found in view.mappings if found.shared and found.path}
+    return Survey(
+        views=tuple(views),
+        written=tuple(sorted(written)),
+        files=tuple(files[path] for path in sorted(files)),
+        stdio=tuple(
+            StdioEnd(fd=found.fd, target=found.target)
+            for view in views[:1]
+            for found in sorted(view.descriptors, key=lambda descriptor: descriptor.fd)
+            if found.fd <= 2
+        ),
+        processes=tuple(view.fact for view in views),
+        highest_pid=max((view.highest for view in views), default=0),
+        stopped=tuple(view.fact.pid for view in views if view.state == "T"),
+    )
 
-    root: int
-    strays: tuple[int, ...] = ()
 
+def refusals(views: Sequence[ProcessView]) -> tuple[str, ...]:
+    """Return why CRIU cannot save these processes, a sentence each with its remedy; empty when it may.
 
-def view(launcher_pid: int, root: int) -> JobView:
-    """Gather what `refusals` decides from; root is the job's root as the node sees it."""
-    return JobView(root=root)
-
-
-def refusals(job: JobView) -> tuple[str, ...]:
-    """Return in the user's words what cannot be saved; empty when all can."""
-    return ()
-
-
-def stopped(launcher_pid: int) -> tuple[int, ...]:
-    """Return the PIDs inside of the capsule's processes that a signal has stopped."""
-    found = []
-    for outer, inner in entering.members(launcher_pid).items():
-        if Path(f"/proc/{outer}/stat").read_text().rpartition(")")[2].split()[0] == "T":
-            found.append(inner)
+    Args:
+        views: every process of the job, the root first.
+    """
+    tasks = {view.fact.pid for view in views}
+    found: dict[str, None] = {}
+    for view in views:
+        who = f"{view.fact.command} (PID {view.fact.pid})"
+        for reason in (
+            *_of_the_process(view, tasks),
+            *_of_its_namespaces(view, views[0]),
+            *(why for descriptor in view.descriptors if (why := _of_a_descriptor(descriptor))),
+            *(why for mapping in view.mappings if (why := _of_a_mapping(mapping))),
+        ):
+            found[f"{who} {reason}"] = None
     return tuple(found)
 
 
-def survey(launcher_pid: int, root: int) -> Survey:
-    """Describe a job whose tree is stopped."""
-    tree = [psutil.Process(root), *psutil.Process(root).children(recursive=True)]
-    processes, highest = [], 0
-    written: set[str] = set()
-    files: dict[str, int] = {}
-    for process in tree:
-        pid = process.pid
-        inner = entering.inner_pid(pid)
-        threads = [entering.inner_pid(int(task)) for task in os.listdir(f"/proc/{pid}/task")]
-        highest = max(highest, inner, *threads)
-        memory = process.memory_info()
-        processes.append(
-            ProcessFact(pid=inner, parent=0, command=process.name(), threads=len(threads), resident_bytes=memory.rss)
-        )
-        for fd in os.listdir(f"/proc/{pid}/fd"):
-            link = f"/proc/{pid}/fd/{fd}"
-            path = os.readlink(link)
-            status = os.stat(link)
-            if not path.startswith("/") or path.endswith(" (deleted)") or not stat.S_ISREG(status.st_mode):
-                continue
-            files[path] = status.st_size
-            flags = next(
-                int(line.split()[1], 8)
-                for line in Path(f"/proc/{pid}/fdinfo/{fd}").read_text().splitlines()
-                if line.startswith("flags:")
-            )
-            if flags & os.O_ACCMODE != os.O_RDONLY:
-                written.add(path)
-    return Survey(
-        processes=tuple(processes),
-        highest_pid=highest,
-        files=tuple(OpenFile(path=path, size=size) for path, size in sorted(files.items())),
-        written=tuple(sorted(written)),
+def _of_the_process(view: ProcessView, tasks: set[int]) -> list[str]:
+    reasons = []
+    if view.terminal:
+        reasons.append("has a controlling terminal: start the job without one (no `tty: true`, no `-t`)")
+    if view.tracer:
+        reasons.append("is traced by a debugger: detach the debugger")
+    if view.session not in tasks:
+        reasons.append("belongs to a session whose leader has ended: let the leader wait for its children")
+    if view.state == "Z" and view.fact.threads > 1:
+        reasons.append("has ended its main thread but not its others: let the main thread wait for them")
+    return reasons
+
+
+def _of_its_namespaces(view: ProcessView, root: ProcessView) -> list[str]:
+    outer = dict(root.namespaces)
+    inner = sorted(
+        {
+            _NAMESPACES[kind]
+            for kind, identity in view.namespaces
+            if kind in _NAMESPACES and identity != outer.get(kind.removesuffix("_for_children"), identity)
+        }
     )
+    return [f"is in a {kind} namespace of its own: run it without that sandbox" for kind in inner]
+
+
+def _of_a_descriptor(descriptor: Descriptor) -> str:
+    target = descriptor.target
+    if target.startswith("anon_inode:"):
+        return _of_a_kernel_object(target)
+    if descriptor.inode not in {Inode.CHARACTER, Inode.BLOCK}:
+        return ""
+    if _TERMINAL.fullmatch(target):
+        return f"has the terminal {target} open: start the job without one, or redirect its output"
+    if descriptor.inode is Inode.CHARACTER and descriptor.device in _SAVABLE_DEVICES:
+        return ""
+    return _of_a_device(target)
+
+
+def _of_a_mapping(mapping: Mapping) -> str:
+    target = mapping.target
+    if target.startswith("/SYSV"):
+        return "uses System V shared memory: use POSIX shared memory (shm_open) instead"
+    if target.startswith("anon_inode:"):
+        return _of_a_kernel_object(target)
+    if target.startswith("/dev/nvidia"):
+        return _of_a_device(target)
+    return ""
+
+
+def _of_a_kernel_object(target: str) -> str:
+    word = target.removeprefix("anon_inode:").strip("[]")
+    if word == "io_uring":
+        return "uses io_uring: turn it off (UV_USE_IO_URING=0 for libuv), or use epoll"
+    kind = _UNSAVABLE_KERNEL_OBJECTS.get(word)
+    return f"uses {kind}, which CRIU cannot save: turn it off" if kind else ""
+
+
+def _of_a_device(target: str) -> str:
+    if target.startswith(("/dev/nvidia", "/dev/dri/", "/dev/kfd")):
+        return f"uses a GPU ({target}): CRIU saves the memory of the CPU only; run it on the CPU"
+    return f"has the device {target} open, which CRIU cannot save: close it before"

@@ -10,35 +10,10 @@ import os
 import stat
 from collections.abc import Sequence
 
-from crikpy.errors import FilesystemError, UnsupportedJobError
+from crikpy.errors import FilesystemError
 from crikpy.model.manifest import StdioEnd
 
 _NAMES = {0: "standard input", 1: "standard output", 2: "standard error"}
-
-
-def describe(pid: int) -> tuple[StdioEnd, ...]:
-    """Return what the standard descriptors of a process are; closed ones are left out."""
-    ends: list[StdioEnd] = []
-    for fd in _NAMES:
-        try:
-            ends.append(StdioEnd(fd=fd, target=os.readlink(f"/proc/{pid}/fd/{fd}")))
-        except FileNotFoundError:
-            continue
-    return tuple(ends)
-
-
-def refuse_terminals(ends: Sequence[StdioEnd]) -> None:
-    """Raise when a standard stream is a terminal, which cannot follow a job to another machine.
-
-    Raises:
-        UnsupportedJobError: naming the stream and what to do.
-    """
-    for end in ends:
-        if end.target.startswith(("/dev/pts/", "/dev/tty", "/dev/console")):
-            raise UnsupportedJobError(
-                f"the job's {_NAMES[end.fd]} is a terminal, which cannot be moved",
-                remedy="start it without one: no `tty: true`, no `-t`, output to a pipe",
-            )
 
 
 def open_replacements(launcher_pid: int, ends: Sequence[StdioEnd]) -> list[tuple[int, str]]:

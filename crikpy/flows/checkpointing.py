@@ -19,16 +19,18 @@ from functools import partial
 import crikpy
 from crikpy import names
 from crikpy.aio.clock import Deadline
-from crikpy.capsule import entering, members, preflight, stdio
+from crikpy.capsule import entering, members, preflight, surveying
 from crikpy.capsule.archives import write_archive
 from crikpy.capsule.changes import plan_changes
 from crikpy.capsule.launcher import LauncherConnection
 from crikpy.capsule.members import CarriedTree
 from crikpy.capsule.mounts import lies_in
+from crikpy.capsule.preflight import Survey
+from crikpy.capsule.trees import find_tree
 from crikpy.criu import compat
 from crikpy.criu.features import criu_version
 from crikpy.criu.running import Criu
-from crikpy.errors import CapsuleError, UnsupportedJobError
+from crikpy.errors import CapsuleError, CrikpyError, UnsupportedJobError
 from crikpy.flows.reporting import Reporter
 from crikpy.model.capsule import Capsule, JobPhase
 from crikpy.model.manifest import FileArchive, Job, Manifest, Origin, StoredImage
@@ -98,10 +100,10 @@ def checkpoint(
     """
     with LauncherConnection(capsule.socket, order.deadline.earlier(_ANSWER_S)) as launcher:
         root = _find_root(capsule, launcher)
-        _refuse_unsupported(capsule, root)
-        act = _Act(capsule, root, store, workload, order, settings, reporter)
+        stopped_before = _refuse_unsupported(capsule, root)
+        act = _Act(capsule, root, stopped_before, store, workload, order, settings, reporter)
         launcher.hold(order.deadline)
-        with _let_go_on_failure(capsule, reporter):
+        with _let_go_on_failure(capsule, act, reporter):
             manifest = act.dump_and_commit()
         on_committed(manifest)
         if order.leave_running:
@@ -121,6 +123,7 @@ class _Act:
         self,
         capsule: Capsule,
         root: int,
+        stopped_before: tuple[int, ...],
         store: ObjectStore,
         workload: Workload,
         order: CheckpointOrder,
@@ -137,7 +140,7 @@ class _Act:
         self._reporter = reporter
         self._identity, self._known = self._checkpoints.begin(Claim.ours(instance=order.instance))
         self._here = compat.facts(criu_version(settings.criu.bundle, order.deadline))
-        self._stopped_before = preflight.stopped(capsule.launcher_pid)
+        self.stopped_before = stopped_before
 
     def dump_and_commit(self) -> Manifest:
         """Stop the tree, store it, commit it; it is still stopped then."""
@@ -153,8 +156,8 @@ class _Act:
             entry = entering.dump_entry(self._capsule.launcher_pid)
             outcome = Criu(self._settings.criu).dump(entry, entering.inner_pid(self._root), writer, deadline)
             self._reporter.event("frozen", "the job stands still", at=outcome.frozen_at)
-            survey = preflight.survey(self._capsule.launcher_pid, self._root)
-            trees = plan_changes(self._capsule, survey.written)
+            survey = surveying.survey(find_tree(self._capsule.launcher_pid, self._root).members)
+            trees = plan_changes(self._capsule, survey.writable)
             archives = tuple(_write_archives(trees, writer, deadline))
             written = writer.finish()
         self._reporter.event("streamed", "everything is in the store", bytes=written.sizes.image_bytes)
@@ -165,9 +168,14 @@ class _Act:
         self._reporter.event("committed", message, checkpoint=manifest.checkpoint)
         return manifest
 
+    def give_up(self) -> None:
+        """Say in the store that this checkpoint will never be complete; it matters little if that fails."""
+        with contextlib.suppress(CrikpyError):
+            self._checkpoints.give_up(self._identity)
+
     def _manifest(
         self,
-        survey: preflight.Survey,
+        survey: Survey,
         trees: Sequence[CarriedTree],
         archives: tuple[FileArchive, ...],
         written: WrittenImages,
@@ -185,13 +193,13 @@ class _Act:
                 root_pid=entering.inner_pid(self._root),
                 highest_pid=survey.highest_pid,
                 processes=survey.processes,
-                stdio=stdio.describe(self._root),
-                stopped=self._stopped_before,
+                stdio=survey.stdio,
+                stopped=self.stopped_before,
             ),
             compatibility=self._here,
             images=_small_first(written),
             archives=archives,
-            open_files=tuple(file for file in survey.files if not _travels(file.path, trees)),
+            open_files=tuple(file for file in survey.open_files if not _travels(file.path, trees)),
             sizes=written.sizes,
             frozen_s=round(frozen_s, 3),
         )
@@ -208,10 +216,16 @@ def _find_root(capsule: Capsule, launcher: LauncherConnection) -> int:
         raise CapsuleError("there is nothing to save: the job has just ended") from fault
 
 
-def _refuse_unsupported(capsule: Capsule, root: int) -> None:
-    reasons = preflight.refusals(preflight.view(capsule.launcher_pid, root))
+def _refuse_unsupported(capsule: Capsule, root: int) -> tuple[int, ...]:
+    """Raise for what CRIU could not save; return the PIDs inside of processes that a signal has stopped."""
+    tree = find_tree(capsule.launcher_pid, root)
+    survey = surveying.survey(tree.members)
+    reasons = [*preflight.refusals(survey.views)]
+    if tree.strays:
+        reasons.append(f"{len(tree.strays)} of its processes left its tree: their parents ended before them")
     if reasons:
-        raise UnsupportedJobError("; ".join(reasons), remedy="the job runs on untouched")
+        raise UnsupportedJobError(f"the job cannot be saved: {'; '.join(reasons)}")
+    return survey.stopped
 
 
 def _write_archives(
@@ -255,13 +269,13 @@ def _origin(order: CheckpointOrder) -> Origin:
 
 
 @contextlib.contextmanager
-def _let_go_on_failure(capsule: Capsule, reporter: Reporter) -> Iterator[None]:
-    stopped_before = preflight.stopped(capsule.launcher_pid)
+def _let_go_on_failure(capsule: Capsule, act: _Act, reporter: Reporter) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        let_go(capsule, but=stopped_before)
+        let_go(capsule, but=act.stopped_before)
         reporter.event("released", "the checkpoint failed; the job runs on")
+        act.give_up()
         raise
 
 

@@ -46,7 +46,7 @@ print(json.dumps([project["build-system"], project["project"], groups["test"]], 
 PYTHON
 }
 
-# prune: images and scratch folders that no run has asked for in a long time.
+# prune: images that no run has asked for in a long time.
 prune() {
     find "$cache" -mindepth 1 -maxdepth 1 -type d -mtime "+$keep_days" -exec rm -rf --one-file-system {} +
 }
@@ -77,9 +77,8 @@ build_venv() {
 
 # in_own_namespaces CMD…: what it mounts and starts ends with it. Its output is shown if it fails.
 in_own_namespaces() {
-    unshare --mount --propagation private --pid --fork --kill-child "$@" \
+    setpriv --pdeathsig KILL unshare --mount --propagation private --pid --fork --kill-child "$@" \
         </dev/null 8>&- 9>&- >"$work/log" 2>&1 &
-    ours+=($!)
     wait $! || {
         tail -n 40 "$work/log" >&2
         die "${1##*/} failed; its last words stand above"

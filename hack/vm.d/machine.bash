@@ -16,21 +16,19 @@ run_machine() {
     copiers=($!)
     cat "$work/stderr" >&2 &
     copiers+=($!)
-    ours+=("${copiers[@]}")
     emulate "$timeout" "$output" &
     emulator=$!
-    ours+=("$emulator")
     status=0
     wait "$emulator" || status=$?
     [[ $status -ne 124 && $status -ne 137 ]] || give_up 124 "the machine was killed after $timeout s"
     [[ -s $work/status ]] || give_up "$machine_failed" "the machine ended before the command did"
-    wait "${copiers[@]}"
+    wait "${copiers[@]}" || true # a reader that has seen enough is no fault
     [[ -z $output ]] || unpack_output "$output"
     return "$(<"$work/status")"
 }
 
 give_up() {
-    sed 's/^/vm: console: /' <(tail -n 20 "$work/console") "$work/emulator.log" >&2
+    sed 's/^/vm: console: /' <(tail -n 60 "$work/console") "$work/emulator.log" >&2
     say "$2"
     exit "$1"
 }

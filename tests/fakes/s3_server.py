@@ -15,6 +15,7 @@ import sys
 import time
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import boto3
 from botocore.config import Config
@@ -154,7 +155,7 @@ class S3Server:
                     raise RuntimeError(f"the S3 server did not start: {fault}\n{self.log_tail()}") from fault
             time.sleep(0.05)
 
-    def _client(self):  # type: ignore[no-untyped-def]  # boto3 types of its own would be needed by the demo too
+    def _client(self) -> Any:
         return boto3.session.Session().client(
             "s3",
             endpoint_url=self.endpoint,

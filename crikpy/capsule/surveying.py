@@ -1,0 +1,179 @@
+"""Looks at the processes of a job through /proc, from the node; changes nothing.
+
+Sources: proc_pid_status(5), proc_pid_fdinfo(5), proc_pid_maps(5). The job may be running: a process that ends
+meanwhile is left out, except the root.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from crikpy.capsule.buildids import read_build_id
+from crikpy.capsule.preflight import Descriptor, Inode, Mapping, ProcessView, Survey, summarise
+from crikpy.errors import NoSuchJobError
+from crikpy.model.manifest import ProcessFact
+
+_DELETED = " (deleted)"
+_FLAGS = re.compile(r"^flags:\s*([0-7]+)$", re.MULTILINE)
+_AREA = re.compile(r"([0-9a-f]+-[0-9a-f]+) (....) \S+ \S+ \d+ +(.*)")
+_INODES = {
+    stat.S_IFREG: Inode.REGULAR,
+    stat.S_IFDIR: Inode.DIRECTORY,
+    stat.S_IFCHR: Inode.CHARACTER,
+    stat.S_IFBLK: Inode.BLOCK,
+}
+
+
+def survey(pids: Sequence[int]) -> Survey:
+    """Look at the processes of a job.
+
+    Args:
+        pids: the processes as this process sees them, the root first.
+
+    Raises:
+        NoSuchJobError: the root is gone.
+    """
+    inside: dict[int, int] = {}
+    views: list[ProcessView] = []
+    for pid in pids:
+        try:
+            views.append(_view(pid, inside))
+        except (FileNotFoundError, ProcessLookupError) as gone:
+            if pid == pids[0]:
+                raise NoSuchJobError(f"the job's root process {pid} has ended") from gone
+    return summarise(views)
+
+
+def _view(pid: int, inside: dict[int, int]) -> ProcessView:
+    process = Path(f"/proc/{pid}")
+    status = _fields((process / "status").read_text(errors="surrogateescape"))
+    inside[pid] = _innermost(status["NSpid"])
+    # The list of PIDs need not be in the order of descent; the parent of the root is the capsule's init.
+    parent = int(status["PPid"])
+    if parent and parent not in inside:
+        with contextlib.suppress(OSError):
+            inside[parent] = _innermost(_fields(Path(f"/proc/{parent}/status").read_text())["NSpid"])
+    fact = ProcessFact(
+        pid=inside[pid],
+        parent=inside.get(parent, 0),
+        command=status["Name"],
+        threads=int(status["Threads"]),
+        resident_bytes=_kilobytes(status, "VmRSS"),
+        anonymous_bytes=_kilobytes(status, "RssAnon"),
+        file_bytes=_kilobytes(status, "RssFile"),
+        shared_bytes=_kilobytes(status, "RssShmem"),
+    )
+    # The command's name, which may hold anything, ends with the last parenthesis.
+    numbers = (process / "stat").read_bytes().rpartition(b")")[2].split()
+    return ProcessView(
+        fact=fact,
+        state=status["State"][0],
+        session=_innermost(status["NSsid"]),
+        tracer=int(status["TracerPid"]),
+        terminal=int(numbers[4]) != 0,
+        namespaces=tuple(_links(process / "ns")),
+        descriptors=tuple(_descriptors(process)),
+        mappings=tuple(_mappings(process)),
+        highest=max(_threads(process), default=fact.pid),
+    )
+
+
+def _fields(text: str) -> dict[str, str]:
+    pairs = (line.partition(":") for line in text.splitlines())
+    return {name: value.strip() for name, _, value in pairs}
+
+
+def _innermost(ids: str) -> int:
+    return int(ids.rsplit(maxsplit=1)[-1])
+
+
+def _kilobytes(status: dict[str, str], name: str) -> int:
+    return int(status.get(name, "0").removesuffix(" kB")) * 1024
+
+
+def _threads(process: Path) -> Iterator[int]:
+    for thread in (process / "task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            yield _innermost(_fields((thread / "status").read_text(errors="surrogateescape"))["NSpid"])
+
+
+def _links(directory: Path) -> Iterator[tuple[str, str]]:
+    """Yield names and targets of links that may vanish meanwhile; a zombie has none."""
+    for link in directory.iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            yield link.name, str(link.readlink())
+
+
+def _descriptors(process: Path) -> Iterator[Descriptor]:
+    for name, target in sorted(_links(process / "fd"), key=lambda link: int(link[0])):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            status = (process / "fd" / name).stat()
+            found = _FLAGS.search((process / "fdinfo" / name).read_text(errors="surrogateescape"))
+            flags = int(found[1], 8) if found else 0
+            inode = _INODES.get(stat.S_IFMT(status.st_mode), Inode.OTHER)
+            yield Descriptor(
+                fd=int(name),
+                target=target,
+                inode=inode,
+                device=(os.major(status.st_rdev), os.minor(status.st_rdev)),
+                path=_path(process, target, status),
+                size=status.st_size if inode is Inode.REGULAR else 0,
+                writable=flags & os.O_ACCMODE != os.O_RDONLY and not flags & os.O_PATH,
+            )
+
+
+def _mappings(process: Path) -> Iterator[Mapping]:
+    """Yield the mapped files, each once for each way of mapping it."""
+    seen: set[tuple[str, str]] = set()
+    for line in (process / "maps").read_text(errors="surrogateescape").splitlines():
+        found = _AREA.fullmatch(line)
+        if found is None or not found[3] or found[3].startswith("["):
+            continue
+        area, rights, name = found.groups()
+        if (name, rights) in seen:
+            continue
+        seen.add((name, rights))
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            yield _mapping(process, area, rights, name)
+
+
+def _mapping(process: Path, area: str, rights: str, name: str) -> Mapping:
+    link = process / "map_files" / area
+    # Looking first: opening a device could have an effect.
+    if not stat.S_ISREG(link.stat().st_mode) or name.startswith("/SYSV"):
+        return Mapping(target=name)
+    fd = os.open(link, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = os.fstat(fd)
+        # The list of mappings escapes newlines; the link does not.
+        target = str(link.readlink())
+        path = _path(process, target, status)
+        return Mapping(
+            target=target,
+            path=path,
+            size=status.st_size if path else 0,
+            shared=rights[1] == "w" and rights[3] == "s",
+            build_id=read_build_id(fd) if path and rights[2] == "x" else "",
+        )
+    finally:
+        os.close(fd)
+
+
+def _path(process: Path, target: str, status: os.stat_result) -> str:
+    """Return where a regular file lies inside the capsule; empty for one without a name."""
+    if not stat.S_ISREG(status.st_mode) or not target.startswith("/") or not status.st_nlink:
+        return ""
+    if target.endswith(_DELETED):
+        # Either this name is gone and another is left, or the file is really called so.
+        try:
+            named = os.lstat(f"{process}/root{target}")
+        except OSError:
+            return ""
+        if (named.st_dev, named.st_ino) != (status.st_dev, status.st_ino):
+            return ""
+    return target

@@ -1,0 +1,49 @@
+"""Which processes of a capsule are the job: its root and all that descends from it.
+
+CRIU saves one tree. A process that left it (its parent ended, so the launcher became its parent) would be lost
+without a word; a process that somebody entered the capsule with (a debugging shell) is none of the job's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import psutil
+
+from crikpy.capsule import entering
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobTree:
+    """The processes of a job, as the node sees them.
+
+    Attributes:
+        members: the root and its descendants, the root first.
+        strays: processes that the job started and that left its tree.
+    """
+
+    members: tuple[int, ...]
+    strays: tuple[int, ...]
+
+
+def find_tree(launcher_pid: int, root: int) -> JobTree:
+    """Return the job's processes; those that end meanwhile are left out."""
+    inside = entering.members(launcher_pid)
+    children: dict[int, list[int]] = {}
+    for pid in inside:
+        try:
+            children.setdefault(psutil.Process(pid).ppid(), []).append(pid)
+        except psutil.NoSuchProcess:
+            continue
+    members = _descend(root, children)
+    adopted = [
+        pid for child in children.get(launcher_pid, ()) if child != root for pid in _descend(child, children)
+    ]
+    return JobTree(members=tuple(members), strays=tuple(adopted))
+
+
+def _descend(root: int, children: dict[int, list[int]]) -> list[int]:
+    found = [root]
+    for pid in found:
+        found += children.get(pid, ())
+    return found

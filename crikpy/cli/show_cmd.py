@@ -1,0 +1,97 @@
+"""`crikpy show`: what a checkpoint consists of and where it fits."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from crikpy.cli.console import human_bytes, print_json
+from crikpy.cli.list_cmd import state_of
+from crikpy.cli.selecting import checkpoint_options, select
+from crikpy.model.manifest import Manifest
+from crikpy.settings import Settings
+
+_ALL_FILES = 20
+
+
+@click.command("show")
+@checkpoint_options
+@click.pass_obj
+def command(
+    settings: Settings,
+    name: str,
+    identity: str | None,
+    store_url: str,
+    cluster: str,
+    namespace: str,
+    output: str,
+) -> None:
+    """Show a checkpoint of the job NAME: its processes, memory, files, sizes, and what it needs of a machine.
+
+    Without CHECKPOINT it is the newest complete one.
+    """
+    selected = select(
+        settings, name=name, identity=identity, store_url=store_url, cluster=cluster, namespace=namespace
+    )
+    manifest = selected.manifest()
+    if output == "json":
+        facts = dataclasses.asdict(manifest)
+        facts["images"] = [{"name": image.name, "size": image.size} for image in manifest.images]
+        print_json({**facts, "state": state_of(selected.summary)})
+        return
+    console = Console()
+    _show_head(console, manifest, state_of(selected.summary))
+    console.print(_process_table(manifest))
+    _show_files(console, manifest)
+
+
+def _show_head(console: Console, manifest: Manifest, state: str) -> None:
+    fit, sizes, origin = manifest.compatibility, manifest.sizes, manifest.origin
+    notice = f" (notice {origin.notice})" if origin.notice else ""
+    where = f"{origin.host} {origin.instance}".strip()
+    rows = {
+        "checkpoint": f"{manifest.checkpoint}, {state}",
+        "job": manifest.workload,
+        "command": " ".join(manifest.job.command),
+        "taken": f"{manifest.created} on {where}, {origin.trigger}{notice}",
+        "stood still": f"{manifest.frozen_s:.2f} s until the commit",
+        "size": f"{human_bytes(sizes.image_bytes)}, of it {human_bytes(sizes.zero_bytes)} zeros and "
+        f"{human_bytes(sizes.reused_bytes)} stored before; {human_bytes(sizes.stored_bytes)} stored anew",
+        "needs": f"{fit.architecture}, {fit.page_size // 1024} KiB pages, CRIU {fit.criu} or newer",
+        "taken with": f"kernel {fit.kernel}, {fit.cpu_model}, {len(fit.cpu_features)} CPU features",
+        "format": f"{manifest.format}, written by crikpy {manifest.release}",
+    }
+    for name, value in rows.items():
+        console.print(f"{name:<12} {value}", highlight=False, soft_wrap=True)
+
+
+def _process_table(manifest: Manifest) -> Table:
+    table = Table(box=None, pad_edge=False, title="processes", title_justify="left")
+    for column in ("PID", "PARENT", "COMMAND", "THREADS", "RESIDENT", "ANONYMOUS", "FILE", "SHARED"):
+        table.add_column(column, justify="left" if column == "COMMAND" else "right")
+    for process in manifest.job.processes:
+        table.add_row(
+            str(process.pid),
+            str(process.parent),
+            process.command,
+            str(process.threads),
+            human_bytes(process.resident_bytes),
+            human_bytes(process.anonymous_bytes),
+            human_bytes(process.file_bytes),
+            human_bytes(process.shared_bytes),
+        )
+    return table
+
+
+def _show_files(console: Console, manifest: Manifest) -> None:
+    for archive in manifest.archives:
+        console.print(f"carries {archive.entries} files below {archive.root} ({archive.kind})", highlight=False)
+    needed = manifest.open_files
+    console.print(f"needs {len(needed)} files of the machine, by size:", highlight=False)
+    for file in needed[:_ALL_FILES]:
+        console.print(f"  {file.size:>12}  {file.path}", highlight=False, soft_wrap=True)
+    if len(needed) > _ALL_FILES:
+        console.print(f"  and {len(needed) - _ALL_FILES} more; --output json shows all", highlight=False)

@@ -1,0 +1,54 @@
+"""`crikpy verify`: read every chunk of a checkpoint, as a restore would."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+
+import click
+
+from crikpy.cli.console import ConsoleReporter, human_bytes, print_json
+from crikpy.cli.selecting import checkpoint_options, select
+from crikpy.errors import IntegrityError
+from crikpy.settings import Settings
+from crikpy.store.verifying import verify
+
+
+@click.command("verify")
+@checkpoint_options
+@click.pass_obj
+def command(
+    settings: Settings,
+    name: str,
+    identity: str | None,
+    store_url: str,
+    cluster: str,
+    namespace: str,
+    output: str,
+) -> None:
+    """Check every chunk of a checkpoint of the job NAME against its hash; without CHECKPOINT, of the newest."""
+    selected = select(
+        settings, name=name, identity=identity, store_url=store_url, cluster=cluster, namespace=namespace
+    )
+    manifest = selected.manifest()
+    with ConsoleReporter(as_json=output == "json") as reporter:
+        faults = verify(
+            selected.store,
+            selected.workload,
+            manifest.images,
+            settings=settings.store,
+            on_progress=partial(reporter.transfer, "download"),
+        )
+    if output == "json":
+        facts = [dataclasses.asdict(fault) for fault in faults]
+        print_json({"checkpoint": manifest.checkpoint, "sound": not faults, "faults": facts})
+        if faults:
+            raise click.exceptions.Exit(IntegrityError.exit_code)
+        return
+    if faults:
+        raise IntegrityError(
+            f"checkpoint {manifest.checkpoint} is damaged: {len(faults)} of its chunks cannot be used",
+            remedy=f"`crikpy rm {name} {manifest.checkpoint}` removes it; it would not be resumed",
+            detail="\n".join(f"{fault.chunk}: {fault.reason}" for fault in faults),
+        )
+    click.echo(f"{manifest.checkpoint}: sound, {human_bytes(manifest.sizes.image_bytes)} read and compared")

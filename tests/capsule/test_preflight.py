@@ -1,0 +1,139 @@
+"""What CRIU cannot save is known before, and told with a remedy."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from crikpy.capsule.preflight import (
+    Descriptor,
+    Inode,
+    Mapping,
+    ProcessView,
+    refusals,
+    summarise,
+)
+from crikpy.model.manifest import OpenFile, ProcessFact, StdioEnd
+
+_SPACES = tuple(
+    (kind, f"{kind.removesuffix('_for_children')}:[1]")
+    for kind in ("mnt", "net", "pid", "pid_for_children", "ipc", "user", "time", "time_for_children")
+)
+
+
+def _view(pid: int = 9001, **fields: object) -> ProcessView:
+    fact = ProcessFact(pid=pid, parent=1, command="train", threads=1, resident_bytes=4096)
+    plain = ProcessView(fact=fact, session=9001, namespaces=_SPACES, highest=pid)
+    return dataclasses.replace(plain, **fields)  # type: ignore[arg-type]  # the test's
+
+
+def _device(target: str, major: int, minor: int, inode: Inode = Inode.CHARACTER) -> ProcessView:
+    return _view(descriptors=(Descriptor(fd=7, target=target, inode=inode, device=(major, minor)),))
+
+
+def test_an_ordinary_job_is_not_refused() -> None:
+    descriptors = (
+        Descriptor(fd=0, target="/dev/null", inode=Inode.CHARACTER, device=(1, 3)),
+        Descriptor(fd=1, target="pipe:[1]", inode=Inode.OTHER),
+        Descriptor(fd=3, target="anon_inode:[eventpoll]", inode=Inode.OTHER),
+        Descriptor(fd=4, target="anon_inode:[eventfd]", inode=Inode.OTHER),
+        Descriptor(fd=5, target="/dev/urandom", inode=Inode.CHARACTER, device=(1, 9)),
+        Descriptor(fd=6, target="/dev/shm/x", inode=Inode.REGULAR, path="/dev/shm/x"),
+    )
+    mappings = (
+        Mapping(target="/dev/zero (deleted)"),
+        Mapping(target="/usr/lib/libc.so.6", path="/usr/lib/libc.so.6"),
+    )
+    assert refusals([_view(descriptors=descriptors, mappings=mappings), _view(9002), _view(9003, state="T")]) == ()
+
+
+@pytest.mark.parametrize(
+    ("view", "words"),
+    [
+        (_view(terminal=True), "controlling terminal"),
+        (_view(tracer=77), "debugger"),
+        (_view(session=9000), "session whose leader has ended"),
+        (_view(session=0), "session whose leader has ended"),
+        (_device("/dev/pts/0", 136, 0), "terminal /dev/pts/0"),
+        (_device("/dev/tty", 5, 0), "terminal /dev/tty"),
+        (_device("/dev/ttyS0", 4, 64), "terminal /dev/ttyS0"),
+        (_device("/dev/nvidia0", 195, 0), "GPU"),
+        (_device("/dev/nvidia-uvm", 511, 0), "GPU"),
+        (_device("/dev/fuse", 10, 229), "device /dev/fuse"),
+        (_device("/dev/kvm", 10, 232), "device /dev/kvm"),
+        (_device("/dev/nbd", 1, 3, Inode.BLOCK), "device /dev/nbd"),
+        (_device("/my/null", 1, 1), "device /my/null"),
+        (_view(descriptors=(Descriptor(fd=3, target="anon_inode:[io_uring]", inode=Inode.OTHER),)), "io_uring"),
+        (_view(descriptors=(Descriptor(fd=3, target="anon_inode:bpf-prog", inode=Inode.OTHER),)), "BPF program"),
+        (_view(descriptors=(Descriptor(fd=3, target="anon_inode:kvm-vm", inode=Inode.OTHER),)), "virtual machine"),
+        (_view(mappings=(Mapping(target="anon_inode:[io_uring]"),)), "io_uring"),
+        (_view(mappings=(Mapping(target="/SYSV00000000 (deleted)"),)), "System V"),
+        (_view(mappings=(Mapping(target="/dev/nvidiactl"),)), "GPU"),
+    ],
+)
+def test_each_thing_that_cannot_be_saved_is_told_once_with_its_process(view: ProcessView, words: str) -> None:
+    (reason,) = refusals([view])
+    assert words in reason
+    assert reason.startswith("train (PID 9001) ")
+    assert ": " in reason, "a remedy follows"
+
+
+def test_a_zombie_with_threads_is_refused_and_one_without_is_not() -> None:
+    zombie = _view(9002, state="Z")
+    assert refusals([_view(), zombie]) == ()
+    threads = dataclasses.replace(zombie, fact=dataclasses.replace(zombie.fact, threads=2))
+    assert "main thread" in refusals([_view(), threads])[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "word"), [("mnt", "mount"), ("net", "network"), ("pid_for_children", "PID"), ("time", "time")]
+)
+def test_a_process_in_namespaces_of_its_own_is_refused(kind: str, word: str) -> None:
+    other = _view(9002, namespaces=(*_SPACES, (kind, f"{kind.removesuffix('_for_children')}:[2]")))
+    (reason,) = refusals([_view(), other])
+    assert reason.startswith(f"train (PID 9002) is in a {word} namespace of its own")
+
+
+def test_a_namespace_for_children_that_differs_from_the_roots_own_is_refused() -> None:
+    (reason,) = refusals([_view(namespaces=(*_SPACES, ("time_for_children", "time:[2]")))])
+    assert "time namespace" in reason
+
+
+def test_the_same_reason_of_one_process_comes_once() -> None:
+    two = tuple(Descriptor(fd=fd, target="anon_inode:[io_uring]", inode=Inode.OTHER) for fd in (3, 4))
+    assert len(refusals([_view(descriptors=two), _view(9002, descriptors=two)])) == 2
+
+
+def test_no_process_is_no_reason() -> None:
+    assert refusals([]) == ()
+
+
+def test_a_summary_draws_the_views_together() -> None:
+    regular = Inode.REGULAR
+    root = _view(
+        descriptors=(
+            Descriptor(fd=2, target="pipe:[2]", inode=Inode.OTHER),
+            Descriptor(fd=0, target="/dev/null", inode=Inode.CHARACTER, device=(1, 3)),
+            Descriptor(fd=5, target="/log", inode=regular, path="/log", size=3, writable=True),
+            Descriptor(fd=6, target="/lib", inode=regular, path="/lib", size=9),
+            Descriptor(fd=7, target="/gone (deleted)", inode=regular, size=9, writable=True),
+        ),
+        mappings=(
+            Mapping(target="/lib", path="/lib", size=9),
+            Mapping(target="/lib", path="/lib", size=9, build_id="ab"),
+            Mapping(target="/lib", path="/lib", size=9),
+            Mapping(target="/data", path="/data", size=1, shared=True),
+        ),
+    )
+    child = _view(9002, state="T", highest=9007, descriptors=(Descriptor(fd=0, target="x", inode=Inode.OTHER),))
+    found = summarise([root, child])
+    assert found.written == ("/data", "/log")
+    assert found.files == (
+        OpenFile(path="/data", size=1),
+        OpenFile(path="/lib", size=9, build_id="ab"),
+        OpenFile(path="/log", size=3),
+    )
+    assert found.stdio == (StdioEnd(fd=0, target="/dev/null"), StdioEnd(fd=2, target="pipe:[2]"))
+    assert (found.highest_pid, found.stopped) == (9007, (9002,))
+    assert [fact.pid for fact in found.processes] == [9001, 9002]
