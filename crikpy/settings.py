@@ -89,7 +89,10 @@ class RunSettings:
     """How `crikpy run` behaves."""
 
     run_dir: Path = names.RUN_DIR
+    """Sockets and records of running jobs."""
+
     lib_dir: Path = names.LIB_DIR
+    """The jobs' own directories for temporary files; must be the same path on every machine."""
 
     manual_deadline_s: float = 600.0
     """How long a checkpoint may take when nothing presses."""

@@ -157,7 +157,7 @@ class _Act:
             outcome = Criu(self._settings.criu).dump(entry, entering.inner_pid(self._root), writer, deadline)
             self._reporter.event("frozen", "the job stands still", at=outcome.frozen_at)
             survey = surveying.survey(find_tree(self._capsule.launcher_pid, self._root).members)
-            trees = plan_changes(self._capsule, survey.writable)
+            trees = plan_changes(self._capsule, survey.written)
             archives = tuple(_write_archives(trees, writer, deadline))
             written = writer.finish()
         self._reporter.event("streamed", "everything is in the store", bytes=written.sizes.image_bytes)
@@ -199,7 +199,7 @@ class _Act:
             compatibility=self._here,
             images=_small_first(written),
             archives=archives,
-            open_files=tuple(file for file in survey.open_files if not _travels(file.path, trees)),
+            open_files=tuple(file for file in survey.files if not _travels(file.path, trees)),
             sizes=written.sizes,
             frozen_s=round(frozen_s, 3),
         )

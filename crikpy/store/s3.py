@@ -221,8 +221,15 @@ def _make_client(settings: StoreSettings) -> S3Client:
         user_agent_extra=f"crikpy/{__version__}",
     )
     try:
-        return boto3.session.Session().client(
+        client = boto3.session.Session().client(
             "s3", endpoint_url=settings.endpoint or None, region_name=settings.region or None, config=config
         )
     except ValueError as fault:
         raise SettingsError(f"no S3 client: {fault}", remedy="check CRIKPY_STORE_ENDPOINT") from fault
+    client.meta.events.register_last("before-call.s3", _expect_nothing)
+    return client
+
+
+def _expect_nothing(params: dict[str, Any], **_: Any) -> None:
+    """Send bodies at once: waiting for `100 Continue` costs a round trip for each chunk."""
+    params["headers"].pop("Expect", None)
