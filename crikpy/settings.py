@@ -97,6 +97,9 @@ class RunSettings:
     manual_deadline_s: float = 600.0
     """How long a checkpoint may take when nothing presses."""
 
+    scheduled_lead_s: float = 900.0
+    """How long before scheduled maintenance a job is moved; AWS announces it days ahead."""
+
     lease_s: float = 60.0
     """How long a name stays taken after its holder was last heard of."""
 

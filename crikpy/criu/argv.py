@@ -43,16 +43,19 @@ class Descriptors:
         loader: the bundle's dynamic loader.
         images: the images directory, which holds only the stream's socket.
         log: the log file, open for writing.
+        tiles: the library that asks for AMX's tiles, for a restore on a CPU that has them.
     """
 
     bundle: int
     loader: int
     images: int
     log: int
+    tiles: int | None = None
 
     def all(self) -> tuple[int, ...]:
         """Return every number, to pass them on."""
-        return (self.bundle, self.loader, self.images, self.log)
+        tiles = () if self.tiles is None else (self.tiles,)
+        return (self.bundle, self.loader, self.images, self.log, *tiles)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,9 +74,11 @@ class InheritedPipe:
 def program(descriptors: Descriptors) -> tuple[str, ...]:
     """Return the words that start the bundle's CRIU by its own loader."""
     bundle = f"/proc/self/fd/{descriptors.bundle}"
+    preload = () if descriptors.tiles is None else ("--preload", f"/proc/self/fd/{descriptors.tiles}")
     return (
         f"/proc/self/fd/{descriptors.loader}",
         "--inhibit-cache",
+        *preload,
         "--library-path",
         f"{bundle}/lib",
         f"{bundle}/criu",

@@ -17,7 +17,7 @@ from pathlib import Path
 from crikpy import names
 from crikpy.aio.children import Child
 from crikpy.aio.clock import Deadline
-from crikpy.criu import argv, logs
+from crikpy.criu import argv, logs, tiling
 from crikpy.criu.capturing import CaptureServer
 from crikpy.criu.serving import ServeServer
 from crikpy.criu.streaming import StreamServer
@@ -94,7 +94,7 @@ class Criu:
             RestoreError: CRIU refused or failed; nothing of the tree is left.
             CrikpyError: the source failed; its own error is raised.
         """
-        with self._workspace() as (descriptors, images_dir, log), ServeServer(images_dir, source) as server:
+        with self._workspace(tiles=True) as (descriptors, images_dir, log), ServeServer(images_dir, source) as server:
             words = argv.restore(descriptors, pipes=pipes)
             inherited = {pipe.descriptor for pipe in pipes}
             with Child((*entry, *words), pass_fds=(*descriptors.all(), *inherited), env=argv.ENVIRONMENT) as child:
@@ -103,7 +103,7 @@ class Criu:
                 _raise_failure(server, deadline, RestoreError, "the restore failed", log)
 
     @contextlib.contextmanager
-    def _workspace(self) -> Iterator[tuple[argv.Descriptors, Path, Path]]:
+    def _workspace(self, *, tiles: bool = False) -> Iterator[tuple[argv.Descriptors, Path, Path]]:
         """Open the bundle and make a private folder for the stream's socket and the log."""
         bundle = self._settings.bundle
         with contextlib.ExitStack() as stack:
@@ -121,10 +121,11 @@ class Criu:
                     f"no CRIU bundle at {bundle}",
                     remedy="make one with hack/criu-bundle, or set CRIKPY_CRIU_BUNDLE",
                 ) from fault
-            for descriptor in opened:
+            library = tiling.open_library(self._settings.launcher.parent) if tiles else None
+            for descriptor in (*opened, *([] if library is None else [library])):
                 stack.callback(os.close, descriptor)
             yield (
-                argv.Descriptors(bundle=opened[0], loader=opened[1], images=opened[2], log=opened[3]),
+                argv.Descriptors(bundle=opened[0], loader=opened[1], images=opened[2], log=opened[3], tiles=library),
                 folder,
                 log,
             )

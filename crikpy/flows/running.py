@@ -14,6 +14,7 @@ import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 from crikpy import names
 from crikpy.aio import retrying
@@ -93,7 +94,9 @@ async def run_job(
         client = await stack.enter_async_context(MetadataClient(settings.notices))
         instance = await _instance(client, settings)
         claim = Claim.ours(instance=instance)
-        lease = await asyncio.to_thread(Lease.acquire, store, plan.workload, claim, settings.run.lease_s)
+        lease = await asyncio.to_thread(
+            Lease.acquire, store, plan.workload, claim, settings.run.lease_s, partial(_tell_lost, reporter)
+        )
         stack.callback(lease.release)
         job = _RunningJob(plan, place, store, settings, reporter, claim)
         stack.callback(place.remove)
@@ -267,6 +270,10 @@ async def _react(
     return not saved
 
 
+def _tell_lost(reporter: Reporter) -> None:
+    reporter.event("name-lost", "another machine has taken this job's name, since the store was out of reach")
+
+
 def _describe(notice: InterruptionNotice) -> str:
     when = f" at {notice.deadline:%H:%M:%S} UTC" if notice.deadline else ""
     return f"{notice.trigger.value}: {notice.action or 'the machine may go'}{when}"
@@ -275,8 +282,16 @@ def _describe(notice: InterruptionNotice) -> str:
 async def _take_notices(
     client: MetadataClient, settings: Settings, metrics: Metrics, news: asyncio.Queue[int | InterruptionNotice]
 ) -> None:
+    loop = asyncio.get_running_loop()
     async for notice in watch_notices(client, settings.notices, metrics=metrics):
-        news.put_nowait(notice)
+        loop.call_later(_pause_before(notice, settings), news.put_nowait, notice)
+
+
+def _pause_before(notice: InterruptionNotice, settings: Settings) -> float:
+    """Return how long a notice may rest: maintenance is announced weeks ahead, and a job need not lose these."""
+    if notice.trigger is not Trigger.SCHEDULED_EVENT or notice.deadline is None:
+        return 0.0
+    return max(0.0, Deadline.from_datetime(notice.deadline).remaining() - settings.run.scheduled_lead_s)
 
 
 async def _await_end(job: _RunningJob) -> int:

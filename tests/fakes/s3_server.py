@@ -1,4 +1,4 @@
-"""A real S3 server for tests and the demo: SeaweedFS as one process on loopback, gone when its context ends.
+"""A real S3 server for tests and the demo: SeaweedFS as one process, gone when its context ends.
 
 It checks signatures and keeps conditional writes, which is what crikpy rests on. Usable without pytest.
 """
@@ -40,12 +40,13 @@ class S3Server:
         reader_secret_key: its secret.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Take an empty folder, in which the server keeps everything, its log included."""
+    def __init__(self, folder: Path, *, address: str = "127.0.0.1") -> None:
+        """Take an empty folder, in which the server keeps everything, its log included, and where to listen."""
         self._folder = folder
-        self._ports = _free_ports()
+        self._address = address
+        self._ports = _free_ports(address)
         self._child: Child | None = None
-        self.endpoint = f"http://127.0.0.1:{self._ports['s3']}"
+        self.endpoint = f"http://{address}:{self._ports['s3']}"
         self.access_key, self.secret_key = _new_key()
         self.reader_access_key, self.reader_secret_key = _new_key()
 
@@ -118,8 +119,8 @@ class S3Server:
             _program(),
             "server",
             f"-dir={data}",
-            "-ip=127.0.0.1",
-            "-ip.bind=127.0.0.1",
+            f"-ip={self._address}",
+            f"-ip.bind={self._address}",
             f"-master.port={ports['master']}",
             f"-master.port.grpc={ports['master_grpc']}",
             "-master.telemetry=false",
@@ -199,12 +200,12 @@ def _quiet_environment(folder: Path) -> dict[str, str]:
     }
 
 
-def _free_ports() -> dict[str, int]:
+def _free_ports(address: str) -> dict[str, int]:
     """Return a port for each listener; all are held until the last is chosen, so that none comes twice."""
     with contextlib.ExitStack() as stack:
         ports = {}
         for name in _PORTS:
             listener = stack.enter_context(socket.socket())
-            listener.bind(("127.0.0.1", 0))
+            listener.bind((address, 0))
             ports[name] = listener.getsockname()[1]
         return ports

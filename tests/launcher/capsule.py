@@ -29,6 +29,12 @@ def until(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.01)
 
 
+def only_child(parent: psutil.Process) -> psutil.Process:
+    """Wait until a process has exactly one child and return it."""
+    until(lambda: len(parent.children()) == 1, f"one child of {parent}")
+    return parent.children()[0]
+
+
 class Peer:
     """A connection to the launcher; its greeting has been read."""
 
@@ -128,8 +134,12 @@ class Capsule:
     @property
     def first(self) -> psutil.Process:
         """The first process of the namespace, as seen from outside."""
-        until(lambda: bool(psutil.Process(self._unshare.pid).children()), "the first process")
-        return psutil.Process(self._unshare.pid).children()[0]
+        return only_child(psutil.Process(self._unshare.pid))
+
+    @property
+    def job(self) -> psutil.Process:
+        """The job's root, as seen from outside."""
+        return only_child(self.first)
 
     def connect(self) -> Peer:
         """Connect as soon as the launcher listens; the connection stays until it is closed or the test ends."""

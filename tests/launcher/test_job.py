@@ -130,7 +130,7 @@ def test_outside_a_namespace_the_launcher_is_its_orphans_reaper(
 
 def test_a_stopped_job_is_not_an_ended_one(start: Start) -> None:
     capsule = start("sh", "-c", 'kill -STOP $$; echo "went on"; exit 6', agent_wait=0)
-    until(lambda: capsule.first.children()[0].status() == psutil.STATUS_STOPPED, "a stopped job")
+    until(lambda: capsule.job.status() == psutil.STATUS_STOPPED, "a stopped job")
     peer = capsule.connect()
     assert peer.ask("status").startswith("ok running ")
     capsule.signal(signal.SIGCONT)

@@ -90,7 +90,7 @@ def test_what_a_restore_left_half_done_is_gone_when_the_job_starts_cold(start: S
     peer.close()
     capsule.prints("cold")
     until(lambda: [child.name() for child in capsule.first.children(recursive=True)] == ["sleep"], "only the job")
-    assert capsule.first.children()[0].cmdline() == ["sleep", "1000"]
+    assert capsule.job.cmdline() == ["sleep", "1000"]
 
 
 def test_a_mere_guest_in_a_namespace_kills_nobody(start: Start) -> None:

@@ -121,7 +121,7 @@ def test_the_jobs_end_settles_it(capsule: Capsule) -> None:
     capsule.signal(signal.SIGTERM)
     assert peer.event() == "event term"
     peer.ask("term hold")
-    capsule.first.children()[0].kill()
+    capsule.job.kill()
     assert peer.event() == "event ended 137"
     assert peer.ask("term pass") == "error state has no pending SIGTERM"
     peer.ask("release 75")

@@ -48,17 +48,20 @@ def test_put_if_absent_writes_once(store: ObjectStore) -> None:
 
 
 def test_of_eight_writers_at_once_exactly_one_wins_twenty_times(store: ObjectStore) -> None:
-    with ThreadPoolExecutor(8) as writers:
-        for race in range(20):
-            start = threading.Barrier(8)
+    def race(key: str) -> None:
+        start = threading.Barrier(8)
 
-            def write(number: int, key: str = f"races/{race}", start: threading.Barrier = start) -> bool:
-                start.wait()
-                return store.put_if_absent(key, f"writer {number}".encode())
+        def write(number: int) -> bool:
+            start.wait()
+            return store.put_if_absent(key, f"writer {number}".encode())
 
+        with ThreadPoolExecutor(8) as writers:
             won = list(writers.map(write, range(8)))
-            assert won.count(True) == 1
-            assert store.get(f"races/{race}") == f"writer {won.index(True)}".encode()
+        assert won.count(True) == 1
+        assert store.get(key) == f"writer {won.index(True)}".encode()
+
+    with ThreadPoolExecutor(10) as races:
+        list(races.map(race, [f"races/{number}" for number in range(20)]))
 
 
 def test_replace_succeeds_only_on_the_tag_that_was_read(store: ObjectStore) -> None:
@@ -81,19 +84,20 @@ def test_replace_does_not_bring_back_what_was_deleted(store: ObjectStore) -> Non
 
 
 def test_of_eight_that_replace_the_same_tag_exactly_one_wins(store: ObjectStore) -> None:
-    with ThreadPoolExecutor(8) as writers:
-        for race in range(10):
-            key = f"races/{race}"
-            store.put(key, b"first")
-            _, tag = store.get_tagged(key)
+    def race(key: str) -> None:
+        store.put(key, b"first")
+        _, tag = store.get_tagged(key)
 
-            def write(number: int, key: str = key, tag: str = tag) -> str | None:
-                return store.replace(key, f"writer {number}".encode(), tag)
+        def write(number: int) -> str | None:
+            return store.replace(key, f"writer {number}".encode(), tag)
 
-            tags = list(writers.map(write, range(8)))
-            won = [number for number, new in enumerate(tags) if new is not None]
-            assert len(won) == 1
-            assert store.get(key) == f"writer {won[0]}".encode()
+        with ThreadPoolExecutor(8) as writers:
+            won = [number for number, new in enumerate(writers.map(write, range(8))) if new is not None]
+        assert len(won) == 1
+        assert store.get(key) == f"writer {won[0]}".encode()
+
+    with ThreadPoolExecutor(10) as races:
+        list(races.map(race, [f"races/{number}" for number in range(10)]))
 
 
 def test_deleting_is_fine_whether_there_is_something_or_not(store: ObjectStore) -> None:
