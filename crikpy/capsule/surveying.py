@@ -123,7 +123,7 @@ def _descriptors(process: Path) -> Iterator[Descriptor]:
                 device=(os.major(status.st_rdev), os.minor(status.st_rdev)),
                 path=_path(process, target, status),
                 size=status.st_size if inode is Inode.REGULAR else 0,
-                writable=flags & os.O_ACCMODE != os.O_RDONLY and not flags & os.O_PATH,
+                writable=flags & os.O_ACCMODE != os.O_RDONLY,
             )
 
 

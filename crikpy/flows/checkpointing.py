@@ -165,7 +165,14 @@ class _Act:
         manifest = self._manifest(survey, trees, archives, written, time.monotonic() - outcome.frozen_at)
         self._checkpoints.commit(manifest)
         message = f"checkpoint {manifest.checkpoint} is complete"
-        self._reporter.event("committed", message, checkpoint=manifest.checkpoint)
+        self._reporter.event(
+            "committed",
+            message,
+            checkpoint=manifest.checkpoint,
+            image_bytes=written.sizes.image_bytes,
+            stored_bytes=written.sizes.stored_bytes,
+            processes=len(survey.processes),
+        )
         return manifest
 
     def give_up(self) -> None:

@@ -26,6 +26,7 @@ class BufferPool:
         self._free: list[memoryview] = []
         self._made = 0
         self._sent = 0
+        self._closed = False
         self._failure: CrikpyError | None = None
         self._changed = threading.Condition()
 
@@ -59,7 +60,7 @@ class BufferPool:
         """Take a sent buffer back; spare ones vanish."""
         with self._changed:
             self._sent -= 1
-            if len(buffer) == CHUNK_BYTES:
+            if len(buffer) == CHUNK_BYTES and not self._closed:
                 self._free.append(buffer)
             self._changed.notify_all()
 
@@ -68,3 +69,10 @@ class BufferPool:
         with self._changed:
             self._failure = self._failure or failure
             self._changed.notify_all()
+        self.close()
+
+    def close(self) -> None:
+        """Let go of all memory that is not lent."""
+        with self._changed:
+            self._closed = True
+            self._free.clear()

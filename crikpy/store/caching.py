@@ -103,6 +103,10 @@ class ChunkCache:
             del self._held[chunk]
         return held.asked
 
+    def clear(self) -> None:
+        """Let go of everything; nothing may be fetched any more."""
+        self._held.clear()
+
     def _make_room_for_asked(self, now: float) -> bool:
         ready = self._ready()
         return (

@@ -153,6 +153,7 @@ class ChunkReader:
             if not self._stopped:
                 self._stopped = True
                 self._failure = self._failure or StoreError("the download was given up")
+                self._cache.clear()
                 self._changed.notify_all()
                 os.close(self._eventfd)
 

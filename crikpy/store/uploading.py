@@ -101,6 +101,7 @@ class Uploads:
         if late:
             self.fail(DeadlineError("out of time before everything was uploaded"))
         self.check()
+        self._pool.close()
         self._stop()
 
     def fail(self, failure: CrikpyError) -> None:

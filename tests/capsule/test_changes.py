@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
+import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import crikpy
 from crikpy.capsule import mounts
 from crikpy.capsule.changes import mounts_to_spare, plan_changes
 from crikpy.capsule.members import CarriedTree
@@ -58,6 +61,7 @@ def container(memory: Path) -> Iterator[tuple[int, Path]]:
         ["-t", "tmpfs", "-o", "X-mount.mkdir", "inner", f"{root}/mem/inner"],
         ["-t", "tmpfs", "-o", "ro,X-mount.mkdir", "fixed", f"{root}/mem/fixed"],
         ["--bind", "-o", "X-mount.mkdir", str(memory / "lent"), f"{root}/mem/secret"],
+        ["--bind", "-o", "X-mount.mkdir", f"{root}/mem/inner", f"{root}/mem/twice"],
     ]
     with living_in(plan, root) as pid:
         yield pid, upper
@@ -77,7 +81,7 @@ def test_a_container_carries_its_changes_and_its_memory_filesystems(container: t
     assert plan[0].source == upper
     assert plan[0].marks == "trusted.overlay."
     assert {".crikpy", "run/criu.kdat", "proc", "dev", "data", "files/resolv", "mem"} <= plan[0].skipped
-    assert _by_root(plan)["/mem"].skipped == {"inner", "fixed", "secret"}
+    assert _by_root(plan)["/mem"].skipped == {"inner", "fixed", "secret", "twice"}
 
 
 def test_the_plan_of_a_container_can_be_captured(container: tuple[int, Path]) -> None:
@@ -145,6 +149,31 @@ def test_a_plain_machine_keeps_its_own_files_and_its_own_memory_filesystems(mach
         ("tree", f"{disk}/own"),
         ("tree", f"{disk}/tmp"),
     ]
+
+
+def test_a_machine_whose_own_root_is_an_overlay_does_not_travel(memory: Path) -> None:
+    # As when `crikpy run` is tried inside a container.
+    for name in ("upper", "work", "root"):
+        (memory / name).mkdir()
+    layers = f"lowerdir=/,upperdir={memory}/upper,workdir={memory}/work"
+    plan = [
+        ["-t", "overlay", "overlay", "-o", layers, str(memory / "root")],
+        ["-t", "proc", "proc", f"{memory}/root/proc"],
+        ["-t", "tmpfs", "own", f"{memory}/root/mnt"],
+    ]
+    script = """
+import sys
+from pathlib import Path
+from crikpy.capsule.changes import plan_changes
+from crikpy.model.capsule import Capsule
+print([tree.root for tree in plan_changes(Capsule(launcher_pid=int(sys.argv[1]), socket=Path("/x")), [])])
+"""
+    with living_in(plan, memory / "root") as pid:
+        enter = ["nsenter", "-t", str(pid), "-m", "-r", "-w", sys.executable, "-c", script, str(pid)]
+        said = subprocess.run(
+            enter, capture_output=True, text=True, env={"PYTHONPATH": str(Path(crikpy.__file__).parents[1])}
+        )
+    assert (said.stdout, said.stderr) == ("[]\n", "")
 
 
 def test_files_open_for_writing_travel_alone_where_nothing_else_carries_them(machine: tuple[int, Path]) -> None:

@@ -22,6 +22,10 @@ _SPACES = tuple(
 )
 
 
+def _spaces_but(kind: str) -> tuple[tuple[str, str], ...]:
+    return tuple((name, "other:[2]" if name == kind else identity) for name, identity in _SPACES)
+
+
 def _view(pid: int = 9001, **fields: object) -> ProcessView:
     fact = ProcessFact(pid=pid, parent=1, command="train", threads=1, resident_bytes=4096)
     plain = ProcessView(fact=fact, session=9001, namespaces=_SPACES, highest=pid)
@@ -90,13 +94,13 @@ def test_a_zombie_with_threads_is_refused_and_one_without_is_not() -> None:
     ("kind", "word"), [("mnt", "mount"), ("net", "network"), ("pid_for_children", "PID"), ("time", "time")]
 )
 def test_a_process_in_namespaces_of_its_own_is_refused(kind: str, word: str) -> None:
-    other = _view(9002, namespaces=(*_SPACES, (kind, f"{kind.removesuffix('_for_children')}:[2]")))
+    other = _view(9002, namespaces=_spaces_but(kind))
     (reason,) = refusals([_view(), other])
     assert reason.startswith(f"train (PID 9002) is in a {word} namespace of its own")
 
 
 def test_a_namespace_for_children_that_differs_from_the_roots_own_is_refused() -> None:
-    (reason,) = refusals([_view(namespaces=(*_SPACES, ("time_for_children", "time:[2]")))])
+    (reason,) = refusals([_view(namespaces=_spaces_but("time_for_children"))])
     assert "time namespace" in reason
 
 

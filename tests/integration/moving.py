@@ -1,0 +1,177 @@
+"""Takes jobs of the tests from one capsule to the next by the engine's own stories, over one store.
+
+A bench is one workload with its store and its settings. Everything begun on it ends with it, and `end` says when
+something is left behind. Usable without pytest.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+
+from crikpy.aio.clock import Deadline
+from crikpy.errors import CrikpyError
+from crikpy.flows.checkpointing import CheckpointOrder, checkpoint
+from crikpy.flows.restoring import RestoreOrder, restore
+from crikpy.model.manifest import Manifest
+from crikpy.model.notices import Trigger
+from crikpy.model.streams import TransferProgress
+from crikpy.model.workload import Workload
+from crikpy.settings import Settings
+from crikpy.store.base import ObjectStore
+from crikpy.store.checkpoints import Checkpoints
+from crikpy.store.local import LocalStore
+from crikpy.store.records import Claim
+from tests.integration.capsules import PATIENCE_S, ROOT, ContainerJob, JobCapsule, PlainJob, job_words
+from tests.integration.containers import Container
+
+
+class Kind(StrEnum):
+    """How a capsule is made."""
+
+    PLAIN = "plain"
+    CONTAINER = "container"
+
+
+class Story:
+    """A reporter that remembers, and does what a test asks for when something happens.
+
+    Attributes:
+        events: names of all events so far.
+    """
+
+    def __init__(self, **reactions: Callable[[], object]) -> None:
+        self.events: list[str] = []
+        self._reactions = reactions
+
+    def event(self, name: str, message: str, **facts: object) -> None:
+        """Remember an event and react to it."""
+        self.events.append(name)
+        self._reactions.get(name, lambda: None)()
+
+    def transfer(self, direction: str, progress: TransferProgress) -> None:
+        """Ignore it."""
+
+
+class Bench:
+    """One workload and what belongs to it.
+
+    Attributes:
+        folder: everything of the bench is below it.
+        kind: of the capsules that are made.
+        settings: for all flows.
+        store: where checkpoints go.
+        workload: whose they are.
+        uid: user of the jobs in containers.
+    """
+
+    def __init__(self, folder: Path, kind: Kind, settings: Settings) -> None:
+        self.folder = folder
+        self.kind = kind
+        self.settings = settings
+        self.store: ObjectStore = LocalStore(folder / "store")
+        self.workload = Workload(cluster="tests", namespace="bench", name=f"job-{secrets.token_hex(4)}")
+        self.uid = 0
+        self._temporary = folder / "tmp"
+        self._capsules: list[JobCapsule] = []
+        self._words: tuple[str, ...] = ()
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        """The workload's checkpoints."""
+        return Checkpoints(self.store, self.workload)
+
+    def begin(self, job: str, *arguments: object) -> JobCapsule:
+        """Start a program of tests/jobs in a new capsule and wait until it is ready."""
+        capsule = self.vacant(*job_words(job, *arguments))
+        capsule.start()
+        capsule.expect("ready")
+        return capsule
+
+    def vacant(self, *words: str, changes: dict[str, str] | None = None) -> JobCapsule:
+        """Make a capsule whose launcher waits; without words it is for the command of the last one."""
+        self._words = words or self._words
+        folder = self.folder / f"capsule-{len(self._capsules)}"
+        launcher = self.settings.criu.launcher
+        made: JobCapsule
+        if self.kind is Kind.PLAIN:
+            # Another machine's disk does not have what the job left on this one's.
+            shutil.rmtree(self._temporary, ignore_errors=True)
+            made = PlainJob(folder, self._temporary, launcher, self._words)
+        else:
+            container = Container(
+                name=f"crikpy-test-{secrets.token_hex(6)}",
+                folder=folder,
+                launcher=launcher,
+                words=self._words,
+                environment={"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
+                uid=self.uid,
+                changes=changes or {},
+            )
+            made = ContainerJob(container)
+        self._capsules.append(made)
+        made.await_launcher()
+        return made
+
+    def save(
+        self,
+        job: JobCapsule,
+        story: Story | None = None,
+        *,
+        leave_running: bool = False,
+        store: ObjectStore | None = None,
+        within_s: float = PATIENCE_S,
+    ) -> Manifest:
+        """Checkpoint a job by the engine's own story."""
+        order = CheckpointOrder(
+            trigger=Trigger.MANUAL,
+            command=self._words,
+            deadline=Deadline.after(within_s),
+            leave_running=leave_running,
+        )
+        return checkpoint(job.capsule, store or self.store, self.workload, order, self.settings, story or Story())
+
+    def resume(self, manifest: Manifest, into: JobCapsule | None = None, *, within_s: float = PATIENCE_S) -> JobCapsule:
+        """Restore a checkpoint into a new capsule by the engine's own story."""
+        capsule = into or self.vacant()
+        order = RestoreOrder(manifest=manifest, claim=Claim.ours(), deadline=Deadline.after(within_s))
+        try:
+            with capsule.connect() as launcher:
+                launcher.hold(order.deadline)
+                restore(capsule.capsule, launcher, self.store, self.workload, order, self.settings, Story())
+                launcher.release(order.deadline)
+        except CrikpyError as fault:
+            fault.add_note(fault.detail)
+            raise
+        return capsule
+
+    def move(self, job: JobCapsule) -> JobCapsule:
+        """Save a job, see it end with 75, and resume it in a new capsule."""
+        try:
+            manifest = self.save(job)
+        except CrikpyError as fault:
+            fault.add_note(fault.detail)
+            raise
+        status = job.wait()
+        assert status == 75, f"the saved job ended with {status}: {job.stderr.text()}"
+        return self.resume(manifest)
+
+    def end(self) -> None:
+        """End everything that was begun."""
+        faults = []
+        for capsule in self._capsules:
+            try:
+                capsule.end()
+            except Exception as fault:  # noqa: BLE001  every one must have its turn
+                faults.append(fault)
+        if faults:
+            raise ExceptionGroup("capsules that did not end", faults)
+
+
+def processes_of_this_machine() -> set[int]:
+    """Return the PIDs of all processes."""
+    return {int(entry) for entry in os.listdir("/proc") if entry.isdigit()}

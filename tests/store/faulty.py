@@ -1,0 +1,88 @@
+"""A store that counts what it is asked, and that fails or waits when a test says so."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+
+from crikpy.errors import CrikpyError
+from crikpy.store.base import ObjectInfo, ObjectStore
+
+
+class FaultyStore:
+    """Passes every call on to a real store.
+
+    Attributes:
+        calls: how often each method was called.
+        got: keys in the order in which they were asked for.
+        put_fault: raised by each put from now on.
+        gate: puts and gets wait until it is set.
+        waiting: set when one waits at the gate.
+    """
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self.calls: Counter[str] = Counter()
+        self.got: list[str] = []
+        self.put_fault: CrikpyError | None = None
+        self.gate = threading.Event()
+        self.gate.set()
+        self.waiting = threading.Event()
+
+    @property
+    def url(self) -> str:
+        return self._store.url
+
+    def get(self, key: str) -> bytes:
+        self._count("get", key)
+        self._pass_gate()
+        return self._store.get(key)
+
+    def get_tagged(self, key: str) -> tuple[bytes, str]:
+        self._count("get_tagged")
+        return self._store.get_tagged(key)
+
+    def put(self, key: str, data: bytes | memoryview) -> None:
+        self._count("put")
+        self._pass_gate()
+        if self.put_fault is not None:
+            raise self.put_fault
+        self._store.put(key, data)
+
+    def put_if_absent(self, key: str, data: bytes | memoryview) -> bool:
+        self._count("put_if_absent")
+        return self._store.put_if_absent(key, data)
+
+    def replace(self, key: str, data: bytes | memoryview, tag: str) -> str | None:
+        self._count("replace")
+        return self._store.replace(key, data, tag)
+
+    def delete(self, key: str) -> None:
+        self._count("delete")
+        self._store.delete(key)
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        self._count("list")
+        return self._store.list(prefix)
+
+    def folders(self, prefix: str) -> Iterator[str]:
+        return self._store.folders(prefix)
+
+    def check(self) -> None:
+        self._store.check()
+
+    def close(self) -> None:
+        self._store.close()
+
+    def _count(self, call: str, key: str = "") -> None:
+        with self._lock:
+            self.calls[call] += 1
+            if key:
+                self.got.append(key)
+
+    def _pass_gate(self) -> None:
+        if not self.gate.is_set():
+            self.waiting.set()
+            assert self.gate.wait(60), "a test forgot to open the gate"
