@@ -12,6 +12,7 @@ never raised itself. Third-party exceptions are translated in the room that owns
     │   └── NotRootError
     ├── CapsuleError                  the job's namespaces or its launcher
     │   ├── LauncherError             the launcher refused or spoke something else
+    │   │   └── NoLauncherError       nobody listens where the launcher would
     │   ├── NoSuchJobError            nothing of that name runs here
     │   ├── JobRunningError           somebody else runs a job of that name
     │   └── FilesystemError           files of the job could not be read or put back
@@ -19,6 +20,7 @@ never raised itself. Third-party exceptions are translated in the room that owns
     ├── CriuError                     CRIU itself failed
     │   ├── CriuMissingError
     │   ├── DumpError
+    │   │   └── TilesInUseError       at this moment; another may be better; retryable
     │   └── RestoreError
     ├── IncompatibleError             the checkpoint does not fit this machine
     ├── StoreError
@@ -113,6 +115,13 @@ class LauncherError(CapsuleError):
     reason = "LauncherFailed"
 
 
+class NoLauncherError(LauncherError):
+    """Nobody listens at the launcher's socket: there is no capsule, or none any more."""
+
+    exit_code = 25
+    reason = "NoLauncher"
+
+
 class NoSuchJobError(CapsuleError):
     """No job of that name runs on this machine."""
 
@@ -160,6 +169,14 @@ class DumpError(CriuError):
 
     exit_code = 33
     reason = "DumpFailed"
+
+
+class TilesInUseError(DumpError):
+    """A thread had something in registers that CRIU does not save; it will soon be done with them."""
+
+    exit_code = 35
+    reason = "TilesInUse"
+    retryable = True
 
 
 class RestoreError(CriuError):

@@ -35,6 +35,9 @@ BUNDLE_LOADER: Final = "ld-linux-x86-64.so.2"
 """The bundle's own dynamic loader, below its lib/."""
 
 LAUNCHER_PATH: Final = Path("/opt/crikpy/launch")
+TILES_LIBRARY: Final = "tiles.so"
+"""Preloaded into a restoring CRIU; it lies beside the launcher."""
+
 LAUNCHER_SOCKET: Final = "launch.sock"
 
 PID_FLOOR: Final = 9000

@@ -6,6 +6,7 @@ machine; a default is a constant.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -15,6 +16,8 @@ from crikpy import names
 from crikpy.errors import SettingsError
 
 MIB = 1024 * 1024
+_UNITS = {"": 1, "Ki": 1024, "Mi": MIB, "Gi": 1024 * MIB}
+_SIZE = re.compile(r"(-?[0-9]{1,18})(|Ki|Mi|Gi)")
 _T = TypeVar("_T")
 
 
@@ -163,12 +166,9 @@ def _parse(text: str, default: object) -> object:
     if isinstance(default, bool):
         return _parse_bool(text)
     if isinstance(default, int):
-        return _parse_size(text)
+        return _parse_size(text, negative=default < 0)
     if isinstance(default, float):
-        seconds = float(text)
-        if not 0 < seconds < float("inf"):
-            raise ValueError("must be a number above 0")
-        return seconds
+        return _parse_seconds(text)
     if isinstance(default, Path):
         if not text.startswith("/"):
             raise ValueError("must be an absolute path")
@@ -183,9 +183,20 @@ def _parse_bool(text: str) -> bool:
     return words[text.lower()]
 
 
-def _parse_size(text: str) -> int:
+def _parse_seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise ValueError("must be a number above 0")
+    return seconds
+
+
+def _parse_size(text: str, *, negative: bool) -> int:
     """Read a whole number, with Ki, Mi or Gi behind it where a size in bytes is meant."""
-    for suffix, factor in (("Ki", 1024), ("Mi", MIB), ("Gi", 1024 * MIB)):
-        if text.endswith(suffix):
-            return int(text.removesuffix(suffix)) * factor
-    return int(text)
+    found = _SIZE.fullmatch(text)
+    number = int(found[1]) * _UNITS[found[2]] if found else 0
+    if found is None or (number <= 0 and not negative):
+        raise ValueError("must be a whole number" if negative else "must be a whole number above 0")
+    return number

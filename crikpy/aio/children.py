@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from types import TracebackType
 
 import psutil
 
 from crikpy.aio.clock import Deadline
 from crikpy.errors import DeadlineError
+
+_STOPS_S = 0.2
+_DIES_S = 5.0
 
 
 class Child:
@@ -76,28 +78,63 @@ class Child:
             self._process.terminate()
 
     def kill_tree(self) -> None:
-        """Kill it and every descendant, and reap it; harmless when it has ended."""
-        if self._process.poll() is None:
+        """Kill it, every descendant and its session, and reap it; harmless when its end is known already."""
+        if self._process.returncode is None:
             kill_tree(self.pid)
         self._process.wait()
 
 
 def kill_tree(pid: int) -> None:
-    """Kill a process and its descendants, none of which gets a chance to fork away.
+    """Kill a process, its descendants and the session that it leads; none gets a chance to fork away.
 
-    The parent is stopped before its children are listed: a stopped process cannot make new ones. A process
-    that is traced by a descendant would ignore the stop, so the killing does not wait for it.
+    The session finds those whose parents have ended before. The process itself may have ended but must not have
+    been reaped, so that its number is still its own.
     """
+    family: list[psutil.Process] = []
+    while fresh := [member for member in _relatives(pid) if member not in family]:
+        _stop(fresh)  # a stopped process makes no new ones, so the last look sees nobody new
+        family += fresh
+    for member in family:
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            member.kill()
+    _await(family, {psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD}, _DIES_S)
+
+
+def _relatives(pid: int) -> list[psutil.Process]:
     try:
         root = psutil.Process(pid)
-        os.kill(pid, signal.SIGSTOP)
-        family = [*root.children(recursive=True), root]
-    except (psutil.NoSuchProcess, ProcessLookupError):
-        return
-    for member in family:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            member.kill()
-    psutil.wait_procs([member for member in family if member.pid != pid], timeout=5)
+        return list({root, *root.children(recursive=True), *_session(pid)})
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _session(leader: int) -> Iterator[psutil.Process]:
+    for process in psutil.process_iter():
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if os.getsid(process.pid) == leader:
+                yield process
+
+
+def _stop(members: Sequence[psutil.Process]) -> None:
+    """Stop some; one that a descendant traces ignores it, so that the wait for it is short."""
+    for member in members:
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            member.suspend()
+    still = {psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP, psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD}
+    _await(members, still, _STOPS_S)
+
+
+def _await(members: Sequence[psutil.Process], states: Collection[str], seconds: float) -> None:
+    limit = Deadline.after(seconds)
+    while not all(_is_in(member, states) for member in members) and not limit.expired():
+        time.sleep(0.001)
+
+
+def _is_in(member: psutil.Process, states: Collection[str]) -> bool:
+    try:
+        return member.status() in states
+    except psutil.NoSuchProcess:
+        return True
 
 
 def run(argv: Sequence[str], *, deadline: Deadline, pass_fds: Sequence[int] = ()) -> tuple[int, str]:

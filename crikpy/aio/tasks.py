@@ -27,12 +27,13 @@ async def first_of(*acts: Coroutine[Any, Any, Any]) -> int:
     When several ended at once, the lowest index wins. The winner's error is raised.
     """
     tasks = [asyncio.ensure_future(act) for act in acts]
+    winner: asyncio.Task[Any] | None = None
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        winner = next(index for index, task in enumerate(tasks) if task.done())
-        tasks[winner].result()
-        return winner
+        winner = next(task for task in tasks if task.done())
+        winner.result()
+        return tasks.index(winner)
     finally:
         for task in tasks:
-            if not task.done():
+            if task is not winner:
                 await stop(task)

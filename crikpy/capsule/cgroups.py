@@ -7,6 +7,7 @@ Source: cgroups(7), /proc/[pid]/cgroup and proc_pid_mountinfo(5).
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -16,13 +17,15 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 def procs_files(pid: int) -> tuple[Path, ...]:
     """Return the `cgroup.procs` file of each cgroup of a process that this machine's mounts show."""
     return resolve(
-        Path(f"/proc/{pid}/cgroup").read_text(),
-        Path("/proc/self/mountinfo").read_text(),
+        os.fsdecode(Path(f"/proc/{pid}/cgroup").read_bytes()),
+        os.fsdecode(Path("/proc/self/mountinfo").read_bytes()),
     )
 
 
 def resolve(membership: str, mountinfo: str) -> tuple[Path, ...]:
     """Return the files, in the order of the membership's lines; a hierarchy that is not mounted is left out.
+
+    So is a cgroup that lies outside of the reader's cgroup namespace, whose path begins with `/..`.
 
     Args:
         membership: text of /proc/<pid>/cgroup, lines `id:controllers:path`.
@@ -58,8 +61,9 @@ def _locate(controllers: str, path: str, hierarchies: list[tuple[str, str, Path]
         if not matches:
             continue
         prefix = root.rstrip("/")
-        if path == root or path.startswith(f"{prefix}/"):
-            return point / path[len(prefix) :].lstrip("/")
+        below = path.removeprefix(prefix).split("/")
+        if (path == root or path.startswith(f"{prefix}/")) and ".." not in below:
+            return point.joinpath(*below[1:])
     return None
 
 

@@ -42,10 +42,15 @@ def raise_last_pid(launcher_pid: int, last_pid: int, deadline: Deadline) -> None
     writer's namespace (kernel/pid_namespace.c, pid_ns_ctl_handler).
 
     Raises:
-        NodeError: the kernel refused.
+        NodeError: the kernel refused, or there is no nsenter.
+        CapsuleError: the launcher is gone.
+        DeadlineError: it took too long.
     """
     write = f"echo {last_pid} > /proc/sys/kernel/ns_last_pid"
-    status, text = children.run((*_nsenter(launcher_pid, ("pid",)), "/bin/sh", "-c", write), deadline=deadline)
+    try:
+        status, text = children.run((*_nsenter(launcher_pid, ("pid",)), "/bin/sh", "-c", write), deadline=deadline)
+    except OSError as fault:
+        raise NodeError(f"{_NSENTER} cannot be run: {fault}", remedy="install util-linux") from fault
     if status != 0:
         raise NodeError(
             f"the PIDs of the capsule could not be raised: {text.strip()}",
@@ -106,5 +111,5 @@ def _nsenter(pid: int, kinds: Sequence[str]) -> tuple[str, ...]:
 def _differs(pid: int, kind: str) -> bool:
     try:
         return os.readlink(f"/proc/{pid}/ns/{kind}") != os.readlink(f"/proc/self/ns/{kind}")
-    except FileNotFoundError as fault:
+    except OSError as fault:  # which one, depends on how far its end has come
         raise CapsuleError(f"the launcher (process {pid}) is gone") from fault

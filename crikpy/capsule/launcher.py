@@ -15,11 +15,16 @@ from types import TracebackType
 
 from crikpy import names
 from crikpy.aio.clock import Deadline
-from crikpy.errors import DeadlineError, LauncherError
+from crikpy.errors import DeadlineError, LauncherError, NoLauncherError
 from crikpy.model.capsule import JobPhase, LauncherStatus
 
 _LONGEST_LINE = 512
+_LEAST_WAIT_S = 0.001
 _PEER = struct.Struct("=iII")
+"""struct ucred: pid, uid, gid."""
+
+_TIME = struct.Struct("@ll")
+"""struct timeval: seconds, microseconds."""
 
 
 class LauncherConnection:
@@ -33,12 +38,12 @@ class LauncherConnection:
 
     def __init__(self, path: Path, deadline: Deadline) -> None:
         self._path = path
-        self._socket = _connect(path)
+        self._socket = _connect(path, deadline)
         self._received = b""
         self.term_pending = False
         self.ended_status: int | None = None
-        _, _, _ = peer = _PEER.unpack(self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
-        self.launcher_pid = int(peer[0])
+        peer = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
+        self.launcher_pid = int(_PEER.unpack(peer)[0])
         try:
             self.greeting = self._read_greeting(deadline)
         except BaseException:
@@ -98,7 +103,7 @@ class LauncherConnection:
             DeadlineError: it had not ended by then.
         """
         while self.ended_status is None:
-            self._take_event(self._read_line(deadline))
+            self._take_event(self._read_line(deadline), deadline)
         return self.ended_status
 
     def read_news(self) -> None:
@@ -106,9 +111,11 @@ class LauncherConnection:
 
         Raises:
             LauncherError: the launcher is gone.
+            DeadlineError: it stopped within a line, or did not stop talking.
         """
+        deadline = Deadline.after(1.0)
         while select.select([self._socket], [], [], 0)[0] or b"\n" in self._received:
-            self._take_event(self._read_line(Deadline.after(1.0)))
+            self._take_event(self._read_line(deadline), deadline)
 
     def _read_greeting(self, deadline: Deadline) -> LauncherStatus:
         words = self._read_line(deadline).split(" ")
@@ -124,8 +131,11 @@ class LauncherConnection:
         return self._parse_status(words[2:])
 
     def _order(self, line: str, deadline: Deadline) -> LauncherStatus:
+        self._allow_until(deadline)
         try:
             self._socket.sendall(f"{line}\n".encode())
+        except TimeoutError as late:
+            raise DeadlineError("out of time while speaking to the launcher") from late
         except OSError as fault:
             raise LauncherError("the launcher is gone", remedy="the job has ended or was killed") from fault
         while True:
@@ -135,13 +145,15 @@ class LauncherConnection:
                 return self._parse_status(words[1:])
             if words[0] == "error":
                 raise LauncherError(f"the launcher refused `{line}`: {' '.join(words[1:])}")
-            self._take_event(answer)
+            self._take_event(answer, deadline)
 
-    def _take_event(self, line: str) -> None:
+    def _take_event(self, line: str, deadline: Deadline) -> None:
+        """Take one; a launcher that says nothing else for ever does not keep us past the deadline."""
         match line.split(" "):
             case ["event", "term"]:
                 self.term_pending = True
-            case ["event", "ended", status]:
+                deadline.check("listening to the launcher")
+            case ["event", "ended", status] if status.isdecimal():
                 self.ended_status = int(status)
             case _:
                 raise LauncherError(f"the launcher said {line!r}")
@@ -160,7 +172,7 @@ class LauncherConnection:
         while b"\n" not in self._received:
             if len(self._received) > _LONGEST_LINE:
                 raise LauncherError("the launcher sent a line that is too long")
-            self._socket.settimeout(max(0.001, deadline.remaining()))
+            self._allow_until(deadline)
             try:
                 part = self._socket.recv(4096)
             except TimeoutError as late:
@@ -173,17 +185,28 @@ class LauncherConnection:
         line, _, self._received = self._received.partition(b"\n")
         return line.decode(errors="replace")
 
+    def _allow_until(self, deadline: Deadline) -> None:
+        self._socket.settimeout(max(_LEAST_WAIT_S, deadline.remaining()))
 
-def _connect(path: Path) -> socket.socket:
+
+def _connect(path: Path, deadline: Deadline) -> socket.socket:
     """Connect by way of the directory's descriptor: paths below a kubelet's folder exceed a Unix address."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    limit_us = int(max(_LEAST_WAIT_S, deadline.remaining()) * 1e6)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIME.pack(*divmod(limit_us, 1_000_000)))
     try:
         directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
         try:
             connection.connect(f"/proc/self/fd/{directory}/{path.name}")
         finally:
             os.close(directory)
+    except BlockingIOError as late:
+        connection.close()
+        raise DeadlineError("out of time while waiting for the launcher to accept us") from late
+    except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError) as fault:
+        connection.close()
+        raise NoLauncherError(f"no launcher answers at {path}") from fault
     except OSError as fault:
         connection.close()
-        raise LauncherError(f"no launcher answers at {path}") from fault
+        raise LauncherError(f"the launcher at {path} cannot be reached: {fault}") from fault
     return connection

@@ -6,6 +6,7 @@ job's output goes through small pumps of their own instead of through this proce
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -123,7 +124,7 @@ def _words(plan: CapsulePlan) -> Sequence[str]:
         "--socket",
         str(plan.socket),
         "--agent-wait",
-        f"{plan.agent_wait_s:g}",
+        str(math.ceil(plan.agent_wait_s)),
         "--",
         *plan.command,
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 from crikpy import names
 from crikpy.aio.clock import Deadline
 from crikpy.capsule.launcher import LauncherConnection
-from crikpy.errors import CapsuleError, JobRunningError, LauncherError, NoSuchJobError
+from crikpy.errors import CapsuleError, JobRunningError, NoLauncherError, NoSuchJobError
 from crikpy.model.capsule import Capsule
 from crikpy.model.workload import Workload
 from crikpy.settings import RunSettings
@@ -66,8 +66,9 @@ class JobPlace:
 
         Raises:
             JobRunningError: one runs, though its `crikpy run` may be gone.
+            LauncherError, DeadlineError: somebody listens there, but does not answer as we expect.
         """
-        if launcher := self._running_launcher():
+        if (launcher := self._running_launcher()) is not None:
             raise JobRunningError(
                 f"a job named {self._workload.name} runs on this machine, its launcher is process {launcher}",
                 remedy=f"`crikpy checkpoint {self._workload.name}` saves and ends it",
@@ -92,6 +93,8 @@ class JobPlace:
 
         Raises:
             NoSuchJobError: none does.
+            LauncherError, DeadlineError: somebody listens there, but does not answer as we expect.
+            CapsuleError: it runs, but its record cannot be read.
         """
         launcher = self._running_launcher()
         if launcher is None:
@@ -112,7 +115,7 @@ class JobPlace:
                     excluded=tuple(facts["excluded"]),
                 ),
             )
-        except (OSError, ValueError, KeyError) as fault:
+        except (OSError, ValueError, KeyError, TypeError) as fault:
             raise CapsuleError(f"the record of the running job {self._workload.name} is unreadable") from fault
 
     def mark_moved(self) -> None:
@@ -138,8 +141,8 @@ class JobPlace:
         try:
             with LauncherConnection(self.socket, Deadline.after(_ANSWER_S)) as found:
                 return found.launcher_pid
-        except LauncherError:
-            return None
+        except NoLauncherError:
+            return None  # anything else is a launcher with a job, however it answers
 
 
 def _folder(workload: Workload) -> str:

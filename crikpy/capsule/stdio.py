@@ -42,6 +42,8 @@ def _open_stream(launcher_pid: int, fd: int) -> int:
     try:
         if not stat.S_ISFIFO(os.stat(path).st_mode):
             raise FilesystemError(f"the new capsule's {_NAMES[fd]} is not a pipe, the old one's was")
-        return os.open(path, os.O_RDONLY if fd == 0 else os.O_WRONLY)
+        descriptor = os.open(path, (os.O_RDONLY if fd == 0 else os.O_WRONLY) | os.O_NONBLOCK)
+        os.set_blocking(descriptor, True)  # only the opening of a named pipe without a peer must not wait
+        return descriptor
     except OSError as fault:
         raise FilesystemError(f"the new capsule's {_NAMES[fd]} cannot be opened: {fault}") from fault

@@ -17,7 +17,7 @@ from crikpy import names
 from crikpy.aio.clock import Deadline
 from crikpy.criu import framing
 from crikpy.criu.streaming import StreamServer, widen
-from crikpy.errors import DeadlineError
+from crikpy.errors import CriuError, DeadlineError
 from crikpy.model.streams import ImageSink, ImageWriter
 
 
@@ -39,7 +39,7 @@ class CaptureServer(StreamServer):
         """Wait until everything that CRIU wrote has reached the sink; call it when CRIU has ended.
 
         Raises:
-            CrikpyError: the first failure here or in the sink.
+            CrikpyError: the first failure here or in the sink, or the stream was cut.
             DeadlineError: the sink was not done in time.
         """
         self._criu_ended.set()
@@ -49,6 +49,8 @@ class CaptureServer(StreamServer):
             raise DeadlineError("out of time while the store took the last images")
         if self.failure is not None:
             raise self.failure
+        if self._stopped.is_set():
+            raise CriuError("the stream of images was cut")
 
     def _finished(self) -> bool:
         if not self._criu_ended.is_set():
@@ -60,7 +62,11 @@ class CaptureServer(StreamServer):
         if self.first_image_at is None:
             self.first_image_at = time.monotonic()
         pipe = framing.receive_pipe(connection)
-        self._pipes[pipe] = self._sink.open(name)
+        try:
+            self._pipes[pipe] = self._sink.open(name)
+        except BaseException:
+            os.close(pipe)
+            raise
         widen(pipe)
         self._selector.register(pipe, selectors.EVENT_READ, lambda: self._move(pipe))
 

@@ -8,6 +8,7 @@ Messages must be read to their exact length: a longer read would swallow the byt
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 
@@ -73,6 +74,7 @@ def receive_pipe(connection: socket.socket) -> int:
     _, descriptors, _, _ = socket.recv_fds(connection, 1, 1)
     if len(descriptors) != 1:
         raise CriuError("CRIU asked for an image but sent no pipe")
+    os.set_inheritable(descriptors[0], False)  # a child's copy would keep CRIU from seeing that ours is closed
     return descriptors[0]
 
 

@@ -9,32 +9,27 @@ import re
 from pathlib import Path
 
 _LAST_LINES = 12
-_FAULT = re.compile(r"\) (Error|Warn) +\(|^(Error|Warn) +\(")
+_FAULT = re.compile(r"(?:^|[):] +)(Error|Warn) +\(")
+"""As in `(00.01) Error (criu/x.c:1)`, `(00.01)   9001: Warn  (…`, and `(00.01) pie: 9001: Error (…`."""
 
 _MEANINGS = (
-    (re.compile(r"anon_inode:\[io_uring\]|io_uring"), "the job uses io_uring, which CRIU cannot save"),
-    (re.compile(r"tty|Can't dump .*pts|ctl tty"), "the job has a terminal, which cannot be moved"),
-    (re.compile(r"Can't find a session leader|session leader"), "a session's leader has exited"),
+    (re.compile(r"anon_inode:\[io_uring\]"), "the job uses io_uring, which CRIU cannot save"),
+    (re.compile(r"\(criu/tty\.c:\d+\)"), "the job has a terminal, which cannot be moved"),
+    (re.compile(r"session leader"), "a session's leader has exited"),
     (re.compile(r"SysVIPC shmem map|doesn't live in IPC ns"), "the job uses System V shared memory"),
-    (re.compile(r"is ptraced|TracerPid|unable to seize|Unable to interrupt"), "the job is being traced"),
+    (re.compile(r"Unable to interrupt task|can't interrupt task"), "the job is being traced"),
     (
-        re.compile(r"ghost file .* too big|Can't dump ghost file"),
+        re.compile(r"Can't dump ghost file .* increase limit"),
         "the job keeps a deleted file open that is too large",
     ),
     (re.compile(r"Can't lookup mount"), "the job has a file open from outside of its capsule"),
-    (re.compile(r"has a nested|nested .* namespace"), "the job made namespaces of its own"),
-    (re.compile(r"File .* has bad size|bad size"), "a file that the job has open has another size here"),
-    (
-        re.compile(r"Can't open file .*: No such file|Can't fixup .*No such file"),
-        "a file that the job has open is missing",
-    ),
+    (re.compile(r"Can't dump nested|doesn't have a proper root mount"), "the job made namespaces of its own"),
+    (re.compile(r"File .* has bad size"), "a file that the job has open has another size here"),
+    (re.compile(r"Can't open file .*: No such file"), "a file that the job has open is missing"),
     (re.compile(r"Can't fork for \d+: File exists|Pid \d+ do not match"), "a PID that the job needs is taken"),
     (re.compile(r"Cannot allocate memory|Out of memory|Can't allocate"), "there is not enough memory"),
     (re.compile(r"Can't setup RLIMIT|Can't get rlimit"), "CRIU lacks CAP_SYS_RESOURCE on this node"),
-    (
-        re.compile(r"Can't bind inet socket.*Address already in use|Address already in use"),
-        "a port of the job is taken",
-    ),
+    (re.compile(r"Can't bind inet socket.*Address already in use"), "a port of the job is taken"),
 )
 
 
@@ -46,13 +41,23 @@ def explain(log: Path, *, otherwise: str) -> tuple[str, str]:
         otherwise: the sentence when no known pattern stands in the log.
     """
     lines = _read(log)
-    faults = [line for line in lines if _FAULT.search(line) and "RLIMIT_NOFILE for self" not in line]
+    faults = [line for line in lines if _kind(line) and "RLIMIT_NOFILE for self" not in line]
     tail = faults[-_LAST_LINES:] if faults else lines[-_LAST_LINES:]
-    for line in faults:
+    return _meaning(faults) or otherwise, "\n".join(tail)
+
+
+def _meaning(faults: list[str]) -> str | None:
+    """Return what the first known error means, or else the first known warning: many a warning is harmless."""
+    for line in sorted(faults, key=lambda line: _kind(line) != "Error"):
         for pattern, meaning in _MEANINGS:
             if pattern.search(line):
-                return meaning, "\n".join(tail)
-    return otherwise, "\n".join(tail)
+                return meaning
+    return None
+
+
+def _kind(line: str) -> str | None:
+    found = _FAULT.search(line)
+    return found[1] if found else None
 
 
 def _read(log: Path) -> list[str]:

@@ -17,11 +17,11 @@ from pathlib import Path
 from crikpy import names
 from crikpy.aio.children import Child
 from crikpy.aio.clock import Deadline
-from crikpy.criu import argv, logs, tiling
+from crikpy.criu import argv, logs, tiles
 from crikpy.criu.capturing import CaptureServer
 from crikpy.criu.serving import ServeServer
 from crikpy.criu.streaming import StreamServer
-from crikpy.errors import CrikpyError, CriuMissingError, DumpError, RestoreError
+from crikpy.errors import CrikpyError, CriuError, CriuMissingError, DumpError, RestoreError
 from crikpy.model.streams import ImageSink, ImageSource
 from crikpy.settings import CriuSettings
 
@@ -38,10 +38,12 @@ class DumpOutcome:
     Attributes:
         frozen_at: monotonic time by which every task had stopped.
         ended_at: monotonic time at which CRIU was done.
+        tiles: the job may have the permission to use AMX's tile registers, which its restore has to know.
     """
 
     frozen_at: float
     ended_at: float
+    tiles: bool
 
 
 class Criu:
@@ -61,26 +63,37 @@ class Criu:
 
         Raises:
             DumpError: CRIU refused or failed.
+            TilesInUseError: the job used AMX's tile registers at this very moment.
             CrikpyError: the sink failed; its own error is raised.
         """
         started = time.monotonic()
-        with self._workspace() as (descriptors, images_dir, log), CaptureServer(images_dir, sink) as server:
+        watch = tiles.CoreWatch(sink, tiles.needed_stack_bytes())
+        with self._workspace(deadline) as (descriptors, images_dir, log), CaptureServer(images_dir, watch) as server:
             words = argv.dump(
                 descriptors,
                 root_pid=root_pid,
                 ghost_limit_bytes=self._settings.ghost_limit_bytes,
                 collect_timeout_s=self._settings.collect_timeout_s,
             )
-            with Child((*entry, *words), pass_fds=descriptors.all(), env=argv.ENVIRONMENT) as child:
+            with _start((*entry, *words), descriptors) as child:
                 status = _wait(child, server, deadline)
             if status != 0:
                 _raise_failure(server, deadline, DumpError, "the dump failed", log)
             ended_at = time.monotonic()
-            server.finish(deadline)
-            return DumpOutcome(frozen_at=server.first_image_at or started, ended_at=ended_at)
+            with _log_beside(log):
+                server.finish(deadline)
+            return DumpOutcome(
+                frozen_at=server.first_image_at or started, ended_at=ended_at, tiles=watch.may_have_asked()
+            )
 
     def restore(
-        self, entry: Sequence[str], source: ImageSource, pipes: Sequence[argv.InheritedPipe], deadline: Deadline
+        self,
+        entry: Sequence[str],
+        source: ImageSource,
+        pipes: Sequence[argv.InheritedPipe],
+        deadline: Deadline,
+        *,
+        may_use_tiles: bool = True,
     ) -> None:
         """Restore a tree from a source and leave it stopped below the capsule's init.
 
@@ -89,46 +102,64 @@ class Criu:
             source: gives the images.
             pipes: what replaces the job's standard streams; the descriptors must be open here.
             deadline: when the tree must stand.
+            may_use_tiles: what the dump's outcome said of tiles.
 
         Raises:
             RestoreError: CRIU refused or failed; nothing of the tree is left.
             CrikpyError: the source failed; its own error is raised.
         """
-        with self._workspace(tiles=True) as (descriptors, images_dir, log), ServeServer(images_dir, source) as server:
+        with (
+            self._workspace(with_tiles=may_use_tiles) as (descriptors, images_dir, log),
+            ServeServer(images_dir, source) as server,
+        ):
             words = argv.restore(descriptors, pipes=pipes)
-            inherited = {pipe.descriptor for pipe in pipes}
-            with Child((*entry, *words), pass_fds=(*descriptors.all(), *inherited), env=argv.ENVIRONMENT) as child:
+            with _start((*entry, *words), descriptors, *(pipe.descriptor for pipe in pipes)) as child:
                 status = _wait(child, server, deadline)
             if status != 0:
                 _raise_failure(server, deadline, RestoreError, "the restore failed", log)
 
     @contextlib.contextmanager
-    def _workspace(self, *, tiles: bool = False) -> Iterator[tuple[argv.Descriptors, Path, Path]]:
+    def _workspace(self, *, with_tiles: bool = False) -> Iterator[tuple[argv.Descriptors, Path, Path]]:
         """Open the bundle and make a private folder for the stream's socket and the log."""
         bundle = self._settings.bundle
         with contextlib.ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="crikpy-")))
             log = folder / "criu.log"
+
+            def keep(descriptor: int) -> int:
+                stack.callback(os.close, descriptor)
+                return descriptor
+
             try:
                 opened = [
-                    os.open(bundle, os.O_PATH | os.O_DIRECTORY),
-                    os.open(bundle / "lib" / names.BUNDLE_LOADER, os.O_RDONLY),
-                    os.open(folder, os.O_PATH | os.O_DIRECTORY),
-                    os.open(log, os.O_WRONLY | os.O_CREAT, 0o600),
+                    keep(os.open(bundle, os.O_PATH | os.O_DIRECTORY)),
+                    keep(os.open(bundle / "lib" / names.BUNDLE_LOADER, os.O_RDONLY)),
+                    keep(os.open(folder, os.O_PATH | os.O_DIRECTORY)),
+                    keep(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)),
                 ]
-            except FileNotFoundError as fault:
+            except (FileNotFoundError, NotADirectoryError) as fault:
                 raise CriuMissingError(
                     f"no CRIU bundle at {bundle}",
                     remedy="make one with hack/criu-bundle, or set CRIKPY_CRIU_BUNDLE",
                 ) from fault
-            library = tiling.open_library(self._settings.launcher.parent) if tiles else None
-            for descriptor in (*opened, *([] if library is None else [library])):
-                stack.callback(os.close, descriptor)
-            yield (
-                argv.Descriptors(bundle=opened[0], loader=opened[1], images=opened[2], log=opened[3], tiles=library),
-                folder,
-                log,
+            library = tiles.open_library(self._settings.launcher) if with_tiles else None
+            descriptors = argv.Descriptors(
+                bundle=opened[0],
+                loader=opened[1],
+                images=opened[2],
+                log=opened[3],
+                tiles=None if library is None else keep(library),
             )
+            yield descriptors, folder, log
+
+
+def _start(words: Sequence[str], descriptors: argv.Descriptors, *inherited: int) -> Child:
+    """Start CRIU; what nsenter or the loader complain of goes into its log, where CRIU's own words follow."""
+    passed = {*descriptors.all(), *inherited}
+    try:
+        return Child(words, pass_fds=tuple(passed), stderr=descriptors.log, env=argv.ENVIRONMENT)
+    except OSError as fault:
+        raise CriuError(f"CRIU could not be started: {fault}") from fault
 
 
 def _wait(child: Child, server: StreamServer, deadline: Deadline) -> int | None:
@@ -149,9 +180,20 @@ def _wait(child: Child, server: StreamServer, deadline: Deadline) -> int | None:
 def _raise_failure(
     server: StreamServer, deadline: Deadline, kind: type[CrikpyError], otherwise: str, log: Path
 ) -> None:
-    """Raise the error that came first: the stream's own, the deadline, or CRIU's."""
-    if server.failure is not None:
-        raise server.failure
-    deadline.check("CRIU worked")
+    """Raise the error that came first: the stream's own, the deadline, or CRIU's; each with the end of the log."""
+    with _log_beside(log):
+        if server.failure is not None:
+            raise server.failure
+        deadline.check("CRIU worked")
     meaning, detail = logs.explain(log, otherwise=otherwise)
     raise kind(meaning, detail=detail)
+
+
+@contextlib.contextmanager
+def _log_beside(log: Path) -> Iterator[None]:
+    """Add the end of CRIU's log to an error that is not CRIU's own, for whoever wonders how far CRIU had come."""
+    try:
+        yield
+    except CrikpyError as fault:
+        fault.detail = fault.detail or logs.explain(log, otherwise="")[1]
+        raise

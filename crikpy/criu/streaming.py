@@ -58,6 +58,9 @@ class StreamServer(ABC):
         """Stop at once; what is under way stays incomplete."""
         self._stopped.set()
         self._wake()
+        if (connection := self._connection) is not None:
+            with contextlib.suppress(OSError):  # it may be closed by now
+                connection.shutdown(socket.SHUT_RDWR)  # the thread may wait for the rest of a message
 
     @abstractmethod
     def _begin(self, connection: socket.socket, name: str) -> None:
@@ -79,11 +82,18 @@ class StreamServer(ABC):
         try:
             self._serve()
         except CrikpyError as fault:
-            self.failure = fault
-        except OSError as fault:
-            self.failure = CriuError(f"the stream of images broke: {fault}")
+            self._fail(fault)
+        except Exception as fault:  # noqa: BLE001 - nobody sees this thread end: a defect would pass for success
+            broken = CriuError(f"the stream of images broke: {fault}")
+            broken.__cause__ = fault
+            self._fail(broken)
         finally:
             self._close_everything()
+
+    def _fail(self, fault: CrikpyError) -> None:
+        """Keep a failure; those that an abort provokes are none."""
+        if not self._stopped.is_set():
+            self.failure = fault
 
     def _serve(self) -> None:
         self._selector.register(self._wake_read, selectors.EVENT_READ, self._drain_wake)

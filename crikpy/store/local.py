@@ -53,7 +53,7 @@ class LocalStore:
         with self._translated(f"reading {key}"):
             try:
                 return path.read_bytes()
-            except FileNotFoundError as absent:
+            except (FileNotFoundError, NotADirectoryError) as absent:
                 self._require_root()
                 raise ObjectNotFoundError(f"{self.url} has no {key}") from absent
 

@@ -91,7 +91,7 @@ def translate(fault: Exception, *, url: str, key: str) -> StoreError | UsageErro
 def _translate_answer(fault: ClientError, url: str, key: str) -> StoreError:
     code, status = _facts(fault)
     text = f"{url} answered {code} ({status}) for {key}: {fault.response.get('Error', {}).get('Message', '')}"
-    if code == "NoSuchBucket":
+    if code in {"NoSuchBucket", "InvalidBucketName"}:
         return NoSuchBucketError(f"{url}: there is no such bucket", remedy="create it, or check the URL")
     if code == "RequestTimeTooSkewed":
         return StoreForbiddenError(text, remedy="set this machine's clock")

@@ -242,7 +242,7 @@ static int open_socket(const char *path)
     snprintf(at.sun_path, sizeof at.sun_path, "/proc/self/fd/%d%s", parent, slash);
     const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     unlink(at.sun_path);
-    if (bind(fd, (struct sockaddr *)&at, sizeof at) || chmod(at.sun_path, 0666) || listen(fd, PEERS)) return -1;
+    if (bind(fd, (struct sockaddr *)&at, sizeof at) || chmod(at.sun_path, 0666) || listen(fd, SOMAXCONN)) return -1;
     return fd;
 }
 

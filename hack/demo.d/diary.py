@@ -9,8 +9,9 @@ import json
 import os
 import socket
 import time
+from pathlib import Path
 
-FILE = "diary.jsonl"
+FILE = Path("diary.jsonl")
 
 
 class Diary:
@@ -19,7 +20,7 @@ class Diary:
     def __init__(self, pace_s: float) -> None:
         """Take the time that a step shall take at least; it does not touch the numbers."""
         self._pace_s = pace_s
-        self._file = open(FILE, "a", encoding="utf-8")  # noqa: SIM115  # open for the whole life of the job
+        self._file = FILE.open("a", encoding="utf-8")
         self._step = 0
 
     def write(self, loss: float) -> None:

@@ -67,7 +67,7 @@ checkout_files() {
 obtain_criu() {
     local bundle=${CRIKPY_CRIU_BUNDLE:-}
     if [[ -z $bundle ]]; then
-        bundle=$cache/criu
+        bundle=${cache%/*}/criu # where hack/setup puts it too
         "$here/criu-bundle" "$bundle" 2>"$work/bundle.log" ||
             { cat "$work/bundle.log" >&2; die "no CRIU bundle"; }
     fi
@@ -91,22 +91,20 @@ emulate() {
     local arguments=(
         -nodefaults -no-user-config -display none -nic none -no-reboot
         -machine q35 -accel tcg,thread=multi -cpu max -smp "$cpus" -m "$memory"
-        -kernel "$root_image/vmlinuz" -initrd "$root_image/initrd"
+        -kernel "$debian/vmlinuz" -initrd "$debian/initrd"
         -append 'console=ttyS0 quiet panic=-1 mitigations=off random.trust_cpu=on'
         -serial "file:$work/console"
         -device virtio-serial-pci
     ) name
-    add_disk root "$root_image/root.ext4" snapshot=on
-    add_disk venv "$venv_image/venv.ext4" snapshot=on
+    add_disk root "$disk/root.ext4" snapshot=on
     add_disk payload "$work/payload.tar" read-only=on
     [[ -z $2 ]] || add_disk output "$work/output.tar" cache=unsafe
     for name in stdout stderr status; do
         arguments+=(-chardev "file,id=$name,path=$work/$name"
             -device "virtserialport,chardev=$name,name=crikpy.$name")
     done
-    TMPDIR=$work exec setpriv --pdeathsig TERM timeout --kill-after=5 "$1" \
-        setpriv --pdeathsig KILL qemu-system-x86_64 "${arguments[@]}" \
-        </dev/null 8>&- >"$work/emulator.log" 2>&1
+    export TMPDIR=$work # what a machine writes to its root
+    bounded "$1" qemu-system-x86_64 "${arguments[@]}" </dev/null 8>&- >"$work/emulator.log" 2>&1
 }
 
 # add_disk NAME FILE OPTION: add to the caller's arguments a disk that the machine knows as NAME.

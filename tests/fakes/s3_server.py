@@ -140,6 +140,8 @@ class S3Server:
             "-s3.autoCreateBucket=false",
             "-s3.allowEmptyFolder=false",
             "-s3.iam=false",
+            "-s3.port.iceberg=0",
+            "-s3.port.lance=0",
         ]
 
     def _await_ready(self, deadline: Deadline) -> None:

@@ -8,7 +8,6 @@ pipes to somebody outside. Usable without pytest; whoever makes one ends it.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -16,7 +15,7 @@ import sys
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -56,6 +55,8 @@ class Stream:
         self._seen = 0
         self._news = threading.Condition()
         self._ended = False
+        self._flowing = threading.Event()
+        self._flowing.set()
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
@@ -70,6 +71,14 @@ class Stream:
         assert not self._thread.is_alive(), "somebody still holds the capsule's output open"
         return bytes(self._data)
 
+    def pause(self) -> None:
+        """Read no more than what is under way, until `flow`."""
+        self._flowing.clear()
+
+    def flow(self) -> None:
+        """Read again."""
+        self._flowing.set()
+
     def next_line(self, start: str) -> str | None:
         """Return the next line that starts so, past those seen before; None when there never will be one."""
         deadline = Deadline.after(PATIENCE_S)
@@ -82,6 +91,7 @@ class Stream:
 
     def close(self) -> None:
         """Stop listening; the writers must be gone."""
+        self.flow()
         self._thread.join(PATIENCE_S)
         self._pipe.close()
 
@@ -94,7 +104,7 @@ class Stream:
         return None
 
     def _read(self) -> None:
-        while part := os.read(self._pipe.fileno(), 65536):
+        while self._flowing.wait() and (part := os.read(self._pipe.fileno(), 65536)):
             with self._news:
                 self._data += part
                 self._news.notify_all()
@@ -157,11 +167,22 @@ class JobCapsule(ABC):
         """Connect to the launcher as an agent does."""
         return LauncherConnection(self.socket, Deadline.after(PATIENCE_S))
 
-    def start(self) -> None:
+    @contextlib.contextmanager
+    def held(self) -> Iterator[LauncherConnection]:
+        """Lend a connection that keeps the launcher from beginning or ending by itself."""
+        with self.connect() as launcher:
+            launcher.hold(Deadline.after(PATIENCE_S))
+            yield launcher
+            launcher.release(Deadline.after(PATIENCE_S))
+
+    def start(self, launcher: LauncherConnection | None = None) -> None:
         """Have the job begin, as an agent does."""
         entering.raise_last_pid(self.launcher_pid, names.PID_FLOOR, Deadline.after(PATIENCE_S))
-        with self.connect() as launcher:
+        if launcher is not None:
             launcher.start(Deadline.after(PATIENCE_S))
+            return
+        with self.connect() as own:
+            own.start(Deadline.after(PATIENCE_S))
 
     def phase(self) -> JobPhase:
         """Return what the launcher says of its job."""
@@ -184,10 +205,10 @@ class JobCapsule(ABC):
         assert line is not None, f"no line {start!r}:\n{self.stdout.text()[-2000:]}\n{self.stderr.text()[-4000:]}"
         return line
 
-    def prove(self) -> None:
-        """Have the job prove its state."""
+    def prove(self) -> str:
+        """Have the job prove its state; return the line that says so."""
         self.signal(proving.ASK)
-        self.expect("proved ")
+        return self.expect("proved ")
 
     def finish(self) -> int:
         """Have the job finish, and return its exit status."""
@@ -261,7 +282,3 @@ class ContainerJob(JobCapsule):
         finally:
             self.container.remove()
 
-
-def describe(words: Sequence[str]) -> str:
-    """Return words as JSON, for a message."""
-    return json.dumps(list(words))

@@ -6,17 +6,20 @@ something is left behind. Usable without pytest.
 
 from __future__ import annotations
 
-import os
+import contextlib
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
 
+from crikpy import names
 from crikpy.aio.clock import Deadline
+from crikpy.capsule.launcher import LauncherConnection
 from crikpy.errors import CrikpyError
 from crikpy.flows.checkpointing import CheckpointOrder, checkpoint
 from crikpy.flows.restoring import RestoreOrder, restore
+from crikpy.model.capsule import Capsule
 from crikpy.model.manifest import Manifest
 from crikpy.model.notices import Trigger
 from crikpy.model.streams import TransferProgress
@@ -85,11 +88,11 @@ class Bench:
         """The workload's checkpoints."""
         return Checkpoints(self.store, self.workload)
 
-    def begin(self, job: str, *arguments: object) -> JobCapsule:
-        """Start a program of tests/jobs in a new capsule and wait until it is ready."""
+    def begin(self, job: str, *arguments: object, ready: str = "ready") -> JobCapsule:
+        """Start a program of tests/jobs in a new capsule and wait until it says that it is ready."""
         capsule = self.vacant(*job_words(job, *arguments))
         capsule.start()
-        capsule.expect("ready")
+        capsule.expect(ready)
         return capsule
 
     def vacant(self, *words: str, changes: dict[str, str] | None = None) -> JobCapsule:
@@ -124,40 +127,54 @@ class Bench:
         *,
         leave_running: bool = False,
         store: ObjectStore | None = None,
+        capsule: Capsule | None = None,
         within_s: float = PATIENCE_S,
     ) -> Manifest:
-        """Checkpoint a job by the engine's own story."""
+        """Checkpoint a job by the engine's own story; with other facts about its capsule if they are given."""
         order = CheckpointOrder(
             trigger=Trigger.MANUAL,
             command=self._words,
             deadline=Deadline.after(within_s),
             leave_running=leave_running,
         )
-        return checkpoint(job.capsule, store or self.store, self.workload, order, self.settings, story or Story())
+        with _with_details():
+            return checkpoint(
+                capsule or job.capsule,
+                store or self.store,
+                self.workload,
+                order,
+                self.settings,
+                story or Story(),
+            )
 
-    def resume(self, manifest: Manifest, into: JobCapsule | None = None, *, within_s: float = PATIENCE_S) -> JobCapsule:
+    def resume(self, manifest: Manifest, *, store: ObjectStore | None = None) -> JobCapsule:
         """Restore a checkpoint into a new capsule by the engine's own story."""
-        capsule = into or self.vacant()
-        order = RestoreOrder(manifest=manifest, claim=Claim.ours(), deadline=Deadline.after(within_s))
-        try:
-            with capsule.connect() as launcher:
-                launcher.hold(order.deadline)
-                restore(capsule.capsule, launcher, self.store, self.workload, order, self.settings, Story())
-                launcher.release(order.deadline)
-        except CrikpyError as fault:
-            fault.add_note(fault.detail)
-            raise
+        capsule = self.vacant()
+        with capsule.held() as launcher:
+            self.restore(manifest, capsule, launcher, store=store)
         return capsule
+
+    def restore(
+        self,
+        manifest: Manifest,
+        capsule: JobCapsule,
+        launcher: LauncherConnection,
+        *,
+        store: ObjectStore | None = None,
+        within_s: float = PATIENCE_S,
+    ) -> None:
+        """Restore a checkpoint into a capsule that is held."""
+        order = RestoreOrder(manifest=manifest, claim=Claim.ours(), deadline=Deadline.after(within_s))
+        with _with_details():
+            restore(
+                capsule.capsule, launcher, store or self.store, self.workload, order, self.settings, Story()
+            )
 
     def move(self, job: JobCapsule) -> JobCapsule:
         """Save a job, see it end with 75, and resume it in a new capsule."""
-        try:
-            manifest = self.save(job)
-        except CrikpyError as fault:
-            fault.add_note(fault.detail)
-            raise
+        manifest = self.save(job)
         status = job.wait()
-        assert status == 75, f"the saved job ended with {status}: {job.stderr.text()}"
+        assert status == names.EXIT_CHECKPOINTED, f"the saved job ended with {status}: {job.stderr.text()}"
         return self.resume(manifest)
 
     def end(self) -> None:
@@ -172,6 +189,12 @@ class Bench:
             raise ExceptionGroup("capsules that did not end", faults)
 
 
-def processes_of_this_machine() -> set[int]:
-    """Return the PIDs of all processes."""
-    return {int(entry) for entry in os.listdir("/proc") if entry.isdigit()}
+
+@contextlib.contextmanager
+def _with_details() -> Iterator[None]:
+    """Show the end of CRIU's log below the traceback of a test that did not expect to fail."""
+    try:
+        yield
+    except CrikpyError as fault:
+        fault.add_note(fault.detail)
+        raise

@@ -147,7 +147,8 @@ class Capsule:
         return self._peers[-1]
 
     def _try_to_connect(self) -> bool:
-        with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+        # BlockingIOError: as many connections as the kernel lets wait are waiting already.
+        with contextlib.suppress(FileNotFoundError, ConnectionRefusedError, BlockingIOError):
             self._peers.append(Peer(self.socket_path))
             return True
         return False

@@ -136,3 +136,10 @@ def test_a_launcher_without_a_free_descriptor_waits_for_one_in_peace(start: Star
         assert peers[1].ask("status").startswith("ok running ")
         peers[0].close()
         assert queued.recv(4096).startswith(b"crikpy-launch 1 running ")
+
+
+def test_a_launcher_that_gets_no_signals_steps_aside_for_its_job(builds: Path) -> None:
+    # Three descriptors leave none for signalfd; the job is the launcher itself, since it needs none to be loaded.
+    argv = ["sh", "-c", 'ulimit -n 3; exec "$0" --agent-wait 3600 -- "$0" version', f"{builds}/launch"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=20)
+    assert (done.returncode, done.stdout) == (0, "crikpy-launch 1\n")

@@ -16,7 +16,8 @@ class FaultyStore:
     Attributes:
         calls: how often each method was called.
         got: keys in the order in which they were asked for.
-        put_fault: raised by each put from now on.
+        write_fault: raised by each write from now on, in its place.
+        lost_answer: raised by each conditional write from now on, after it has taken effect.
         gate: puts and gets wait until it is set.
         waiting: set when one waits at the gate.
     """
@@ -26,7 +27,8 @@ class FaultyStore:
         self._lock = threading.Lock()
         self.calls: Counter[str] = Counter()
         self.got: list[str] = []
-        self.put_fault: CrikpyError | None = None
+        self.write_fault: CrikpyError | None = None
+        self.lost_answer: CrikpyError | None = None
         self.gate = threading.Event()
         self.gate.set()
         self.waiting = threading.Event()
@@ -47,16 +49,20 @@ class FaultyStore:
     def put(self, key: str, data: bytes | memoryview) -> None:
         self._count("put")
         self._pass_gate()
-        if self.put_fault is not None:
-            raise self.put_fault
+        self._fail()
         self._store.put(key, data)
 
     def put_if_absent(self, key: str, data: bytes | memoryview) -> bool:
         self._count("put_if_absent")
-        return self._store.put_if_absent(key, data)
+        self._fail()
+        written = self._store.put_if_absent(key, data)
+        if self.lost_answer is not None:
+            raise self.lost_answer
+        return written
 
     def replace(self, key: str, data: bytes | memoryview, tag: str) -> str | None:
         self._count("replace")
+        self._fail()
         return self._store.replace(key, data, tag)
 
     def delete(self, key: str) -> None:
@@ -81,6 +87,10 @@ class FaultyStore:
             self.calls[call] += 1
             if key:
                 self.got.append(key)
+
+    def _fail(self) -> None:
+        if self.write_fault is not None:
+            raise self.write_fault
 
     def _pass_gate(self) -> None:
         if not self.gate.is_set():

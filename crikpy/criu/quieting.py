@@ -1,0 +1,180 @@
+"""Stop a tree at a moment when none of its threads has anything in AMX's tile registers.
+
+CRIU 4.2 takes these registers from a thread that it dumps: not only are they missing in the image, but the code
+that it runs inside the job gives back the registers that it knows of, and no others. A thread that is dumped between
+LDTILECFG and TILERELEASE dies of SIGILL, even when the dump fails and the job is let go. So the tree is stopped
+before CRIU comes, and threads that use tiles are let on one by one until they have released them.
+
+The stop is that of SIGSTOP, the only one that outlasts the tracer that CRIU has to replace. Registers are read, never
+written, and if this process dies while it looks, the kernel lets the job run on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import struct
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+from crikpy.aio.clock import Deadline
+from crikpy.errors import DumpError, TilesInUseError
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.ptrace.restype = ctypes.c_long
+
+_PTRACE_CONT: Final = 7
+_PTRACE_DETACH: Final = 17
+_PTRACE_GETREGSET: Final = 0x4204
+_PTRACE_SEIZE: Final = 0x4206
+_PTRACE_INTERRUPT: Final = 0x4207
+_PTRACE_EVENT_STOP: Final = 128
+_WALL: Final = 0x40000000
+
+_NT_X86_XSTATE: Final = 0x202
+_XSTATE_BV: Final = 512
+_XSTATE_HEAD_BYTES: Final = 576
+"""The legacy area and the header, whose first field tells the components in use (Intel SDM volume 1, 13.4)."""
+
+TILES: Final = 1 << 17 | 1 << 18
+"""XTILECFG and XTILEDATA in that field."""
+
+_PATIENCE_S: Final = 2.0
+"""How long threads get to release their tiles, the others waiting for them; libraries need milliseconds."""
+
+_POLL_S: Final = 0.0002
+
+
+@contextlib.contextmanager
+def stopped_without_tiles(root: int, deadline: Deadline) -> Iterator[None]:
+    """Keep a tree stopped, its tile registers empty; it is continued when the body fails.
+
+    Args:
+        root: the tree's root process, as this process sees it.
+        deadline: when it must stand still.
+
+    Raises:
+        TilesInUseError: threads did not release their tiles; the tree runs on.
+        DumpError: the tree could not be stopped; it runs on.
+        DeadlineError: likewise, in time.
+    """
+    processes = _stop(root, deadline)
+    try:
+        yield
+    except BaseException:
+        _signal_all(processes, signal.SIGCONT)
+        raise
+
+
+def _stop(root: int, deadline: Deadline) -> list[int]:
+    """Stop the tree and return the processes that were not stopped before."""
+    threads: dict[int, int] = {}
+    processes: list[int] = []
+    try:
+        try:
+            _seize_all(root, threads, deadline)
+            _await_release(threads, deadline)
+            processes = [pid for pid in sorted(set(threads.values())) if not _was_stopped(pid)]
+            # It is pending for all threads of a process when the first of them is let go, and none gets past it.
+            _signal_all(processes, signal.SIGSTOP)
+        finally:
+            for thread in threads:
+                with contextlib.suppress(ProcessLookupError):
+                    _ptrace(_PTRACE_DETACH, thread)
+    except OSError as fault:
+        _signal_all(processes, signal.SIGCONT)
+        raise DumpError(f"the job could not be stopped: {fault.strerror}") from fault
+    return processes
+
+
+def _seize_all(root: int, threads: dict[int, int], deadline: Deadline) -> None:
+    """Hold every thread of the tree, until a look finds no further one; thread → process."""
+    while fresh := {thread: pid for thread, pid in _threads_of(root) if thread not in threads}:
+        for thread, pid in fresh.items():
+            with contextlib.suppress(ProcessLookupError):
+                _ptrace(_PTRACE_SEIZE, thread)
+                threads[thread] = pid
+                _ptrace(_PTRACE_INTERRUPT, thread)
+        for thread in fresh.keys() & threads.keys():
+            if not _await_stop(thread, deadline):
+                del threads[thread]
+
+
+def _await_release(threads: dict[int, int], deadline: Deadline) -> None:
+    """Let threads that use tiles go on for a moment, as often as it takes."""
+    patience = Deadline.after(_PATIENCE_S)
+    while using := [thread for thread in threads if _uses_tiles(thread)]:
+        if patience.expired():
+            raise TilesInUseError(
+                f"{len(using)} threads of the job keep AMX's tile registers, which CRIU cannot save",
+                remedy="set ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 for a job that uses oneDNN, as PyTorch does",
+            )
+        for thread in using:
+            _ptrace(_PTRACE_CONT, thread)
+        time.sleep(_POLL_S)
+        for thread in using:
+            _ptrace(_PTRACE_INTERRUPT, thread)
+            if not _await_stop(thread, deadline):
+                del threads[thread]
+
+
+def _await_stop(thread: int, deadline: Deadline) -> bool:
+    """Wait until a thread stands still; return False when it has ended. Signals that arrive go on to it."""
+    while True:
+        try:
+            found, status = os.waitpid(thread, _WALL | os.WNOHANG)
+        except ChildProcessError:
+            return False
+        if not found:
+            deadline.check("stopping the job")
+            time.sleep(_POLL_S)
+        elif not os.WIFSTOPPED(status):
+            return False
+        elif status >> 16 == _PTRACE_EVENT_STOP:
+            return True
+        else:
+            _ptrace(_PTRACE_CONT, thread, os.WSTOPSIG(status))
+
+
+def _uses_tiles(thread: int) -> bool:
+    room = ctypes.create_string_buffer(_XSTATE_HEAD_BYTES)
+    vector = (ctypes.c_size_t * 2)(ctypes.addressof(room), _XSTATE_HEAD_BYTES)
+    _ptrace(_PTRACE_GETREGSET, thread, ctypes.addressof(vector), _NT_X86_XSTATE)
+    (in_use,) = struct.unpack_from("=Q", room, _XSTATE_BV)
+    return bool(in_use & TILES)
+
+
+def _threads_of(root: int) -> Iterator[tuple[int, int]]:
+    """Yield thread and process of a tree, leaving out what has ended."""
+    remaining = [root]
+    while remaining:
+        pid = remaining.pop()
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                remaining += map(int, (task / "children").read_text().split())
+                if _state(task) not in "ZX":
+                    yield int(task.name), pid
+
+
+def _was_stopped(pid: int) -> bool:
+    """Say whether a held process stood still by a signal already; /proc shows `t` for all that are held."""
+
+
+def _state(task: Path) -> str:
+    return (task / "stat").read_text().rpartition(")")[2].split()[0]
+
+
+def _signal_all(processes: Iterable[int], number: signal.Signals) -> None:
+    for pid in processes:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def _ptrace(request: int, thread: int, data: int = 0, address: int = 0) -> None:
+    if _libc.ptrace(request, thread, ctypes.c_void_p(address), ctypes.c_void_p(data)) < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))

@@ -1,0 +1,205 @@
+"""Keep a job's permission to use AMX's tile registers across a restore, and refuse to dump tiles in use.
+
+Linux gives these registers to a process that asks (ARCH_REQ_XCOMP_PERM, Documentation/arch/x86/xstate.rst), as
+oneDNN does below PyTorch. CRIU 4.2 does not know of it: what it restores dies of SIGILL at its next tile
+instruction. A child inherits the permission, so CRIU is started with a library that asks for it
+(daemonset/launcher/tiles.c).
+
+That has a price. To a process with the permission the kernel refuses alternate signal stacks that could not hold
+the tiles, and a restore loses such stacks without a word. But the kernel never lets a process have both: a thread
+with such a stack tells that its process has not asked. So a tree gets the permission only where no thread has one.
+
+CRIU does not save the registers' contents either. A thread that is dumped between LDTILECFG and TILERELEASE would
+die of SIGILL as well, so such a dump is refused; libraries that release them are through in milliseconds.
+
+Both are read from the images of the threads' cores as they pass by. Nothing here may hold an image back or change
+it, nor touch a process.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from crikpy import names
+from crikpy.criu import compat
+from crikpy.errors import CriuError, TilesInUseError
+from crikpy.model.streams import ImageSink, ImageWriter
+
+_CORE: Final = "core-"
+_HEAD: Final = struct.Struct("<III")
+_MAGIC: Final = (0x54564319, 0x55053847)  # IMG_COMMON_MAGIC and CORE_MAGIC of criu/include/magic.h
+
+_STATE_IN_USE: Final = (2, 3, 13, 1)  # thread_info, fpregs, xsave, xstate_bv
+_STACK: Final = (5, 7)  # thread_core, sas
+_STACK_SIZE: Final = (2,)
+_STACK_FLAGS: Final = (3,)
+"""Paths of field numbers (images/core.proto and images/core-x86.proto of CRIU 4.2)."""
+
+_TILES: Final = 1 << 17 | 1 << 18
+"""XTILECFG and XTILEDATA (arch/x86/include/asm/fpu/types.h)."""
+
+_SS_DISABLE: Final = 2
+_AT_MINSIGSTKSZ: Final = 51
+
+_Field = int | bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Core:
+    """What a thread's core image says about tiles.
+
+    Attributes:
+        in_use: its tile registers hold something.
+        stack_bytes: size of its alternate signal stack, or None when it has none.
+    """
+
+    in_use: bool
+    stack_bytes: int | None
+
+
+def open_library(launcher: Path) -> int | None:
+    """Open the library that asks for tiles, which lies beside the launcher; None when there is none."""
+    try:
+        return os.open(launcher.parent / names.TILES_LIBRARY, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+
+
+def needed_stack_bytes() -> int | None:
+    """Return how large an alternate signal stack has to be for tiles, or None when this CPU has no tiles."""
+    _, features = compat.cpu_facts(Path("/proc/cpuinfo").read_text(), os.uname().machine)
+    if "amx_tile" not in features:
+        return None
+    vector = struct.iter_unpack("=QQ", Path("/proc/self/auxv").read_bytes())
+    return next((value for kind, value in vector if kind == _AT_MINSIGSTKSZ), None)
+
+
+class CoreWatch:
+    """A sink that passes every image on, and looks at those of cores."""
+
+    def __init__(self, sink: ImageSink, stack_bytes: int | None) -> None:
+        """Watch what goes to the sink; `stack_bytes` is what needed_stack_bytes() said."""
+        self._sink = sink
+        self._stack_bytes = stack_bytes
+        self._cores: list[Core] = []
+
+    def open(self, name: str) -> ImageWriter:
+        """Begin an image (crikpy.model.streams.ImageSink)."""
+        writer = self._sink.open(name)
+        return _WatchedWriter(name, writer, self._cores) if name.startswith(_CORE) else writer
+
+    def may_have_asked(self) -> bool:
+        """Say whether the tree may have the permission; call it when every image has passed."""
+        needed = self._stack_bytes
+        if needed is None:
+            return False
+        return all(core.stack_bytes is None or core.stack_bytes >= needed for core in self._cores)
+
+
+class _WatchedWriter:
+    """Writes one core image, a few kilobytes, and keeps its bytes until it is whole."""
+
+    def __init__(self, name: str, writer: ImageWriter, cores: list[Core]) -> None:
+        self._name = name
+        self._writer = writer
+        self._cores = cores
+        self._lent = memoryview(b"")
+        self._seen = bytearray()
+
+    def buffer(self) -> memoryview:
+        self._lent = self._writer.buffer()
+        return self._lent
+
+    def advance(self, count: int) -> None:
+        self._seen += self._lent[:count]
+        self._writer.advance(count)
+
+    def close(self) -> None:
+        """Look at the image before it counts as whole.
+
+        Raises:
+            TilesInUseError: the thread's tiles hold something.
+            CriuError: it is no core image.
+        """
+        core = read_core(bytes(self._seen))
+        if core.in_use:
+            thread = self._name.removeprefix(_CORE).removesuffix(".img")
+            raise TilesInUseError(
+                f"thread {thread} is using AMX's tile registers, which CRIU cannot save",
+                remedy="it helps to try again; ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 keeps PyTorch from using them",
+            )
+        self._cores.append(core)
+        self._writer.close()
+
+
+def read_core(image: bytes) -> Core:
+    """Read a core image: two magic numbers, a length, and one protobuf message of that length.
+
+    Raises:
+        CriuError: it is something else.
+    """
+    try:
+        *magic, length = _HEAD.unpack_from(image)
+        body = image[_HEAD.size :]
+        if tuple(magic) != _MAGIC or length != len(body):
+            raise ValueError("unknown magic or wrong length")
+        state, stack = _find(body, _STATE_IN_USE), _find(body, _STACK)
+        return Core(in_use=isinstance(state, int) and bool(state & _TILES), stack_bytes=_stack_bytes(stack))
+    except (ValueError, IndexError, struct.error) as fault:
+        raise CriuError(f"CRIU wrote an image of a core that cannot be read: {fault}") from fault
+
+
+def _stack_bytes(stack: _Field | None) -> int | None:
+    if not isinstance(stack, bytes):
+        return None
+    size, flags = _find(stack, _STACK_SIZE), _find(stack, _STACK_FLAGS)
+    if not isinstance(size, int) or (isinstance(flags, int) and flags & _SS_DISABLE):
+        return None
+    return size
+
+
+def _find(message: bytes, path: tuple[int, ...]) -> _Field | None:
+    """Return the first field on a path of nested messages, or None."""
+    found: _Field | None = message
+    for number in path:
+        if not isinstance(found, bytes):
+            return None
+        found = next((value for field, value in _fields(found) if field == number), None)
+    return found
+
+
+def _fields(message: bytes) -> Iterator[tuple[int, _Field]]:
+    """Yield the number and value of each field of a message (protobuf.dev/programming-guides/encoding)."""
+    position = 0
+    while position < len(message):
+        tag, position = _varint(message, position)
+        match tag & 7:
+            case 0:
+                value, position = _varint(message, position)
+                yield tag >> 3, value
+                continue
+            case 1:
+                length = 8
+            case 2:
+                length, position = _varint(message, position)
+            case 5:
+                length = 4
+            case kind:
+                raise ValueError(f"a field of kind {kind}")
+        if position + length > len(message):
+            raise ValueError("a field that is cut off")
+        yield tag >> 3, message[position : position + length]
+        position += length
+
+
+def _varint(message: bytes, position: int) -> tuple[int, int]:
+    value = shift = 0
+    while message[position] > 0x7F and shift < 63:
+        value |= (message[position] & 0x7F) << shift
+        position, shift = position + 1, shift + 7
+    return value | message[position] << shift, position + 1

@@ -1,0 +1,88 @@
+"""An agent as a program of its own, so that a test can measure it or kill it at a chosen moment.
+
+    agent.py save|resume ORDER
+
+ORDER is JSON: store (URL), workload (three parts), launcher_pid, socket, carried, checkpoint, pause. At the event
+named by `pause`, or before the first chunk when that is `chunk`, it says `paused` and goes no further. When it is
+done it says how much memory it has used at most, in KiB.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from crikpy.aio.clock import Deadline
+from crikpy.capsule.launcher import LauncherConnection
+from crikpy.flows.checkpointing import CheckpointOrder, checkpoint
+from crikpy.flows.restoring import RestoreOrder, restore
+from crikpy.model.capsule import Capsule
+from crikpy.model.notices import Trigger
+from crikpy.model.workload import Workload
+from crikpy.settings import from_env
+from crikpy.store.base import ObjectStore
+from crikpy.store.checkpoints import Checkpoints
+from crikpy.store.opening import open_store
+from crikpy.store.records import Claim
+from tests.integration.moving import Story
+from tests.integration.stores import WatchedStore
+
+_WITHIN_S = 100.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What the program is told."""
+
+    store: str
+    workload: tuple[str, str, str]
+    launcher_pid: int
+    socket: str
+    carried: tuple[str, ...]
+    checkpoint: str = ""
+    pause: str = ""
+
+    def words(self, act: str) -> tuple[str, ...]:
+        """Return the command line that carries this order."""
+        return (sys.executable, "-m", "tests.integration.agent", act, json.dumps(asdict(self)))
+
+
+def _pause() -> NoReturn:
+    print("paused", flush=True)
+    while True:
+        time.sleep(3600)
+
+
+def _act(act: str, order: Order) -> None:
+    settings = from_env(os.environ)
+    story = Story(**({order.pause: _pause} if order.pause not in {"", "chunk"} else {}))
+    store: ObjectStore = open_store(order.store, settings.store)
+    if order.pause == "chunk":
+        store = WatchedStore(store, before_chunk=_pause)
+    cluster, namespace, name = order.workload
+    workload = Workload(cluster=cluster, namespace=namespace, name=name)
+    capsule = Capsule(
+        launcher_pid=order.launcher_pid, socket=Path(order.socket), carried=tuple(order.carried)
+    )
+    deadline = Deadline.after(_WITHIN_S)
+    if act == "save":
+        plan = CheckpointOrder(trigger=Trigger.MANUAL, deadline=deadline, leave_running=False)
+        checkpoint(capsule, store, workload, plan, settings, story)
+        return
+    manifest = Checkpoints(store, workload).manifest(order.checkpoint)
+    with LauncherConnection(capsule.socket, deadline) as launcher:
+        launcher.hold(deadline)
+        wanted = RestoreOrder(manifest=manifest, claim=Claim.ours(), deadline=deadline)
+        restore(capsule, launcher, store, workload, wanted, settings, story)
+        launcher.release(deadline)
+
+
+if __name__ == "__main__":
+    _act(sys.argv[1], Order(**json.loads(sys.argv[2])))
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, flush=True)

@@ -1,0 +1,83 @@
+"""Find and end single processes around a capsule: its CRIU, and agents that tests run as programs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+from crikpy.aio.clock import Deadline
+from tests.integration.agent import Order
+from tests.integration.capsules import PATIENCE_S, ROOT, JobCapsule
+from tests.integration.moving import Bench
+
+
+def criu_of(job: JobCapsule, *, patience_s: float = PATIENCE_S) -> int:
+    """Return the PID of the CRIU that works on a capsule, or 0 when there is none all the time."""
+    deadline = Deadline.after(patience_s)
+    while True:
+        for pid in job.members():
+            with contextlib.suppress(psutil.Error):
+                words = psutil.Process(pid).cmdline()
+                if any(word.endswith("/criu") for word in words[:8]):
+                    return pid
+        if deadline.expired():
+            return 0
+
+
+class Agent:
+    """An agent that works on a capsule; it ends with its context."""
+
+    def __init__(self, bench: Bench, job: JobCapsule, act: str, *, checkpoint: str = "", pause: str = "", memory: str = "") -> None:
+        workload = bench.workload
+        order = Order(
+            store=bench.store.url,
+            workload=(workload.cluster, workload.namespace, workload.name),
+            launcher_pid=job.launcher_pid,
+            socket=str(job.socket),
+            carried=job.capsule.carried,
+            checkpoint=checkpoint,
+            pause=pause,
+        )
+        self._words = order.words(act)
+        self._environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        if memory:
+            self._environment["CRIKPY_STORE_MEMORY_BYTES"] = memory
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(
+            self._words,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env=self._environment,
+        )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+        self._process.communicate()
+
+    def await_pause(self) -> None:
+        """Wait until it has come to the moment that it was told."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line == "paused\n", self._process.communicate()[1]
+
+    def kill(self) -> None:
+        """Kill it alone, as the kernel does when memory is short."""
+        self._process.kill()
+        self._process.wait()
+
+    def result(self) -> str:
+        """Wait for its end and return what it said."""
+        out, err = self._process.communicate(timeout=120)
+        assert self._process.returncode == 0, err
+        return out

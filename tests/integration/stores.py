@@ -1,0 +1,76 @@
+"""A store that lets a test do something at the moment when the engine uses it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from crikpy.store.base import ObjectInfo, ObjectStore
+
+
+class WatchedStore:
+    """Another store, with acts of the test before chunks are written or read."""
+
+    def __init__(
+        self,
+        inner: ObjectStore,
+        *,
+        before_chunk: Callable[[], object] = lambda: None,
+        before_manifest: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._inner = inner
+        self._before_chunk = before_chunk
+        self._before_manifest = before_manifest
+
+    @property
+    def url(self) -> str:
+        """Return the other store's URL."""
+        return self._inner.url
+
+    def get(self, key: str) -> bytes:
+        """Read, a chunk only after the test's act."""
+        self._act(key)
+        return self._inner.get(key)
+
+    def get_tagged(self, key: str) -> tuple[bytes, str]:
+        """Read."""
+        return self._inner.get_tagged(key)
+
+    def put(self, key: str, data: bytes | memoryview) -> None:
+        """Write, a chunk only after the test's act."""
+        self._act(key)
+        self._inner.put(key, data)
+
+    def put_if_absent(self, key: str, data: bytes | memoryview) -> bool:
+        """Write, a chunk or a manifest only after the test's act."""
+        self._act(key)
+        return self._inner.put_if_absent(key, data)
+
+    def replace(self, key: str, data: bytes | memoryview, tag: str) -> str | None:
+        """Write on a condition."""
+        return self._inner.replace(key, data, tag)
+
+    def delete(self, key: str) -> None:
+        """Remove."""
+        self._inner.delete(key)
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """List."""
+        return self._inner.list(prefix)
+
+    def folders(self, prefix: str) -> Iterator[str]:
+        """List folders."""
+        return self._inner.folders(prefix)
+
+    def check(self) -> None:
+        """Check."""
+        self._inner.check()
+
+    def close(self) -> None:
+        """Close."""
+        self._inner.close()
+
+    def _act(self, key: str) -> None:
+        if "/chunks/" in key:
+            self._before_chunk()
+        elif key.endswith("/manifest.json"):
+            self._before_manifest()

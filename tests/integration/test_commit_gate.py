@@ -1,0 +1,176 @@
+"""Whatever goes wrong before the manifest stands, the job runs on, and the error says what it was."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from crikpy.errors import CrikpyError, DeadlineError, DumpError, LauncherError, StoreFullError, StoreUnavailableError
+from crikpy.settings import StoreSettings
+from crikpy.store.local import LocalStore
+from crikpy.store.s3 import S3Store
+from tests.fakes.s3_server import S3Server
+from tests.integration.capsules import JobCapsule, until
+from tests.integration.moving import Bench, Story
+from tests.integration.processes import Agent, criu_of
+from tests.integration.stores import WatchedStore
+
+pytestmark = [pytest.mark.criu]
+
+
+@pytest.fixture
+def job(bench: Bench) -> JobCapsule:
+    """A job whose memory takes a while to be written."""
+    return bench.begin("memory", 24, 1)
+
+
+def _runs_on(bench: Bench, job: JobCapsule) -> None:
+    """Prove that a job whose checkpoint failed has lost nothing and can still be saved."""
+    job.prove()
+    assert bench.checkpoints.newest_resumable() is None
+    moved = bench.move(job)
+    moved.prove()
+    assert moved.finish() == 0
+
+
+@pytest.fixture
+def little_room(folder: Path) -> Iterator[Path]:
+    """A directory on a disk of 8 MiB."""
+    place = folder / "little"
+    place.mkdir()
+    subprocess.run(("mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", place), check=True)
+    yield place
+    subprocess.run(("umount", place), check=True)
+
+
+@pytest.mark.vm
+def test_a_full_disk(bench: Bench, job: JobCapsule, little_room: Path) -> None:
+    with pytest.raises(StoreFullError) as caught:
+        bench.save(job, store=LocalStore(little_room / "store"))
+    _tells_what_criu_said(caught.value)
+    _runs_on(bench, job)
+
+
+@pytest.mark.vm
+def test_a_killed_criu(bench: Bench, job: JobCapsule) -> None:
+    killed = threading.Event()
+
+    def kill() -> None:
+        if not killed.is_set():
+            killed.set()
+            os.kill(criu_of(job), signal.SIGKILL)
+
+    with pytest.raises(DumpError) as caught:
+        bench.save(job, store=WatchedStore(bench.store, before_chunk=kill))
+    assert killed.is_set()
+    _tells_what_criu_said(caught.value)
+    _runs_on(bench, job)
+
+
+@pytest.mark.slow
+def test_a_criu_that_hangs(bench: Bench, job: JobCapsule) -> None:
+    stopped = threading.Event()
+
+    def stop() -> None:
+        if not stopped.is_set():
+            stopped.set()
+            os.kill(criu_of(job), signal.SIGSTOP)
+
+    with pytest.raises(DeadlineError):
+        bench.save(job, store=WatchedStore(bench.store, before_chunk=stop), within_s=3)
+    assert stopped.is_set()
+    assert criu_of(job, patience_s=0) == 0
+    _runs_on(bench, job)
+
+
+def test_a_store_that_hangs(bench: Bench, job: JobCapsule) -> None:
+    released = threading.Event()
+    try:
+        with pytest.raises(DeadlineError):
+            bench.save(job, store=WatchedStore(bench.store, before_chunk=released.wait), within_s=3)
+    finally:
+        released.set()
+    _runs_on(bench, job)
+
+
+def test_a_store_that_fails_at_the_commit(bench: Bench, job: JobCapsule, little_room: Path) -> None:
+    def fail() -> None:
+        raise StoreUnavailableError("the store went away")
+
+    story = Story()
+    with pytest.raises(StoreUnavailableError):
+        bench.save(job, story, store=WatchedStore(bench.store, before_manifest=fail))
+    assert story.events[-1] == "released"
+    _runs_on(bench, job)
+
+
+def test_a_store_that_cannot_be_reached(plain_bench: Bench) -> None:
+    job = plain_bench.begin("memory", 1, 1)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    settings = StoreSettings(endpoint=f"http://127.0.0.1:{port}", region="us-east-1", path_style=True)
+    story = Story()
+    with pytest.raises(StoreUnavailableError):
+        plain_bench.save(job, story, store=S3Store("bucket", "", settings), within_s=5)
+    assert story.events == [], "the job never stood still"
+    _runs_on(plain_bench, job)
+
+
+@pytest.mark.s3
+@pytest.mark.slow
+def test_a_store_that_dies_in_the_middle(plain_bench: Bench, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = plain_bench.begin("memory", 64, 1)
+    with S3Server(folder / "s3") as server:
+        server.create_bucket("jobs")
+        for name, value in server.environment().items():
+            monkeypatch.setenv(name, value)
+        settings = replace(StoreSettings(), endpoint=server.endpoint, region="us-east-1", path_style=True)
+        store = WatchedStore(S3Store("jobs", "", settings), before_chunk=server.kill)
+        with pytest.raises((StoreUnavailableError, DeadlineError)) as caught:
+            plain_bench.save(job, store=store, within_s=6)
+    _tells_what_criu_said(caught.value)
+    _runs_on(plain_bench, job)
+
+
+@pytest.mark.vm
+@pytest.mark.parametrize("moment", ["chunk", "frozen", "streamed"])
+def test_an_agent_that_is_killed(bench: Bench, job: JobCapsule, moment: str) -> None:
+    with Agent(bench, job, "save", pause=moment) as agent:
+        agent.await_pause()
+        assert any(process.status() in {"tracing-stop", "stopped"} for process in _tasks(job))
+        agent.kill()
+    until(lambda: criu_of(job, patience_s=0) == 0, "the end of the orphaned CRIU")
+    _runs_on(bench, job)
+
+
+@pytest.mark.vm
+def test_a_second_checkpoint_at_the_same_time_is_refused_and_harms_nothing(bench: Bench, job: JobCapsule) -> None:
+    refusals: list[LauncherError] = []
+
+    def save_too() -> None:
+        with pytest.raises(LauncherError) as caught:
+            bench.save(job)
+        refusals.append(caught.value)
+
+    manifest = bench.save(job, Story(frozen=save_too))
+    assert "another" in str(refusals[0])
+    assert job.wait() == 75
+    moved = bench.resume(manifest)
+    moved.prove()
+
+
+def _tasks(job: JobCapsule) -> list[psutil.Process]:
+    return [psutil.Process(pid) for pid in job.members()]
+
+
+def _tells_what_criu_said(fault: CrikpyError) -> None:
+    assert fault.detail, "the end of CRIU's log is missing"

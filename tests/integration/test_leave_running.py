@@ -1,0 +1,32 @@
+"""A checkpoint of a job that is left running, and a later one that needs only what has changed."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.integration.moving import Bench, Story
+
+pytestmark = [pytest.mark.criu, pytest.mark.vm]
+
+
+def test_a_job_that_is_left_running_is_saved_again_with_fewer_bytes(bench: Bench) -> None:
+    job = bench.begin("memory", 48, 2)
+    story = Story()
+    first = bench.save(job, story, leave_running=True)
+    assert story.events[-1] == "running-on"
+    job.prove()
+    second = bench.save(job)
+    assert job.wait() == 75
+    assert first.sizes.stored_bytes > 40 * 1024 * 1024
+    assert second.sizes.stored_bytes < first.sizes.stored_bytes / 2
+    assert second.sizes.reused_bytes > 20 * 1024 * 1024
+    moved = bench.resume(second)
+    moved.prove()
+    assert moved.finish() == 0
+
+
+def test_an_earlier_checkpoint_can_be_resumed_when_the_job_has_gone_on(bench: Bench) -> None:
+    job = bench.begin("ending", 4)
+    first = bench.save(job, leave_running=True)
+    assert job.finish() == 4
+    assert bench.resume(first).finish() == 4

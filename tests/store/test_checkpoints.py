@@ -1,0 +1,259 @@
+"""Checkpoints as a whole: complete or not, resumed at most once, out of the way when they are bad."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+
+from crikpy.errors import (
+    CheckpointClaimedError,
+    CheckpointNotFoundError,
+    FormatVersionError,
+    IntegrityError,
+    StoreError,
+    StoreUnavailableError,
+)
+from crikpy.model.workload import Workload
+from crikpy.store.base import ObjectStore
+from crikpy.store.checkpoints import Checkpoints, chunks_of, list_workloads
+from crikpy.store.layout import claim_key, manifest_key, started_key
+from crikpy.store.records import FINISHED, Claim
+from tests.store.faulty import FaultyStore
+from tests.store.images import MIB, manifest_of, noise, store_images
+
+OLD, MIDDLE, NEW = "20250101T000000Z-00000001", "20250102T000000Z-00000002", "20250103T000000Z-00000003"
+
+
+@pytest.fixture
+def checkpoints(local_store: ObjectStore, workload: Workload) -> Checkpoints:
+    local_store.check()
+    return Checkpoints(local_store, workload)
+
+
+def commit(checkpoints: Checkpoints, *ids: str) -> None:
+    for checkpoint in ids:
+        checkpoints.commit(manifest_of(checkpoints.workload, checkpoint))
+
+
+def damage(checkpoints: Checkpoints, checkpoint: str) -> None:
+    key = manifest_key(checkpoints.workload, checkpoint)
+    checkpoints.store.put(key, checkpoints.store.get(key)[:-20])
+
+
+def make_newer(checkpoints: Checkpoints, checkpoint: str) -> None:
+    checkpoints.store.put(manifest_key(checkpoints.workload, checkpoint), b'{"format":2,"novelty":true}')
+
+
+def test_a_committed_manifest_comes_back(store: ObjectStore, workload: Workload) -> None:
+    checkpoints = Checkpoints(store, workload)
+    written = store_images(store, workload, {"pages-1.img": noise(MIB)})
+    manifest = manifest_of(workload, NEW, written.images, written.sizes)
+    checkpoints.commit(manifest)
+    assert checkpoints.manifest(NEW) == manifest
+    assert checkpoints.newest_resumable() == manifest
+    summary = checkpoints.newest_complete()
+    assert summary is not None
+    assert (summary.id, summary.host, summary.trigger, summary.sizes) == (NEW, "node-a", "Manual", written.sizes)
+    assert summary.resumable
+
+
+def test_a_checkpoint_without_a_manifest_is_not_one(checkpoints: Checkpoints) -> None:
+    identity, known = checkpoints.begin(Claim.ours())
+    assert known == frozenset()
+    assert checkpoints.newest_complete() is None
+    assert checkpoints.newest_resumable() is None
+    with pytest.raises(CheckpointNotFoundError, match=identity):
+        checkpoints.manifest(identity)
+    assert [(summary.id, summary.complete) for summary in checkpoints.list()] == [(identity, False)]
+    checkpoints.give_up(identity)
+    assert checkpoints.list() == []
+    with pytest.raises(CheckpointNotFoundError):
+        checkpoints.summary(identity)
+
+
+def test_committing_the_same_again_is_fine_and_other_content_is_not(checkpoints: Checkpoints) -> None:
+    manifest = manifest_of(checkpoints.workload, NEW)
+    checkpoints.commit(manifest)
+    checkpoints.commit(manifest)
+    with pytest.raises(StoreError, match="other content"):
+        checkpoints.commit(replace(manifest, release="0.2.0"))
+    assert checkpoints.manifest(NEW) == manifest
+
+
+def test_a_commit_whose_answer_is_lost_counts(local_store: ObjectStore, workload: Workload) -> None:
+    faulty = FaultyStore(local_store)
+    faulty.lost_answer = StoreUnavailableError("the line went dead")
+    commit(Checkpoints(faulty, workload), NEW)
+    assert Checkpoints(local_store, workload).newest_resumable() is not None
+
+
+def test_a_commit_that_did_not_happen_says_so(local_store: ObjectStore, workload: Workload) -> None:
+    local_store.check()
+    faulty = FaultyStore(local_store)
+    faulty.write_fault = StoreUnavailableError("the line is dead")
+    with pytest.raises(StoreUnavailableError, match="may not be complete: the line is dead"):
+        commit(Checkpoints(faulty, workload), NEW)
+
+
+def test_the_newest_is_found_whatever_the_order_of_writing(checkpoints: Checkpoints) -> None:
+    commit(checkpoints, MIDDLE, NEW, OLD)
+    assert [summary.id for summary in checkpoints.list()] == [NEW, MIDDLE, OLD]
+    newest = checkpoints.newest_resumable()
+    assert newest is not None
+    assert newest.checkpoint == NEW
+
+
+def test_of_eight_that_claim_a_checkpoint_exactly_one_gets_it(store: ObjectStore, workload: Workload) -> None:
+    checkpoints = Checkpoints(store, workload)
+    commit(checkpoints, NEW)
+
+    def claim(number: int) -> int | None:
+        try:
+            checkpoints.claim(NEW, replace(Claim.ours(), host=f"node-{number}", token=str(number)))
+        except CheckpointClaimedError as refused:
+            assert "node-" in str(refused)
+            return None
+        return number
+
+    with ThreadPoolExecutor(8) as claimers:
+        won = [number for number in claimers.map(claim, range(8)) if number is not None]
+    assert len(won) == 1
+    found = checkpoints.summary(NEW).claim
+    assert found is not None
+    assert found.host == f"node-{won[0]}"
+
+
+def test_a_second_claim_is_refused_and_names_the_first(checkpoints: Checkpoints) -> None:
+    commit(checkpoints, NEW)
+    checkpoints.claim(NEW, Claim.ours(instance="i-0123"))
+    with pytest.raises(CheckpointClaimedError, match=r"resumed on .*i-0123.*PID \d+"):
+        checkpoints.claim(NEW, Claim.ours())
+
+
+def test_a_claimed_or_quarantined_checkpoint_gives_way_to_an_older_one(checkpoints: Checkpoints) -> None:
+    commit(checkpoints, OLD, MIDDLE, NEW)
+    checkpoints.claim(NEW, Claim.ours())
+    checkpoints.quarantine(MIDDLE, "CRIU failed")
+    found = checkpoints.newest_resumable()
+    assert found is not None
+    assert found.checkpoint == OLD
+    checkpoints.claim(OLD, Claim.ours())
+    assert checkpoints.newest_resumable() is None
+
+
+def test_the_first_reason_of_a_quarantine_stays(checkpoints: Checkpoints) -> None:
+    commit(checkpoints, NEW)
+    checkpoints.quarantine(NEW, "first")
+    checkpoints.quarantine(NEW, "second")
+    found = checkpoints.summary(NEW).quarantine
+    assert found is not None
+    assert found.reason == "first"
+
+
+def test_nothing_of_a_finished_job_is_resumed(checkpoints: Checkpoints) -> None:
+    commit(checkpoints, OLD, NEW)
+    checkpoints.claim(OLD, Claim.ours())
+    checkpoints.retire(Claim.ours())
+    assert checkpoints.newest_resumable() is None
+    found = checkpoints.summary(NEW).claim
+    assert found is not None
+    assert found.outcome == FINISHED
+    with pytest.raises(CheckpointClaimedError, match="finished"):
+        checkpoints.claim(NEW, Claim.ours())
+
+
+def test_an_unreadable_claim_still_is_one(checkpoints: Checkpoints) -> None:
+    commit(checkpoints, NEW)
+    checkpoints.store.put(claim_key(checkpoints.workload, NEW), b"\0garbage")
+    assert checkpoints.newest_resumable() is None
+    assert not checkpoints.summary(NEW).resumable
+    with pytest.raises(CheckpointClaimedError):
+        checkpoints.claim(NEW, Claim.ours())
+
+
+def test_a_damaged_manifest_gives_way_to_an_older_one_and_is_shown(checkpoints: Checkpoints) -> None:
+    commit(checkpoints, OLD, NEW)
+    damage(checkpoints, NEW)
+    found = checkpoints.newest_resumable()
+    assert found is not None
+    assert found.checkpoint == OLD
+    with pytest.raises(IntegrityError):
+        checkpoints.manifest(NEW)
+    newest = checkpoints.list()[0]
+    assert "damaged" in newest.fault
+    assert not newest.resumable
+
+
+def test_when_all_manifests_are_damaged_the_newest_one_is_the_error(checkpoints: Checkpoints) -> None:
+    commit(checkpoints, OLD)
+    damage(checkpoints, OLD)
+    with pytest.raises(IntegrityError):
+        checkpoints.newest_resumable()
+
+
+def test_a_newer_format_is_never_passed_over(checkpoints: Checkpoints) -> None:
+    commit(checkpoints, OLD, NEW)
+    make_newer(checkpoints, NEW)
+    with pytest.raises(FormatVersionError):
+        checkpoints.newest_resumable()
+    assert "format 2" in checkpoints.list()[0].fault
+
+
+def test_the_manifest_of_something_else_is_refused(checkpoints: Checkpoints) -> None:
+    commit(checkpoints, OLD)
+    data = checkpoints.store.get(manifest_key(checkpoints.workload, OLD))
+    checkpoints.store.put(manifest_key(checkpoints.workload, NEW), data)
+    other = Workload(cluster="plain", namespace="default", name="other")
+    checkpoints.store.put(manifest_key(other, OLD), data)
+    for wrong, checkpoint in ((checkpoints, NEW), (Checkpoints(checkpoints.store, other), OLD)):
+        with pytest.raises(IntegrityError, match="is that of"):
+            wrong.manifest(checkpoint)
+
+
+def test_the_chunks_of_the_newest_good_checkpoints_are_known(checkpoints: Checkpoints) -> None:
+    chunks = {}
+    for seed, checkpoint in enumerate((OLD, MIDDLE, NEW)):
+        written = store_images(checkpoints.store, checkpoints.workload, {"pages-1.img": noise(MIB, seed=seed)})
+        manifest = manifest_of(checkpoints.workload, checkpoint, written.images)
+        checkpoints.commit(manifest)
+        chunks[checkpoint] = chunks_of(manifest)
+    assert checkpoints.known_chunks(1) == chunks[NEW]
+    assert checkpoints.known_chunks() == chunks[NEW] | chunks[MIDDLE]
+    checkpoints.quarantine(NEW, "a chunk is damaged")
+    assert checkpoints.known_chunks(1) == chunks[MIDDLE]
+    damage(checkpoints, MIDDLE)
+    assert checkpoints.known_chunks() == chunks[OLD]
+
+
+def test_removing_takes_everything_but_the_chunks(store: ObjectStore, workload: Workload) -> None:
+    checkpoints = Checkpoints(store, workload)
+    identity, _ = checkpoints.begin(Claim.ours())
+    written = store_images(store, workload, {"pages-1.img": noise(MIB)})
+    checkpoints.commit(manifest_of(workload, identity, written.images))
+    checkpoints.claim(identity, Claim.ours())
+    checkpoints.quarantine(identity, "because")
+    checkpoints.remove(identity)
+    assert checkpoints.list() == []
+    assert ["chunks" in info.key for info in store.list("")] == [True]
+    checkpoints.remove(identity)
+
+
+def test_workloads_are_found_by_cluster_and_namespace(store: ObjectStore) -> None:
+    found = [
+        Workload(cluster=cluster, namespace=namespace, name=name)
+        for cluster, namespace, name in (
+            ("a", "x", "one"),
+            ("a", "x", "two"),
+            ("a", "y", "one"),
+            ("b", "x", "one"),
+        )
+    ]
+    for workload in found:
+        store.put(started_key(workload, NEW), b"{}")
+    assert list_workloads(store) == found
+    assert list_workloads(store, cluster="a") == found[:3]
+    assert list_workloads(store, cluster="a", namespace="x") == found[:2]
+    assert list_workloads(store, namespace="y") == [found[2]]
+    assert list_workloads(store, cluster="absent") == []
