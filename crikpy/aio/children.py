@@ -20,6 +20,7 @@ from crikpy.errors import DeadlineError
 
 _STOPS_S = 0.2
 _DIES_S = 5.0
+_LONGEST_OUTPUT = 1024 * 1024
 
 
 class Child:
@@ -138,7 +139,7 @@ def _is_in(member: psutil.Process, states: Collection[str]) -> bool:
 
 
 def run(argv: Sequence[str], *, deadline: Deadline, pass_fds: Sequence[int] = ()) -> tuple[int, str]:
-    """Run a short program and return its exit status and what it wrote, both streams together.
+    """Run a short program and return its exit status and what it wrote, both streams together, a mebibyte at most.
 
     Raises:
         DeadlineError: it did not end in time and was killed.
@@ -156,16 +157,15 @@ def run(argv: Sequence[str], *, deadline: Deadline, pass_fds: Sequence[int] = ()
 
 def _read_until_end(fd: int, deadline: Deadline, child: Child) -> bytes:
     os.set_blocking(fd, False)
-    parts: list[bytes] = []
-    while True:
+    text = b""
+    while not deadline.expired():
         try:
             part = os.read(fd, 65536)
         except BlockingIOError:
-            if deadline.expired():
-                child.kill_tree()
-                raise DeadlineError(f"{child.argv[0]} did not end in time and was killed") from None
             time.sleep(0.005)
             continue
         if not part:
-            return b"".join(parts)
-        parts.append(part)
+            return text
+        text += part[: _LONGEST_OUTPUT - len(text)]
+    child.kill_tree()
+    raise DeadlineError(f"{child.argv[0]} did not end in time and was killed")

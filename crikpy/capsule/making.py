@@ -15,13 +15,15 @@ from pathlib import Path
 
 from crikpy.aio.children import Child
 from crikpy.aio.clock import Deadline
-from crikpy.errors import CapsuleError
+from crikpy.capsule.launcher import LauncherConnection
+from crikpy.errors import CapsuleError, NoLauncherError
 
 _SET_UP = 'mount -t tmpfs -o mode=1777,nosuid,nodev shm /dev/shm || exit 125; exec "$@" < /dev/null'
 """POSIX shared memory of the job's own, so that all of it travels and nothing foreign does; and a standard input
 that was opened inside, since CRIU cannot name a file of another mount namespace."""
 
 _APPEARS_S = 10.0
+_LOOK_S = 0.005
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,18 +73,23 @@ class PlainCapsule:
             os.close(err)
 
     def await_launcher(self) -> None:
-        """Wait until the launcher listens.
+        """Wait until the launcher answers; its socket appears a moment before it listens there.
 
         Raises:
             CapsuleError: it never did.
         """
         deadline = Deadline.after(_APPEARS_S)
-        while not self._plan.socket.exists():
-            if self.child.poll() is not None or deadline.expired():
-                raise CapsuleError(
-                    "the capsule could not be made", remedy="`crikpy check` says what this machine lacks"
-                )
-            time.sleep(0.005)
+        while True:
+            try:
+                LauncherConnection(self._plan.socket, deadline).close()
+            except NoLauncherError as absent:
+                if self.child.poll() is not None or deadline.expired():
+                    raise CapsuleError(
+                        "the capsule could not be made", remedy="`crikpy check` says what this machine lacks"
+                    ) from absent
+                time.sleep(_LOOK_S)
+            else:
+                return
 
     def wait(self, deadline: Deadline) -> int:
         """Wait for the launcher's end and for the last of its output; return the exit status as a shell would.

@@ -62,82 +62,114 @@ def stopped_without_tiles(root: int, deadline: Deadline) -> Iterator[None]:
         DumpError: the tree could not be stopped; it runs on.
         DeadlineError: likewise, in time.
     """
-    processes = _stop(root, deadline)
+    hold = _Hold(root, deadline)
     try:
+        try:
+            hold.await_release()
+            hold.stop()
+        finally:
+            hold.let_go()
         yield
     except BaseException:
-        _signal_all(processes, signal.SIGCONT)
+        hold.undo_stop()
         raise
 
 
-def _stop(root: int, deadline: Deadline) -> list[int]:
-    """Stop the tree and return the processes that were not stopped before."""
-    threads: dict[int, int] = {}
-    processes: list[int] = []
-    try:
-        try:
-            _seize_all(root, threads, deadline)
-            _await_release(threads, deadline)
-            processes = [pid for pid in sorted(set(threads.values())) if not _was_stopped(pid)]
-            # It is pending for all threads of a process when the first of them is let go, and none gets past it.
-            _signal_all(processes, signal.SIGSTOP)
-        finally:
-            for thread in threads:
-                with contextlib.suppress(ProcessLookupError):
-                    _ptrace(_PTRACE_DETACH, thread)
-    except OSError as fault:
-        _signal_all(processes, signal.SIGCONT)
-        raise DumpError(f"the job could not be stopped: {fault.strerror}") from fault
-    return processes
+class _Hold:
+    """Every thread of a tree in the hands of ptrace; all calls for one must come from the same thread of ours."""
 
+    def __init__(self, root: int, deadline: Deadline) -> None:
+        self._root = root
+        self._deadline = deadline
+        self._threads: dict[int, int] = {}
+        """Thread → its process."""
+        self._stopped_before: set[int] = set()
+        self._stopped: list[int] = []
 
-def _seize_all(root: int, threads: dict[int, int], deadline: Deadline) -> None:
-    """Hold every thread of the tree, until a look finds no further one; thread → process."""
-    while fresh := {thread: pid for thread, pid in _threads_of(root) if thread not in threads}:
-        for thread, pid in fresh.items():
+    def await_release(self) -> None:
+        """Hold every thread; let those that use tiles go on for a moment, as often as it takes."""
+        patience = Deadline.after(_PATIENCE_S)
+        with _as_dump_error():
+            while using := self._seize_and_look():
+                if patience.expired():
+                    raise TilesInUseError(
+                        f"{len(using)} threads of the job keep AMX's tile registers, which CRIU cannot save",
+                        remedy="set ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 for a job that uses oneDNN, as PyTorch does",
+                    )
+                for thread in using:
+                    _ptrace(_PTRACE_CONT, thread)
+                time.sleep(_POLL_S)
+                self._interrupt(using)
+
+    def stop(self) -> None:
+        """Send SIGSTOP; it is pending for all threads of a process before any is let go, so none gets past it."""
+        with _as_dump_error():
+            for pid in sorted(set(self._threads.values()) - self._stopped_before):
+                os.kill(pid, signal.SIGSTOP)
+                self._stopped.append(pid)
+
+    def let_go(self) -> None:
+        """End the tracing; a thread whose process was stopped stays so."""
+        for thread in self._threads:
+            with contextlib.suppress(OSError):  # it has ended
+                _ptrace(_PTRACE_DETACH, thread)
+
+    def undo_stop(self) -> None:
+        """Continue what was stopped here."""
+        for pid in self._stopped:
             with contextlib.suppress(ProcessLookupError):
-                _ptrace(_PTRACE_SEIZE, thread)
-                threads[thread] = pid
+                os.kill(pid, signal.SIGCONT)
+
+    def _seize_and_look(self) -> list[int]:
+        """Hold the tree's threads until a look finds no further one; return those that use tiles."""
+        while fresh := {thread: pid for thread, pid in _threads_of(self._root) if thread not in self._threads}:
+            for thread, pid in fresh.items():
+                with contextlib.suppress(ProcessLookupError):
+                    _ptrace(_PTRACE_SEIZE, thread)
+                    self._threads[thread] = pid
+            self._interrupt(fresh.keys() & self._threads.keys())
+        return [thread for thread in self._threads if _uses_tiles(thread)]
+
+    def _interrupt(self, threads: Iterable[int]) -> None:
+        for thread in threads:
+            with contextlib.suppress(ProcessLookupError):
                 _ptrace(_PTRACE_INTERRUPT, thread)
-        for thread in fresh.keys() & threads.keys():
-            if not _await_stop(thread, deadline):
-                del threads[thread]
+        for thread in threads:
+            reason = _await_stop(thread, self._deadline)
+            if reason is None:
+                del self._threads[thread]
+            elif reason != signal.SIGTRAP:
+                self._stopped_before.add(self._threads[thread])
 
 
-def _await_release(threads: dict[int, int], deadline: Deadline) -> None:
-    """Let threads that use tiles go on for a moment, as often as it takes."""
-    patience = Deadline.after(_PATIENCE_S)
-    while using := [thread for thread in threads if _uses_tiles(thread)]:
-        if patience.expired():
-            raise TilesInUseError(
-                f"{len(using)} threads of the job keep AMX's tile registers, which CRIU cannot save",
-                remedy="set ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 for a job that uses oneDNN, as PyTorch does",
-            )
-        for thread in using:
-            _ptrace(_PTRACE_CONT, thread)
-        time.sleep(_POLL_S)
-        for thread in using:
-            _ptrace(_PTRACE_INTERRUPT, thread)
-            if not _await_stop(thread, deadline):
-                del threads[thread]
+def _await_stop(thread: int, deadline: Deadline) -> int | None:
+    """Wait until a thread stands still, and hand on to it the signals that come before.
 
-
-def _await_stop(thread: int, deadline: Deadline) -> bool:
-    """Wait until a thread stands still; return False when it has ended. Signals that arrive go on to it."""
+    Returns:
+        SIGTRAP, or the signal by which its process had been stopped already; None when the thread has ended.
+    """
     while True:
         try:
             found, status = os.waitpid(thread, _WALL | os.WNOHANG)
         except ChildProcessError:
-            return False
+            return None
         if not found:
             deadline.check("stopping the job")
             time.sleep(_POLL_S)
         elif not os.WIFSTOPPED(status):
-            return False
+            return None
         elif status >> 16 == _PTRACE_EVENT_STOP:
-            return True
+            return os.WSTOPSIG(status)
         else:
             _ptrace(_PTRACE_CONT, thread, os.WSTOPSIG(status))
+
+
+@contextlib.contextmanager
+def _as_dump_error() -> Iterator[None]:
+    try:
+        yield
+    except OSError as fault:
+        raise DumpError(f"the job could not be stopped: {fault.strerror}") from fault
 
 
 def _uses_tiles(thread: int) -> bool:
@@ -160,18 +192,8 @@ def _threads_of(root: int) -> Iterator[tuple[int, int]]:
                     yield int(task.name), pid
 
 
-def _was_stopped(pid: int) -> bool:
-    """Say whether a held process stood still by a signal already; /proc shows `t` for all that are held."""
-
-
 def _state(task: Path) -> str:
     return (task / "stat").read_text().rpartition(")")[2].split()[0]
-
-
-def _signal_all(processes: Iterable[int], number: signal.Signals) -> None:
-    for pid in processes:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
 
 
 def _ptrace(request: int, thread: int, data: int = 0, address: int = 0) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from crikpy import names
 from crikpy.aio.children import Child
 from crikpy.aio.clock import Deadline
-from crikpy.criu import argv, logs, tiles
+from crikpy.criu import argv, learning, logs, tiles
 from crikpy.criu.capturing import CaptureServer
 from crikpy.criu.serving import ServeServer
 from crikpy.criu.streaming import StreamServer
@@ -49,8 +49,9 @@ class DumpOutcome:
 class Criu:
     """The bundle's CRIU."""
 
-    def __init__(self, settings: CriuSettings) -> None:
+    def __init__(self, settings: CriuSettings, *, undo_s: float = _UNDO_S) -> None:
         self._settings = settings
+        self._undo_s = undo_s
 
     def dump(self, entry: Sequence[str], root_pid: int, sink: ImageSink, deadline: Deadline) -> DumpOutcome:
         """Dump a tree into a sink and leave it stopped; on any failure CRIU has let it run on.
@@ -66,9 +67,11 @@ class Criu:
             TilesInUseError: the job used AMX's tile registers at this very moment.
             CrikpyError: the sink failed; its own error is raised.
         """
-        started = time.monotonic()
         watch = tiles.CoreWatch(sink, tiles.needed_stack_bytes())
-        with self._workspace(deadline) as (descriptors, images_dir, log), CaptureServer(images_dir, watch) as server:
+        with (
+            self._workspace(deadline) as (descriptors, images_dir, log),
+            CaptureServer(images_dir, watch) as server,
+        ):
             words = argv.dump(
                 descriptors,
                 root_pid=root_pid,
@@ -76,15 +79,15 @@ class Criu:
                 collect_timeout_s=self._settings.collect_timeout_s,
             )
             with _start((*entry, *words), descriptors) as child:
-                status = _wait(child, server, deadline)
+                status = _wait(child, server, deadline, self._undo_s)
             if status != 0:
                 _raise_failure(server, deadline, DumpError, "the dump failed", log)
             ended_at = time.monotonic()
             with _log_beside(log):
                 server.finish(deadline)
-            return DumpOutcome(
-                frozen_at=server.first_image_at or started, ended_at=ended_at, tiles=watch.may_have_asked()
-            )
+            if server.first_image_at is None:
+                raise DumpError("CRIU said that it was done but gave us no image")
+            return DumpOutcome(frozen_at=server.first_image_at, ended_at=ended_at, tiles=watch.may_have_asked())
 
     def restore(
         self,
@@ -109,17 +112,19 @@ class Criu:
             CrikpyError: the source failed; its own error is raised.
         """
         with (
-            self._workspace(with_tiles=may_use_tiles) as (descriptors, images_dir, log),
+            self._workspace(deadline, with_tiles=may_use_tiles) as (descriptors, images_dir, log),
             ServeServer(images_dir, source) as server,
         ):
             words = argv.restore(descriptors, pipes=pipes)
             with _start((*entry, *words), descriptors, *(pipe.descriptor for pipe in pipes)) as child:
-                status = _wait(child, server, deadline)
+                status = _wait(child, server, deadline, self._undo_s)
             if status != 0:
                 _raise_failure(server, deadline, RestoreError, "the restore failed", log)
 
     @contextlib.contextmanager
-    def _workspace(self, *, with_tiles: bool = False) -> Iterator[tuple[argv.Descriptors, Path, Path]]:
+    def _workspace(
+        self, deadline: Deadline, *, with_tiles: bool = False
+    ) -> Iterator[tuple[argv.Descriptors, Path, Path]]:
         """Open the bundle and make a private folder for the stream's socket and the log."""
         bundle = self._settings.bundle
         with contextlib.ExitStack() as stack:
@@ -142,6 +147,7 @@ class Criu:
                     f"no CRIU bundle at {bundle}",
                     remedy="make one with hack/criu-bundle, or set CRIKPY_CRIU_BUNDLE",
                 ) from fault
+            learning.hand_over(bundle, folder, deadline)
             library = tiles.open_library(self._settings.launcher) if with_tiles else None
             descriptors = argv.Descriptors(
                 bundle=opened[0],
@@ -162,14 +168,14 @@ def _start(words: Sequence[str], descriptors: argv.Descriptors, *inherited: int)
         raise CriuError(f"CRIU could not be started: {fault}") from fault
 
 
-def _wait(child: Child, server: StreamServer, deadline: Deadline) -> int | None:
+def _wait(child: Child, server: StreamServer, deadline: Deadline, undo_s: float) -> int | None:
     """Return CRIU's exit status, or None when it had to be killed."""
     while (status := child.poll()) is None and not deadline.expired():
         time.sleep(_POLL_S)
     if status is not None:
         return status
     server.abort()
-    undone = Deadline.after(_UNDO_S)
+    undone = Deadline.after(undo_s)
     while (status := child.poll()) is None and not undone.expired():
         time.sleep(_POLL_S)
     if status is None:

@@ -27,6 +27,7 @@ from typing import Final
 
 from crikpy import names
 from crikpy.criu import compat
+from crikpy.criu.quieting import TILES
 from crikpy.errors import CriuError, TilesInUseError
 from crikpy.model.streams import ImageSink, ImageWriter
 
@@ -39,9 +40,6 @@ _STACK: Final = (5, 7)  # thread_core, sas
 _STACK_SIZE: Final = (2,)
 _STACK_FLAGS: Final = (3,)
 """Paths of field numbers (images/core.proto and images/core-x86.proto of CRIU 4.2)."""
-
-_TILES: Final = 1 << 17 | 1 << 18
-"""XTILECFG and XTILEDATA (arch/x86/include/asm/fpu/types.h)."""
 
 _SS_DISABLE: Final = 2
 _AT_MINSIGSTKSZ: Final = 51
@@ -149,7 +147,7 @@ def read_core(image: bytes) -> Core:
         if tuple(magic) != _MAGIC or length != len(body):
             raise ValueError("unknown magic or wrong length")
         state, stack = _find(body, _STATE_IN_USE), _find(body, _STACK)
-        return Core(in_use=isinstance(state, int) and bool(state & _TILES), stack_bytes=_stack_bytes(stack))
+        return Core(in_use=isinstance(state, int) and bool(state & TILES), stack_bytes=_stack_bytes(stack))
     except (ValueError, IndexError, struct.error) as fault:
         raise CriuError(f"CRIU wrote an image of a core that cannot be read: {fault}") from fault
 

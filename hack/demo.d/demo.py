@@ -144,6 +144,8 @@ class Demo:
             case "resumed":
                 self._findings.resume_s = news.at - job.started_at
                 tell(news.at, job.machine, f"resumed: {facts['message']}")
+            case "started" | "resuming":
+                tell(news.at, job.machine, facts["message"])
             case event:
                 tell(news.at, job.machine, f"{event}: {facts['message']}")
 

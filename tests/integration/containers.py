@@ -48,6 +48,7 @@ class Container:
         environment: variables of the job besides PATH.
         uid: user that everything inside runs as.
         changes: programs and other files that differ from the machine's from the start, by their paths inside.
+        read_only: whether the root may not be written.
         agent_wait_s: after this long without an agent the launcher starts the job.
     """
 
@@ -58,6 +59,7 @@ class Container:
     environment: Mapping[str, str] = field(default_factory=dict)
     uid: int = 0
     changes: Mapping[str, str] = field(default_factory=dict)
+    read_only: bool = False
     agent_wait_s: int = 3600
 
     @property
@@ -112,7 +114,7 @@ class Container:
         return {
             "ociVersion": "1.0.2",
             "hostname": self.name,
-            "root": {"path": "rootfs", "readonly": False},
+            "root": {"path": "rootfs", "readonly": self.read_only},
             "process": {
                 "terminal": False,
                 "user": {"uid": self.uid, "gid": self.uid},

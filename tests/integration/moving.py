@@ -70,15 +70,18 @@ class Bench:
         store: where checkpoints go.
         workload: whose they are.
         uid: user of the jobs in containers.
+        read_only: whether the root of containers may not be written.
     """
 
     def __init__(self, folder: Path, kind: Kind, settings: Settings) -> None:
         self.folder = folder
         self.kind = kind
         self.settings = settings
+        (folder / "store").mkdir()
         self.store: ObjectStore = LocalStore(folder / "store")
         self.workload = Workload(cluster="tests", namespace="bench", name=f"job-{secrets.token_hex(4)}")
         self.uid = 0
+        self.read_only = False
         self._temporary = folder / "tmp"
         self._capsules: list[JobCapsule] = []
         self._words: tuple[str, ...] = ()
@@ -114,6 +117,7 @@ class Bench:
                 environment={"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
                 uid=self.uid,
                 changes=changes or {},
+                read_only=self.read_only,
             )
             made = ContainerJob(container)
         self._capsules.append(made)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -32,7 +33,7 @@ def criu_of(job: JobCapsule, *, patience_s: float = PATIENCE_S) -> int:
 class Agent:
     """An agent that works on a capsule; it ends with its context."""
 
-    def __init__(self, bench: Bench, job: JobCapsule, act: str, *, checkpoint: str = "", pause: str = "", memory: str = "") -> None:
+    def __init__(self, bench: Bench, job: JobCapsule, act: str, *, checkpoint: str = "", pause: str = "", memory: str = "", before: Sequence[str] = ()) -> None:
         workload = bench.workload
         order = Order(
             store=bench.store.url,
@@ -43,7 +44,7 @@ class Agent:
             checkpoint=checkpoint,
             pause=pause,
         )
-        self._words = order.words(act)
+        self._words = (*before, *order.words(act))
         self._environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         if memory:
             self._environment["CRIKPY_STORE_MEMORY_BYTES"] = memory

@@ -15,10 +15,10 @@ import psutil
 import pytest
 
 from crikpy.errors import CrikpyError, DeadlineError, DumpError, LauncherError, StoreFullError, StoreUnavailableError
-from crikpy.settings import StoreSettings
+from crikpy.settings import MIB, StoreSettings
 from crikpy.store.local import LocalStore
 from crikpy.store.s3 import S3Store
-from tests.fakes.s3_server import S3Server
+from tests.fakes.s3_server import REGION, S3Server
 from tests.integration.capsules import JobCapsule, until
 from tests.integration.moving import Bench, Story
 from tests.integration.processes import Agent, criu_of
@@ -27,10 +27,20 @@ from tests.integration.stores import WatchedStore
 pytestmark = [pytest.mark.criu]
 
 
+_MEMORY_MIB = 192
+"""What a transfer may use here; the job has more than it can take in before something is stored."""
+
+
 @pytest.fixture
 def job(bench: Bench) -> JobCapsule:
-    """A job whose memory takes a while to be written."""
-    return bench.begin("memory", 24, 1)
+    """A job whose dump cannot end before most of it is stored."""
+    _bound_memory(bench)
+    return bench.begin("memory", 48, 1)
+
+
+def _bound_memory(bench: Bench) -> None:
+    bound = replace(bench.settings.store, memory_bytes=_MEMORY_MIB * MIB)
+    bench.settings = replace(bench.settings, store=bound)
 
 
 def _runs_on(bench: Bench, job: JobCapsule) -> None:
@@ -102,7 +112,7 @@ def test_a_store_that_hangs(bench: Bench, job: JobCapsule) -> None:
     _runs_on(bench, job)
 
 
-def test_a_store_that_fails_at_the_commit(bench: Bench, job: JobCapsule, little_room: Path) -> None:
+def test_a_store_that_fails_at_the_commit(bench: Bench, job: JobCapsule) -> None:
     def fail() -> None:
         raise StoreUnavailableError("the store went away")
 
@@ -113,11 +123,13 @@ def test_a_store_that_fails_at_the_commit(bench: Bench, job: JobCapsule, little_
     _runs_on(bench, job)
 
 
-def test_a_store_that_cannot_be_reached(plain_bench: Bench) -> None:
+def test_a_store_that_cannot_be_reached(plain_bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     job = plain_bench.begin("memory", 1, 1)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    settings = StoreSettings(endpoint=f"http://127.0.0.1:{port}", region="us-east-1", path_style=True)
+    settings = StoreSettings(endpoint=f"http://127.0.0.1:{port}", region=REGION, path_style=True)
     story = Story()
     with pytest.raises(StoreUnavailableError):
         plain_bench.save(job, story, store=S3Store("bucket", "", settings), within_s=5)
@@ -128,12 +140,13 @@ def test_a_store_that_cannot_be_reached(plain_bench: Bench) -> None:
 @pytest.mark.s3
 @pytest.mark.slow
 def test_a_store_that_dies_in_the_middle(plain_bench: Bench, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _bound_memory(plain_bench)
     job = plain_bench.begin("memory", 64, 1)
     with S3Server(folder / "s3") as server:
         server.create_bucket("jobs")
         for name, value in server.environment().items():
             monkeypatch.setenv(name, value)
-        settings = replace(StoreSettings(), endpoint=server.endpoint, region="us-east-1", path_style=True)
+        settings = StoreSettings(endpoint=server.endpoint, region=REGION, path_style=True)
         store = WatchedStore(S3Store("jobs", "", settings), before_chunk=server.kill)
         with pytest.raises((StoreUnavailableError, DeadlineError)) as caught:
             plain_bench.save(job, store=store, within_s=6)
@@ -144,9 +157,12 @@ def test_a_store_that_dies_in_the_middle(plain_bench: Bench, folder: Path, monke
 @pytest.mark.vm
 @pytest.mark.parametrize("moment", ["chunk", "frozen", "streamed"])
 def test_an_agent_that_is_killed(bench: Bench, job: JobCapsule, moment: str) -> None:
-    with Agent(bench, job, "save", pause=moment) as agent:
+    with Agent(bench, job, "save", pause=moment, memory=f"{_MEMORY_MIB}Mi") as agent:
         agent.await_pause()
-        assert any(process.status() in {"tracing-stop", "stopped"} for process in _tasks(job))
+        if moment == "chunk":
+            assert criu_of(job)
+        else:
+            assert [psutil.Process(pid).status() for pid in job.members()] == [psutil.STATUS_STOPPED]
         agent.kill()
     until(lambda: criu_of(job, patience_s=0) == 0, "the end of the orphaned CRIU")
     _runs_on(bench, job)
@@ -166,10 +182,6 @@ def test_a_second_checkpoint_at_the_same_time_is_refused_and_harms_nothing(bench
     assert job.wait() == 75
     moved = bench.resume(manifest)
     moved.prove()
-
-
-def _tasks(job: JobCapsule) -> list[psutil.Process]:
-    return [psutil.Process(pid) for pid in job.members()]
 
 
 def _tells_what_criu_said(fault: CrikpyError) -> None:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from crikpy.settings import StoreSettings
+from crikpy.store.s3 import S3Store
+from tests.fakes.s3_server import REGION, S3Server
 from tests.integration.moving import Bench
+from tests.integration.processes import Agent
 
 pytestmark = [pytest.mark.criu, pytest.mark.vm]
 
@@ -40,3 +46,31 @@ def test_a_job_moves_three_times_with_children_born_after_each_move(bench: Bench
     born = [int(word) for word in job.expect("children").split()[1:]]
     assert len(born) == len(set(born)) == 6
     assert min(born) > 9000
+
+
+def test_clocks_go_on_over_machines_that_have_been_up_for_different_times(plain_bench: Bench) -> None:
+    bench = plain_bench
+    days = ("unshare", "--time", "--monotonic=1000000", "--boottime=1000000", "--")
+    job = bench.begin("clocks")
+    job.prove()
+    for machine in (days, (), days):
+        manifest = bench.save(job)
+        job = bench.vacant()
+        with Agent(bench, job, "resume", checkpoint=manifest.checkpoint, before=machine) as agent:
+            agent.result()
+        job.prove()
+    assert job.finish() == 0
+
+
+@pytest.mark.s3
+def test_a_job_is_moved_by_way_of_s3(plain_bench: Bench, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with S3Server(folder / "s3") as server:
+        server.create_bucket("jobs")
+        for name, value in server.environment().items():
+            monkeypatch.setenv(name, value)
+        settings = StoreSettings(endpoint=server.endpoint, region=REGION, path_style=True)
+        plain_bench.store = S3Store("jobs", "some/prefix", settings)
+        job = plain_bench.begin("memory", 20, 1)
+        moved = plain_bench.move(job)
+        moved.prove()
+        assert moved.finish() == 0

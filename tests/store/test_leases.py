@@ -41,6 +41,13 @@ def await_true(condition: threading.Event) -> None:
     assert condition.wait(20), "it never happened"
 
 
+def await_held(lease: Lease, *, held: bool) -> None:
+    deadline = Deadline.after(20)
+    while lease.held != held:
+        deadline.check(f"waiting for held to become {held}")
+        time.sleep(0.05)
+
+
 def test_a_second_one_is_told_who_holds_the_name(store: ObjectStore, workload: Workload) -> None:
     lease = Lease.acquire(store, workload, claim_of("node-a"), LONG_S)
     assert lease.held
@@ -121,14 +128,9 @@ def test_a_holder_that_cannot_renew_does_not_count_on_the_name_until_it_can(
     faulty = FaultyStore(local_store)
     lease = Lease.acquire(faulty, workload, claim_of("node-a"), SHORT_S)
     faulty.write_fault = StoreUnavailableError("the line is dead")
-    deadline = Deadline.after(20)
-    while lease.held:
-        deadline.check("waiting for the name to be in doubt")
-        time.sleep(0.05)
+    await_held(lease, held=False)
     faulty.write_fault = None
-    while not lease.held:
-        deadline.check("waiting for the name to be sure again")
-        time.sleep(0.05)
+    await_held(lease, held=True)
     lease.release()
 
 

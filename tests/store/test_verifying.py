@@ -52,7 +52,8 @@ def test_every_fault_is_named_with_the_images_that_it_harms(local_store: ObjectS
 def test_an_extent_beyond_the_end_of_its_chunk_is_a_fault(local_store: ObjectStore, workload: Workload) -> None:
     local_store.check()
     written = store_images(local_store, workload, {"core-1.img": noise(1000)})
-    lying = StoredImage(name="core-1.img", size=2000, extents=(Extent(*chunks(written.images[0]), 0, 2000),))
+    (chunk,) = chunks(written.images[0])
+    lying = StoredImage(name="core-1.img", size=2000, extents=(Extent(chunk, 0, 2000),))
     (fault,) = verify(local_store, workload, (lying,), settings=SMALL)
     assert "1000 bytes where 2000" in fault.reason
 

@@ -258,7 +258,7 @@ def test_too_little_memory_is_refused_with_the_least_that_works(
 
 
 @pytest.mark.parametrize(
-    ("kind", "size"), [("local", 640 * MIB), pytest.param("s3", 384 * MIB, marks=pytest.mark.s3)]
+    ("kind", "size"), [("local", 640 * MIB), pytest.param("s3", 320 * MIB, marks=pytest.mark.s3)]
 )
 def test_the_whole_program_stays_within_its_memory(kind: str, size: int, request: pytest.FixtureRequest) -> None:
     """Hundreds of MiB that cannot be compressed go in and come out of a program that may use 256 MiB."""
