@@ -1,12 +1,12 @@
 """Stop a tree at a moment when none of its threads has anything in AMX's tile registers.
 
 CRIU 4.2 takes these registers from a thread that it dumps: not only are they missing in the image, but the code
-that it runs inside the job gives back the registers that it knows of, and no others. A thread that is dumped between
-LDTILECFG and TILERELEASE dies of SIGILL, even when the dump fails and the job is let go. So the tree is stopped
-before CRIU comes, and threads that use tiles are let on one by one until they have released them.
+that it runs inside the job gives back the registers that it knows of, and no others. A thread that is dumped
+between LDTILECFG and TILERELEASE dies of SIGILL, even when the dump fails and the job is let go. So the tree is
+stopped before CRIU comes, and threads that use tiles are let on by themselves until they have released them.
 
-The stop is that of SIGSTOP, the only one that outlasts the tracer that CRIU has to replace. Registers are read, never
-written, and if this process dies while it looks, the kernel lets the job run on.
+The stop is that of SIGSTOP, the only one that outlasts the tracer that CRIU has to replace. Registers are read,
+never written, and if this process dies while it looks, the kernel lets the job run on.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class _Hold:
                 if patience.expired():
                     raise TilesInUseError(
                         f"{len(using)} threads of the job keep AMX's tile registers, which CRIU cannot save",
-                        remedy="set ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 for a job that uses oneDNN, as PyTorch does",
+                        remedy="set ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 for a job of oneDNN's, such as PyTorch",
                     )
                 for thread in using:
                     _ptrace(_PTRACE_CONT, thread)

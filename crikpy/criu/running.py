@@ -17,7 +17,7 @@ from pathlib import Path
 from crikpy import names
 from crikpy.aio.children import Child
 from crikpy.aio.clock import Deadline
-from crikpy.criu import argv, learning, logs, tiles
+from crikpy.criu import argv, learning, logs, quieting, tiles
 from crikpy.criu.capturing import CaptureServer
 from crikpy.criu.serving import ServeServer
 from crikpy.criu.streaming import StreamServer
@@ -53,7 +53,15 @@ class Criu:
         self._settings = settings
         self._undo_s = undo_s
 
-    def dump(self, entry: Sequence[str], root_pid: int, sink: ImageSink, deadline: Deadline) -> DumpOutcome:
+    def dump(
+        self,
+        entry: Sequence[str],
+        root_pid: int,
+        sink: ImageSink,
+        deadline: Deadline,
+        *,
+        node_pid: int | None = None,
+    ) -> DumpOutcome:
         """Dump a tree into a sink and leave it stopped; on any failure CRIU has let it run on.
 
         Args:
@@ -61,16 +69,19 @@ class Criu:
             root_pid: the root process inside the capsule.
             sink: takes the images.
             deadline: when everything must have reached the sink.
+            node_pid: the root process as the node sees it.
 
         Raises:
             DumpError: CRIU refused or failed.
-            TilesInUseError: the job used AMX's tile registers at this very moment.
+            TilesInUseError: the job would not let go of AMX's tile registers.
             CrikpyError: the sink failed; its own error is raised.
         """
-        watch = tiles.CoreWatch(sink, tiles.needed_stack_bytes())
+        stack_bytes = tiles.needed_stack_bytes()
+        watch = tiles.CoreWatch(sink, stack_bytes)
         with (
             self._workspace(deadline) as (descriptors, images_dir, log),
             CaptureServer(images_dir, watch) as server,
+            _stopped(node_pid if stack_bytes is not None else None, deadline) as stopped_at,
         ):
             words = argv.dump(
                 descriptors,
@@ -87,7 +98,8 @@ class Criu:
                 server.finish(deadline)
             if server.first_image_at is None:
                 raise DumpError("CRIU said that it was done but gave us no image")
-            return DumpOutcome(frozen_at=server.first_image_at, ended_at=ended_at, tiles=watch.may_have_asked())
+            frozen_at = server.first_image_at if stopped_at is None else stopped_at
+            return DumpOutcome(frozen_at=frozen_at, ended_at=ended_at, tiles=watch.may_have_asked())
 
     def restore(
         self,
@@ -157,6 +169,16 @@ class Criu:
                 tiles=None if library is None else keep(library),
             )
             yield descriptors, folder, log
+
+
+@contextlib.contextmanager
+def _stopped(node_pid: int | None, deadline: Deadline) -> Iterator[float | None]:
+    """Stop a tree first where CRIU could not do so without harm, see crikpy.criu.quieting; yield when it stood."""
+    if node_pid is None:
+        yield None
+        return
+    with quieting.stopped_without_tiles(node_pid, deadline):
+        yield time.monotonic()
 
 
 def _start(words: Sequence[str], descriptors: argv.Descriptors, *inherited: int) -> Child:

@@ -99,7 +99,7 @@ async def run_job(
         )
         stack.callback(lease.release)
         job = _RunningJob(plan, place, store, settings, reporter, claim)
-        stack.callback(place.remove)
+        stack.callback(job.leave)
         await asyncio.to_thread(job.begin)
         status = await _attend(job, client, settings, metrics)
         await asyncio.to_thread(job.finish)
@@ -125,6 +125,7 @@ class _RunningJob:
         self._claim = claim
         self._store = store
         self._checkpoints = Checkpoints(store, plan.workload)
+        self._begun = False
 
     def begin(self) -> None:
         """Make the capsule, and resume the newest checkpoint in it or start the command."""
@@ -153,6 +154,7 @@ class _RunningJob:
         except BaseException:
             self.made.child.kill_tree()
             raise
+        self._begun = True
 
     def _start(self, launcher: LauncherConnection) -> None:
         entering.raise_last_pid(self.capsule.launcher_pid, names.PID_FLOOR, Deadline.after(_BEGIN_S))
@@ -204,7 +206,16 @@ class _RunningJob:
         except CrikpyError as fault:
             self.reporter.event("not-saved", f"the job was not saved and runs on: {fault}", detail=fault.detail)
             return False
+        except Exception:  # noqa: BLE001  # a defect of ours must not end the job's attendance either
+            _log.exception("a checkpoint failed of a defect in crikpy")
+            self.reporter.event("not-saved", "the job was not saved and runs on: crikpy has a defect, see its log")
+            return False
         return True
+
+    def leave(self) -> None:
+        """Remove the job's place, unless its capsule outlives us: then other commands must still find it."""
+        if not self._begun or self.made.child.poll() is not None:
+            self._place.remove()
 
     def finish(self) -> None:
         """Unless the job has moved, see to it that nobody resumes what is done."""

@@ -10,23 +10,24 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from measuring import Cost, cost_of, interleave, report
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from crikpy import names, settings  # noqa: E402  # the checkout's own package, found by the line above
-from crikpy.aio.clock import Deadline  # noqa: E402
-from crikpy.capsule import entering  # noqa: E402
-from crikpy.capsule.launcher import LauncherConnection  # noqa: E402
-from crikpy.capsule.making import CapsulePlan, PlainCapsule  # noqa: E402
-from crikpy.criu.running import Criu  # noqa: E402
-from crikpy.flows.checkpointing import CheckpointOrder, checkpoint, let_go  # noqa: E402
-from crikpy.flows.reporting import Silent  # noqa: E402
-from crikpy.model.capsule import Capsule  # noqa: E402
-from crikpy.model.notices import Trigger  # noqa: E402
-from crikpy.model.workload import Workload  # noqa: E402
-from crikpy.store.opening import open_store  # noqa: E402
+from crikpy import names, settings
+from crikpy.aio.clock import Deadline
+from crikpy.capsule import entering
+from crikpy.capsule.launcher import LauncherConnection
+from crikpy.capsule.making import CapsulePlan, PlainCapsule
+from crikpy.criu.running import Criu
+from crikpy.flows.checkpointing import CheckpointOrder, checkpoint, let_go
+from crikpy.flows.reporting import Silent
+from crikpy.model.capsule import Capsule
+from crikpy.model.notices import Trigger
+from crikpy.model.workload import Workload
+from crikpy.store.opening import open_store
 
 GIB = float(os.environ.get("BENCH_GIB", "1"))
 JOB = f"""
@@ -76,10 +77,18 @@ def main() -> None:
         made = PlainCapsule(plan, dict(os.environ))
         try:
             made.await_launcher()
-            subprocess.run(["timeout", "120", "sh", "-c", f"until [ -e {work}/tmp/ready ]; do sleep .1; done"], check=True)
+            await_file(work / "tmp" / "ready")
             compare(here, Path(memory), plan.socket)
         finally:
             made.child.kill_tree()
+
+
+def await_file(path: Path) -> None:
+    """Wait until the job has its memory."""
+    deadline = Deadline.after(120)
+    while not path.exists():
+        deadline.check("waiting for the job's memory")
+        time.sleep(0.1)
 
 
 def compare(here: settings.Settings, work: Path, socket: Path) -> None:
@@ -114,7 +123,8 @@ def compare(here: settings.Settings, work: Path, socket: Path) -> None:
         "crikpy, again, nothing changed": lambda: whole(False),
     }
     found = interleave(acts, 5)
-    report(f"checkpoint of {GIB:g} GiB of random memory, left running", found, GIB, "criu dump --stream, thrown away")
+    title = f"checkpoint of {GIB:g} GiB of random memory, left running"
+    report(title, found, GIB, "criu dump --stream, thrown away")
 
 
 main()

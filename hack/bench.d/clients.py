@@ -14,12 +14,13 @@ from pathlib import Path
 
 import boto3
 import obstore.store
+
 from measuring import Cost, cost_of, interleave, report
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from crikpy import settings  # noqa: E402  # the checkout's own package, found by the line above
-from crikpy.store.opening import open_store  # noqa: E402
-from tests.fakes.s3_server import S3Server  # noqa: E402
+from crikpy import settings
+from crikpy.store.opening import open_store
+from tests.fakes.s3_server import S3Server
 
 CHUNK_BYTES = 8 * 1024 * 1024
 CHUNKS = 32
@@ -54,12 +55,15 @@ def main() -> None:
             "obstore": lambda key: other.put(key, chunk, use_multipart=False),
         }
 
+        keys = [f"chunk-{number}" for number in range(CHUNKS)]
+
         def run(put: Callable[[str], object]) -> Cost:
             with ThreadPoolExecutor(THREADS) as threads:
-                return cost_of(lambda: [*threads.map(put, (f"chunk-{number}" for number in range(CHUNKS)))][0])
+                return cost_of(lambda: list(threads.map(put, keys)) and None)
 
         acts = {name: lambda put=put: run(put) for name, put in puts.items()}
-        report("put 8 MiB chunks, 4 threads", interleave(acts, 5), CHUNKS * CHUNK_BYTES / 1024**3, "boto3, defaults")
+        gib = CHUNKS * CHUNK_BYTES / 1024**3
+        report("put 8 MiB chunks, 4 threads", interleave(acts, 5), gib, "boto3, defaults")
 
 
 main()

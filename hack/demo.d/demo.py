@@ -22,7 +22,6 @@ from typing import NoReturn
 from jobs import Job, News, read_steps
 from machines import CHECKOUT, HERE, DemoError, Machine, first_line
 from proof import Findings, draw
-
 from tests.fakes.imds import tell as tell_imds
 
 STEPS, NOTICE_AFTER, PACE_S = 240, 100, 0.05

@@ -12,6 +12,7 @@ import multiprocessing
 from multiprocessing.shared_memory import SharedMemory
 
 import numpy as np
+
 from diary import Diary
 
 SEED = 20260501

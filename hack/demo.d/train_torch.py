@@ -10,9 +10,10 @@ import argparse
 from collections.abc import Iterator
 
 import torch
-from diary import Diary
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
+
+from diary import Diary
 
 SEED = 20260501
 WORKERS = 2

@@ -60,7 +60,7 @@ checkout_files() {
                 [[ ! -e $file && ! -L $file ]] || printf '%s\0' "$file"
             done
     else
-        find . -name .venv -prune -o -name __pycache__ -prune -o -type f -print0
+        find . \( -name .git -o -name .venv -o -name __pycache__ \) -prune -o ! -type d -print0
     fi
 }
 

@@ -43,6 +43,18 @@ class Machine:
         self._runs.append(Run(argv, self._environment))
         return self._runs[-1]
 
+    def run_when_free(self, *words: str) -> Run:
+        """Begin or resume the job as soon as the name of a killed `crikpy run` is free."""
+        started: list[Run] = []
+
+        def starts() -> bool:
+            started.append(self.run(*words))
+            until(lambda: started[-1].ended() or "goes on" in started[-1].stderr.text(), "its first word")
+            return not started[-1].ended()
+
+        until(starts, "a free name")
+        return started[-1]
+
     def crikpy(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run another command to its end."""
         return subprocess.run(
@@ -78,6 +90,10 @@ class Run:
         line = self.stdout.next_line(start)
         assert line is not None, self.stderr.text()
         self.family = psutil.Process(self.process.pid).children(recursive=True)
+
+    def ended(self) -> bool:
+        """Say whether crikpy has ended."""
+        return self.process.poll() is not None
 
     def wait(self) -> int:
         """Return crikpy's exit status."""
@@ -138,9 +154,7 @@ def test_a_job_outlives_its_killed_crikpy_and_can_be_saved_by_another(machine: M
     saved = machine.crikpy("checkpoint", "moving")
     assert saved.returncode == 0, saved.stderr
     until(lambda: not any(one.is_running() for one in run.family), "the end of the saved job")
-    until(lambda: machine.crikpy("list", "--store", str(machine._store)).returncode == 0, "a list")
-    resumed = machine.run(*job_words("ending", 5))
-    until(lambda: "goes on" in resumed.stderr.text() or resumed.process.poll() is not None, "the job")
-    assert resumed.process.poll() is None, resumed.stderr.text()
+    resumed = machine.run_when_free(*job_words("ending", 5))
+    until(lambda: "goes on" in resumed.stderr.text(), "word of the resumed job")
     resumed.process.send_signal(signal.SIGUSR2)
     assert resumed.wait() == 5
