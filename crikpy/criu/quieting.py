@@ -18,6 +18,7 @@ import signal
 import struct
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
@@ -48,6 +49,8 @@ _PATIENCE_S: Final = 2.0
 
 _POLL_S: Final = 0.0002
 
+_ENDED: Final = frozenset("ZX")
+
 
 @contextlib.contextmanager
 def stopped_without_tiles(root: int, deadline: Deadline) -> Iterator[None]:
@@ -64,11 +67,10 @@ def stopped_without_tiles(root: int, deadline: Deadline) -> Iterator[None]:
     """
     hold = _Hold(root, deadline)
     try:
-        try:
-            hold.await_release()
-            hold.stop()
-        finally:
-            hold.let_go()
+        # In a thread of its own: at its end the kernel lets go of whatever it may still hold.
+        with ThreadPoolExecutor(1, thread_name_prefix="crikpy-quieting") as tracer:
+            tracer.submit(hold.stop).result()
+        hold.await_stop()
         yield
     except BaseException:
         hold.undo_stop()
@@ -76,43 +78,39 @@ def stopped_without_tiles(root: int, deadline: Deadline) -> Iterator[None]:
 
 
 class _Hold:
-    """Every thread of a tree in the hands of ptrace; all calls for one must come from the same thread of ours."""
+    """Every thread of a tree in the hands of ptrace, which obeys only the thread of ours that took them."""
 
     def __init__(self, root: int, deadline: Deadline) -> None:
         self._root = root
         self._deadline = deadline
         self._threads: dict[int, int] = {}
         """Thread → its process."""
+        self._still: set[int] = set()
         self._stopped_before: set[int] = set()
         self._stopped: list[int] = []
 
-    def await_release(self) -> None:
-        """Hold every thread; let those that use tiles go on for a moment, as often as it takes."""
-        patience = Deadline.after(_PATIENCE_S)
-        with _as_dump_error():
-            while using := self._seize_and_look():
-                if patience.expired():
-                    raise TilesInUseError(
-                        f"{len(using)} threads of the job keep AMX's tile registers, which CRIU cannot save",
-                        remedy="set ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 for a job of oneDNN's, such as PyTorch",
-                    )
-                for thread in using:
-                    _ptrace(_PTRACE_CONT, thread)
-                time.sleep(_POLL_S)
-                self._interrupt(using)
-
     def stop(self) -> None:
-        """Send SIGSTOP; it is pending for all threads of a process before any is let go, so none gets past it."""
-        with _as_dump_error():
+        """Hold every thread until none uses tiles, then have the kernel keep them all stopped."""
+        try:
+            self._await_release()
+            # Pending for all threads of a process before any of them is let go, so that none gets past it.
             for pid in sorted(set(self._threads.values()) - self._stopped_before):
                 os.kill(pid, signal.SIGSTOP)
                 self._stopped.append(pid)
+        except OSError as fault:
+            raise DumpError(f"the job could not be stopped: {fault.strerror}") from fault
+        finally:
+            # The others have a signal on its way to them, which only the end of this thread does not lose.
+            for thread in self._still:
+                with contextlib.suppress(ProcessLookupError):
+                    _ptrace(_PTRACE_DETACH, thread)
 
-    def let_go(self) -> None:
-        """End the tracing; a thread whose process was stopped stays so."""
+    def await_stop(self) -> None:
+        """Wait until the kernel has every thread stopped, so that CRIU finds none on its way."""
         for thread in self._threads:
-            with contextlib.suppress(OSError):  # it has ended
-                _ptrace(_PTRACE_DETACH, thread)
+            while _state(thread) not in {"T", *_ENDED}:
+                self._deadline.check("stopping the job")
+                time.sleep(_POLL_S)
 
     def undo_stop(self) -> None:
         """Continue what was stopped here."""
@@ -120,12 +118,26 @@ class _Hold:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
 
+    def _await_release(self) -> None:
+        """Let threads that use tiles go on for a moment, as often as it takes."""
+        patience = Deadline.after(_PATIENCE_S)
+        while using := self._seize_and_look():
+            if patience.expired():
+                raise TilesInUseError(
+                    f"{len(using)} threads of the job keep AMX's tile registers, which CRIU cannot save",
+                    remedy="set ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 for a job of oneDNN's, such as PyTorch",
+                )
+            for thread in using:
+                self._still.discard(thread)
+                _ptrace(_PTRACE_CONT, thread)
+            time.sleep(_POLL_S)
+            self._interrupt(using)
+
     def _seize_and_look(self) -> list[int]:
         """Hold the tree's threads until a look finds no further one; return those that use tiles."""
         while fresh := {thread: pid for thread, pid in _threads_of(self._root) if thread not in self._threads}:
             for thread, pid in fresh.items():
-                with contextlib.suppress(ProcessLookupError):
-                    _ptrace(_PTRACE_SEIZE, thread)
+                if _seize(thread):
                     self._threads[thread] = pid
             self._interrupt(fresh.keys() & self._threads.keys())
         return [thread for thread in self._threads if _uses_tiles(thread)]
@@ -138,7 +150,9 @@ class _Hold:
             reason = _await_stop(thread, self._deadline)
             if reason is None:
                 del self._threads[thread]
-            elif reason != signal.SIGTRAP:
+                continue
+            self._still.add(thread)
+            if reason != signal.SIGTRAP:
                 self._stopped_before.add(self._threads[thread])
 
 
@@ -164,12 +178,17 @@ def _await_stop(thread: int, deadline: Deadline) -> int | None:
             _ptrace(_PTRACE_CONT, thread, os.WSTOPSIG(status))
 
 
-@contextlib.contextmanager
-def _as_dump_error() -> Iterator[None]:
+def _seize(thread: int) -> bool:
+    """Take a thread; return False when it has ended, which the kernel calls a lack of permission for a while."""
     try:
-        yield
-    except OSError as fault:
-        raise DumpError(f"the job could not be stopped: {fault.strerror}") from fault
+        _ptrace(_PTRACE_SEIZE, thread)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        if _alive(thread):
+            raise
+        return False
+    return True
 
 
 def _uses_tiles(thread: int) -> bool:
@@ -185,15 +204,30 @@ def _threads_of(root: int) -> Iterator[tuple[int, int]]:
     remaining = [root]
     while remaining:
         pid = remaining.pop()
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            for task in Path(f"/proc/{pid}/task").iterdir():
+        for task in _tasks_of(pid):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                 remaining += map(int, (task / "children").read_text().split())
-                if _state(task) not in "ZX":
-                    yield int(task.name), pid
+            if _alive(int(task.name)):
+                yield int(task.name), pid
 
 
-def _state(task: Path) -> str:
-    return (task / "stat").read_text().rpartition(")")[2].split()[0]
+def _tasks_of(pid: int) -> list[Path]:
+    try:
+        return list(Path(f"/proc/{pid}/task").iterdir())
+    except FileNotFoundError:
+        return []
+
+
+def _alive(thread: int) -> bool:
+    return _state(thread) not in _ENDED
+
+
+def _state(thread: int) -> str:
+    """Return the letter of /proc/<id>/stat; a thread that is gone counts as dead."""
+    try:
+        return Path(f"/proc/{thread}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return "X"
 
 
 def _ptrace(request: int, thread: int, data: int = 0, address: int = 0) -> None:

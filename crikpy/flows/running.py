@@ -135,26 +135,35 @@ class _RunningJob:
                 f"the store holds no checkpoint of {self._plan.workload.name} to resume",
                 remedy="`crikpy list` shows what there is; `crikpy run` starts a job afresh",
             )
-        command = self._plan.command or (found.job.command if found else ())
-        self.made = PlainCapsule(self._capsule_plan(command), self._plan.environment)
+        self._command = self._plan.command or (found.job.command if found else ())
+        self.made = PlainCapsule(self._capsule_plan(), self._plan.environment)
         try:
             self.made.await_launcher()
-            with LauncherConnection(self._place.socket, Deadline.after(_BEGIN_S)) as launcher:
-                launcher.hold(Deadline.after(_BEGIN_S))
-                self.capsule = Capsule(
-                    launcher_pid=launcher.launcher_pid,
-                    socket=self._place.socket,
-                    carried=(str(self._place.temporary), *self._plan.carried),
-                    excluded=self._plan.excluded,
-                )
-                self._place.record(self._plan.store_url, command, self.capsule)
-                if found is None or not self._resume(launcher, found):
-                    self._start(launcher)
-                launcher.release(Deadline.after(_BEGIN_S))
+            launcher = LauncherConnection(self._place.socket, Deadline.after(_BEGIN_S))
         except BaseException:
             self.made.child.kill_tree()
             raise
+        with launcher:
+            try:
+                self._begin_held(launcher, found)
+            except BaseException:
+                # Before the connection ends: a launcher that is let go starts the job by itself.
+                self.made.child.kill_tree()
+                raise
         self._begun = True
+
+    def _begin_held(self, launcher: LauncherConnection, found: Manifest | None) -> None:
+        launcher.hold(Deadline.after(_BEGIN_S))
+        self.capsule = Capsule(
+            launcher_pid=launcher.launcher_pid,
+            socket=self._place.socket,
+            carried=(str(self._place.temporary), *self._plan.carried),
+            excluded=self._plan.excluded,
+        )
+        self._place.record(self._plan.store_url, self._command, self.capsule)
+        if found is None or not self._resume(launcher, found):
+            self._start(launcher)
+        launcher.release(Deadline.after(_BEGIN_S))
 
     def _start(self, launcher: LauncherConnection) -> None:
         entering.raise_last_pid(self.capsule.launcher_pid, names.PID_FLOOR, Deadline.after(_BEGIN_S))
@@ -185,7 +194,7 @@ class _RunningJob:
             trigger=trigger,
             notice=notice,
             instance=self._claim.instance,
-            command=self._plan.command,
+            command=self._command,
             deadline=deadline,
             leave_running=leave_running,
         )
@@ -231,12 +240,12 @@ class _RunningJob:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.capsule.launcher_pid, number)
 
-    def _capsule_plan(self, command: tuple[str, ...]) -> CapsulePlan:
+    def _capsule_plan(self) -> CapsulePlan:
         return CapsulePlan(
             launcher=self._settings.criu.launcher,
             socket=self._place.socket,
             temporary=self._place.temporary,
-            command=command,
+            command=self._command,
             agent_wait_s=self._settings.run.agent_wait_s,
         )
 

@@ -78,7 +78,7 @@ obtain_launcher() {
     local launcher=${CRIKPY_CRIU_LAUNCHER:-}
     if [[ -z $launcher ]]; then
         launcher=$work/launcher/launch
-        install_missing make make gcc gcc
+        install_missing make make gcc gcc gcc libc6-dev
         make --silent -C "$checkout/daemonset/launcher" BUILD="$work/launcher" launch >"$work/make.log" 2>&1 ||
             { cat "$work/make.log" >&2; die "the launcher does not build"; }
     fi

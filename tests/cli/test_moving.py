@@ -11,6 +11,7 @@ from crikpy import names
 from crikpy.errors import CheckpointNotFoundError, NoSuchJobError
 from tests.cli.conftest import Imds
 from tests.cli.machines import NAME, Ended, Machine, Run
+from tests.integration.capsules import job_words, until
 
 pytestmark = pytest.mark.criu
 
@@ -22,8 +23,21 @@ def resume(machine: Machine) -> Run:
     return run
 
 
+def begin(machine: Machine, status: int) -> Run:
+    """Start a job that counts its SIGHUPs, and wait until it has counted one."""
+    run = machine.start("ending", status)
+    run.signal(signal.SIGHUP)
+
+    def counted() -> bool:
+        run.prove()
+        return "caught 1" in run.stdout.text()
+
+    until(counted, "the SIGHUP")
+    return run
+
+
 def prove_memory(run: Run) -> None:
-    """See that the job, which counts its SIGHUPs, remembers the one that it got on its first machine."""
+    """See that the job remembers the SIGHUP that it got on its first machine."""
     run.prove()
     assert "caught 1" in run.stdout.text()
 
@@ -35,8 +49,7 @@ def states(machine: Machine) -> list[str]:
 
 @pytest.mark.vm
 def test_sigterm_saves_the_job_and_the_next_run_finishes_it(machine: Machine, other: Machine) -> None:
-    first = machine.start("ending", 7)
-    first.signal(signal.SIGHUP)
+    first = begin(machine, 7)
     ended = first.terminate()
     assert ended.status == names.EXIT_CHECKPOINTED
     assert "is complete" in ended.err
@@ -48,8 +61,7 @@ def test_sigterm_saves_the_job_and_the_next_run_finishes_it(machine: Machine, ot
 
 @pytest.mark.s3
 def test_the_same_over_s3(s3_machine: Machine) -> None:
-    first = s3_machine.start("ending", 7)
-    first.signal(signal.SIGHUP)
+    first = begin(s3_machine, 7)
     assert first.terminate().status == names.EXIT_CHECKPOINTED
     second = resume(s3_machine)
     prove_memory(second)
@@ -99,8 +111,7 @@ def test_a_job_that_finished_is_not_resumed(machine: Machine, imds: Imds) -> Non
 
 
 def test_restore_resumes_and_never_starts(machine: Machine, other: Machine) -> None:
-    first = machine.start("ending", 9)
-    first.signal(signal.SIGHUP)
+    first = begin(machine, 9)
     assert first.terminate().status == names.EXIT_CHECKPOINTED
     second = other.begin("restore", NAME, "--store", other.store)
     second.hear("the job goes on")
@@ -108,12 +119,11 @@ def test_restore_resumes_and_never_starts(machine: Machine, other: Machine) -> N
     assert second.finish().status == 9
     again = other.crikpy("restore", NAME, "--store", other.store)
     again.require(CheckpointNotFoundError, NAME)
-    assert "starts" not in again.err
+    assert "from the beginning" not in again.err
 
 
 def test_a_restored_job_moves_again(machine: Machine, other: Machine) -> None:
-    first = machine.start("ending", 9)
-    first.signal(signal.SIGHUP)
+    first = begin(machine, 9)
     assert first.terminate().status == names.EXIT_CHECKPOINTED
     for place in (other, machine):
         moved = place.begin("restore", NAME, "--store", place.store)
@@ -122,6 +132,17 @@ def test_a_restored_job_moves_again(machine: Machine, other: Machine) -> None:
         assert moved.terminate().status == names.EXIT_CHECKPOINTED
     shown = json.loads(machine.of_store("show", NAME, "--output=json").out)
     assert shown["job"]["command"][-2:] == ["tests.jobs.ending", "9"]
+
+
+@pytest.mark.parametrize("moment", ["the command", "the checkpoint"])
+def test_sigterm_while_the_job_begins_saves_it_as_soon_as_it_runs(machine: Machine, moment: str) -> None:
+    if moment == "the checkpoint":
+        machine.saved("memory", 64, 0)
+    run = machine.run(*job_words("memory", 64, 0))
+    run.hear("starts from the beginning" if moment == "the command" else "resuming checkpoint")
+    ended = run.terminate()
+    assert ended.status == names.EXIT_CHECKPOINTED, ended.err
+    assert states(machine)[0] == "resumable"
 
 
 @pytest.mark.vm

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -58,33 +59,22 @@ def container_bench(folder: Path, settings: Settings) -> Iterator[Bench]:
 def _bench(folder: Path, kind: Kind, settings: Settings) -> Iterator[Bench]:
     if kind is Kind.CONTAINER and shutil.which("runc") is None:
         pytest.skip("needs runc (apt install runc)")
-    before = _traces(folder)
     made = Bench(folder, kind, settings)
     try:
         yield made
     finally:
         made.end()
-    left = _traces(folder) - before
-    assert not left, f"left behind: {sorted(left)}"
+    left = sorted(_traces(made))
+    assert not left, f"left behind: {left}"
 
 
-def _traces(folder: Path) -> set[str]:
-    """Return what a bench could leave behind: mounts, cgroups and processes that know its folder or its parts."""
-    found = {f"mount {line.split()[4]}" for line in _lines("/proc/self/mountinfo") if str(folder) in line}
-    found |= {f"cgroup {path}" for path in Path("/sys/fs/cgroup").glob("**/crikpy-test-*")}
+def _traces(bench: Bench) -> Iterator[str]:
+    """Yield what a bench could leave behind: mounts, cgroups, and processes that know its folder."""
+    folder = str(bench.folder)
+    yield from (line for line in Path("/proc/self/mountinfo").read_text().splitlines() if folder in line)
+    yield from map(str, Path("/sys/fs/cgroup").glob(f"**/{bench.name}-*"))
     for process in psutil.process_iter():
-        words = " ".join(_words(process))
-        if str(folder) in words or "tests.jobs." in words:
-            found.add(f"process {process.pid} {words[:200]}")
-    return found
-
-
-def _words(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except (psutil.NoSuchProcess, psutil.ZombieProcess):
-        return []
-
-
-def _lines(path: str) -> list[str]:
-    return Path(path).read_text().splitlines()
+        for file in ("cmdline", "environ"):
+            with contextlib.suppress(OSError):
+                if folder.encode() in Path(f"/proc/{process.pid}/{file}").read_bytes():
+                    yield f"{process}"

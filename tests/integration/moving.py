@@ -65,6 +65,7 @@ class Bench:
 
     Attributes:
         folder: everything of the bench is below it.
+        name: what the names of its containers and cgroups start with.
         kind: of the capsules that are made.
         settings: for all flows.
         store: where checkpoints go.
@@ -79,7 +80,8 @@ class Bench:
         self.settings = settings
         (folder / "store").mkdir()
         self.store: ObjectStore = LocalStore(folder / "store")
-        self.workload = Workload(cluster="tests", namespace="bench", name=f"job-{secrets.token_hex(4)}")
+        self.name = f"crikpy-test-{secrets.token_hex(4)}"
+        self.workload = Workload(cluster="tests", namespace="bench", name=self.name)
         self.uid = 0
         self.read_only = False
         self._temporary = folder / "tmp"
@@ -110,11 +112,11 @@ class Bench:
             made = PlainJob(folder, self._temporary, launcher, self._words)
         else:
             container = Container(
-                name=f"crikpy-test-{secrets.token_hex(6)}",
+                name=f"{self.name}-{len(self._capsules)}",
                 folder=folder,
                 launcher=launcher,
                 words=self._words,
-                environment={"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
+                environment={"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "BENCH": str(self.folder)},
                 uid=self.uid,
                 changes=changes or {},
                 read_only=self.read_only,

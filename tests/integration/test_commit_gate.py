@@ -27,7 +27,7 @@ from tests.integration.stores import WatchedStore
 pytestmark = [pytest.mark.criu]
 
 
-_MEMORY_MIB = 192
+_MEMORY_MIB = 224
 """What a transfer may use here; the job has more than it can take in before something is stored."""
 
 
@@ -35,7 +35,7 @@ _MEMORY_MIB = 192
 def job(bench: Bench) -> JobCapsule:
     """A job whose dump cannot end before most of it is stored."""
     _bound_memory(bench)
-    return bench.begin("memory", 48, 1)
+    return bench.begin("memory", 72, 1)
 
 
 def _bound_memory(bench: Bench) -> None:
@@ -141,7 +141,7 @@ def test_a_store_that_cannot_be_reached(plain_bench: Bench, monkeypatch: pytest.
 @pytest.mark.slow
 def test_a_store_that_dies_in_the_middle(plain_bench: Bench, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _bound_memory(plain_bench)
-    job = plain_bench.begin("memory", 64, 1)
+    job = plain_bench.begin("memory", 96, 1)
     with S3Server(folder / "s3") as server:
         server.create_bucket("jobs")
         for name, value in server.environment().items():

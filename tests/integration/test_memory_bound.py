@@ -27,5 +27,5 @@ def test_a_job_larger_than_the_bound_is_saved_and_restored_within_it(plain_bench
     with Agent(plain_bench, moved, "resume", checkpoint=found.id, memory=f"{_BOUND_MIB}Mi") as agent:
         restoring_kib = int(agent.result())
     moved.prove()
-    assert saving_kib < _BOUND_MIB * 1024
+    assert saving_kib < _BOUND_MIB * 1024, saving_kib
     assert restoring_kib < _BOUND_MIB * 1024
