@@ -53,7 +53,7 @@ def plan_changes(
     nodes = frozenset(mount.device for mount in own) if plain else frozenset()
 
     trees: list[CarriedTree] = []
-    if root.fstype == "overlay" and not plain:
+    if root.fstype == "overlay" and root.writable and not plain:
         trees.append(_overlay(root, node_root, _skipped("/", excluded, seen)))
     points = [mount.point for mount in _tmpfs(seen, nodes) if not _is_secret(mount.point, view)]
     for directory in sorted({*points, *_clean(capsule.carried)}):

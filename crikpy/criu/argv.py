@@ -123,6 +123,20 @@ def _directories(descriptors: Descriptors) -> tuple[str, ...]:
     )
 
 
-def check(bundle: str) -> tuple[str, ...]:
-    """Return the words of CRIU's own check of this kernel, outside of any capsule."""
-    return (f"{bundle}/lib/{names.BUNDLE_LOADER}", "--library-path", f"{bundle}/lib", f"{bundle}/criu", "check")
+def check(bundle: str, work_dir: str | None = None) -> tuple[str, ...]:
+    """Return the words of CRIU's own check of this kernel, outside of any capsule.
+
+    Args:
+        bundle: the bundle's directory.
+        work_dir: where CRIU leaves what it learnt of the kernel, if that is on a tmpfs; else the empty folder.
+    """
+    return (
+        f"{bundle}/lib/{names.BUNDLE_LOADER}",
+        "--library-path",
+        f"{bundle}/lib",
+        f"{bundle}/criu",
+        "--no-default-config",
+        "check",
+        f"--work-dir={work_dir or f'{bundle}/plugins'}",
+        f"--libdir={bundle}/plugins",
+    )

@@ -191,7 +191,7 @@ def _bundle(settings: CriuSettings, deadline: Deadline) -> Finding:
 
 
 def _criu_check(settings: CriuSettings, deadline: Deadline) -> Finding:
-    words = (*argv.check(str(settings.bundle)), "--no-default-config")
+    words = argv.check(str(settings.bundle))
     try:
         status, output = children.run(words, deadline=deadline.earlier(_PROGRAM_S))
     except OSError as fault:

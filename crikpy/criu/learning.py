@@ -41,7 +41,7 @@ def hand_over(bundle: Path, folder: Path, deadline: Deadline) -> None:
 
 def _learn(bundle: Path, deadline: Deadline) -> None:
     with tempfile.TemporaryDirectory(prefix="crikpy-", dir=_MEMORY) as folder:
-        words = (*argv.check(str(bundle)), "--no-default-config", f"--work-dir={folder}")
+        words = argv.check(str(bundle), folder)
         with Child(words, env=argv.ENVIRONMENT) as child:
             status = child.wait(deadline.earlier(_LONGEST_S))
         try:

@@ -91,6 +91,7 @@ class _Hold:
 
     def stop(self) -> None:
         """Hold every thread until none uses tiles, then have the kernel keep them all stopped."""
+        self._deadline.check("stopping the job")
         try:
             self._await_release()
             # Pending for all threads of a process before any of them is let go, so that none gets past it.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -92,7 +93,7 @@ class Criu:
             with _start((*entry, *words), descriptors) as child:
                 status = _wait(child, server, deadline, self._undo_s)
             if status != 0:
-                _raise_failure(server, deadline, DumpError, "the dump failed", log)
+                _raise_failure(server, deadline, status, DumpError, "the dump failed", log)
             ended_at = time.monotonic()
             with _log_beside(log):
                 server.finish(deadline)
@@ -131,7 +132,7 @@ class Criu:
             with _start((*entry, *words), descriptors, *(pipe.descriptor for pipe in pipes)) as child:
                 status = _wait(child, server, deadline, self._undo_s)
             if status != 0:
-                _raise_failure(server, deadline, RestoreError, "the restore failed", log)
+                _raise_failure(server, deadline, status, RestoreError, "the restore failed", log)
 
     @contextlib.contextmanager
     def _workspace(
@@ -206,12 +207,20 @@ def _wait(child: Child, server: StreamServer, deadline: Deadline, undo_s: float)
 
 
 def _raise_failure(
-    server: StreamServer, deadline: Deadline, kind: type[CrikpyError], otherwise: str, log: Path
+    server: StreamServer,
+    deadline: Deadline,
+    status: int | None,
+    kind: type[CrikpyError],
+    otherwise: str,
+    log: Path,
 ) -> None:
-    """Raise the error that came first: the stream's own, the deadline, or CRIU's; each with the end of the log."""
+    """Raise the error that came first: the store's, CRIU's death, the deadline, CRIU's own; with the log's end."""
+    broken = server.failure
     with _log_beside(log):
-        if server.failure is not None:
-            raise server.failure
+        if status is not None and status < 0 and (broken is None or isinstance(broken, CriuError)):
+            raise kind(f"CRIU was killed by {signal.Signals(-status).name}") from broken
+        if broken is not None:
+            raise broken
         deadline.check("CRIU worked")
     meaning, detail = logs.explain(log, otherwise=otherwise)
     raise kind(meaning, detail=detail)

@@ -100,8 +100,11 @@ async def run_job(
         stack.callback(lease.release)
         job = _RunningJob(plan, place, store, settings, reporter, claim)
         stack.callback(job.leave)
+        # Signals wait until there is a job: one that ended us before would leave the job to itself.
+        news: asyncio.Queue[int | InterruptionNotice] = asyncio.Queue()
+        stack.enter_context(_signals_into(news))
         await asyncio.to_thread(job.begin)
-        status = await _attend(job, client, settings, metrics)
+        status = await _attend(job, client, settings, metrics, news)
         await asyncio.to_thread(job.finish)
         return status
 
@@ -250,25 +253,29 @@ class _RunningJob:
         )
 
 
-async def _attend(job: _RunningJob, client: MetadataClient, settings: Settings, metrics: Metrics) -> int:
+async def _attend(
+    job: _RunningJob,
+    client: MetadataClient,
+    settings: Settings,
+    metrics: Metrics,
+    news: asyncio.Queue[int | InterruptionNotice],
+) -> int:
     """Watch the job, the signals and the notices until the job has ended here; return its exit status."""
-    news: asyncio.Queue[int | InterruptionNotice] = asyncio.Queue()
     tasks = [asyncio.create_task(_take_notices(client, settings, metrics, news))]
     ended = asyncio.create_task(_await_end(job))
     refused_term = False
-    with _signals_into(news):
-        try:
-            while not ended.done():
-                waiting = asyncio.create_task(news.get())
-                await asyncio.wait([waiting, ended], return_when=asyncio.FIRST_COMPLETED)
-                if not waiting.done():
-                    await stop(waiting)
-                    break
-                refused_term = await _react(job, waiting.result(), settings, refused_term=refused_term)
-            return await ended
-        finally:
-            for task in (*tasks, ended):
-                await stop(task)
+    try:
+        while not ended.done():
+            waiting = asyncio.create_task(news.get())
+            await asyncio.wait([waiting, ended], return_when=asyncio.FIRST_COMPLETED)
+            if not waiting.done():
+                await stop(waiting)
+                break
+            refused_term = await _react(job, waiting.result(), settings, refused_term=refused_term)
+        return await ended
+    finally:
+        for task in (*tasks, ended):
+            await stop(task)
 
 
 async def _react(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -56,6 +57,26 @@ def machine(folder: Path, settings: Settings) -> Iterator[Machine]:
 def other(folder: Path, settings: Settings, machine: Machine) -> Iterator[Machine]:
     """A second machine with the same store."""
     yield from _watched(Machine(folder / "b", settings, store=machine.store, lib_dir=machine.lib_dir), folder)
+
+
+@pytest.fixture(scope="session")
+def saved(settings: Settings) -> Iterator[Machine]:
+    """A machine whose store holds one checkpoint, of a job that ends with 7; it is for reading only."""
+    with tempfile.TemporaryDirectory(prefix="crikpy-") as made:
+        machine = Machine(Path(made) / "a", settings)
+        try:
+            machine.save("ending", 7)
+            yield machine
+        finally:
+            machine.end()
+
+
+@pytest.fixture
+def heir(saved: Machine, folder: Path, settings: Settings) -> Iterator[Machine]:
+    """A machine with a copy of that store, to do with as a test likes."""
+    machine = Machine(folder / "h", settings, lib_dir=saved.lib_dir)
+    shutil.copytree(saved.store, machine.store)
+    yield from _watched(machine, folder)
 
 
 @pytest.fixture(scope="session")

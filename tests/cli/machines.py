@@ -7,8 +7,10 @@ mark in its environment, by which its end finds what is left. Usable without pyt
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
+import shlex
 import signal
 import subprocess
 import sys
@@ -18,9 +20,9 @@ from pathlib import Path
 
 import psutil
 
+from crikpy import names
 from crikpy.errors import CrikpyError
 from crikpy.model.workload import Workload
-from crikpy.names import PLAIN_GROUP
 from crikpy.settings import Settings
 from crikpy.store.checkpoints import Checkpoints
 from crikpy.store.local import LocalStore
@@ -182,31 +184,40 @@ class Machine:
 
     def begin(self, *arguments: str, changes: Mapping[str, str] | None = None) -> Run:
         """Begin a command that stays with its job, in an environment with some changes."""
+        return self._begin((str(PROGRAM), *arguments), changes or {})
+
+    def begin_on_terminal(self, *arguments: str) -> Run:
+        """Begin a command on a terminal of its own; whatever appears there is its output."""
+        words = shlex.join((str(PROGRAM), *arguments))
+        return self._begin(("script", "--quiet", "--return", "--flush", "--command", words, "/dev/null"), {})
+
+    def _begin(self, words: Sequence[str], changes: Mapping[str, str]) -> Run:
         process = subprocess.Popen(
-            (PROGRAM, *arguments),
+            words,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=ROOT,
-            env={**self.environment, **(changes or {})},
+            env={**self.environment, **changes},
             start_new_session=True,
         )
         run = Run(process)
         self._runs.append(run)
         return run
 
-    def crikpy(self, *arguments: str, changes: Mapping[str, str] | None = None, user: int | None = None) -> Ended:
-        """Call a command and wait for its end, in an environment with some changes, perhaps as another user."""
+    def crikpy(self, *arguments: str, changes: Mapping[str, str] | None = None) -> Ended:
+        """Call a command and wait for its end, in an environment with some changes."""
+        return self.call((str(PROGRAM), *arguments), changes=changes)
+
+    def call(self, words: Sequence[str], *, changes: Mapping[str, str] | None = None) -> Ended:
+        """Call any program and wait for its end, in the environment of the machine's commands."""
         done = subprocess.run(
-            (PROGRAM, *arguments),
+            words,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             cwd=ROOT,
             env={**self.environment, **(changes or {})},
-            user=user,
-            group=user,
-            extra_groups=None if user is None else (),
             timeout=2 * PATIENCE_S,
             start_new_session=True,
         )
@@ -219,16 +230,24 @@ class Machine:
 
     def checkpoints(self, name: str = NAME) -> Checkpoints:
         """The checkpoints of a job in the machine's store, which must be a directory."""
-        cluster, namespace = PLAIN_GROUP
+        cluster, namespace = names.PLAIN_GROUP
         return Checkpoints(LocalStore(Path(self.store)), Workload(cluster=cluster, namespace=namespace, name=name))
 
-    def saved(self, job: str = "ending", *arguments: object) -> str:
+    def save(self, job: str, *arguments: object) -> str:
         """Run a job until it is ready, save it by SIGTERM, and return the checkpoint's id."""
-        ended = self.start(job, *(arguments or (0,))).terminate()
-        assert ended.status == 75, ended.err
+        ended = self.start(job, *arguments).terminate()
+        assert ended.status == names.EXIT_CHECKPOINTED, ended.err
+        return self.newest()
+
+    def newest(self) -> str:
+        """Return the id of the newest complete checkpoint."""
         newest = self.checkpoints().newest_complete()
-        assert newest is not None
+        assert newest is not None, "no complete checkpoint"
         return newest.id
+
+    def states(self) -> list[str]:
+        """Return the state of each checkpoint, the newest first, as the first word that `crikpy list` has for it."""
+        return [str(entry["state"]).split()[0] for entry in json.loads(self.of_store("list", "--output=json").out)]
 
     def deserted(self) -> bool:
         """Say whether every command has ended in its own way, so that nothing may be left of it."""

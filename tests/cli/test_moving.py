@@ -42,11 +42,6 @@ def prove_memory(run: Run) -> None:
     assert "caught 1" in run.stdout.text()
 
 
-def states(machine: Machine) -> list[str]:
-    """Return the state of each checkpoint, the newest first, as `crikpy list` tells it."""
-    return [entry["state"].split()[0] for entry in json.loads(machine.of_store("list", "--output=json").out)]
-
-
 @pytest.mark.vm
 def test_sigterm_saves_the_job_and_the_next_run_finishes_it(machine: Machine, other: Machine) -> None:
     first = begin(machine, 7)
@@ -66,7 +61,7 @@ def test_the_same_over_s3(s3_machine: Machine) -> None:
     second = resume(s3_machine)
     prove_memory(second)
     assert second.finish().status == 7
-    assert states(s3_machine) == ["resumed"]
+    assert s3_machine.states() == ["resumed"]
 
 
 @pytest.mark.vm
@@ -87,7 +82,7 @@ def test_a_rebalance_recommendation_saves_the_job_and_lets_it_run_on(machine: Ma
     imds.tell("rebalance")
     run.hear("the job runs on")
     run.prove()
-    assert states(machine) == ["resumable"]
+    assert machine.states() == ["resumable"]
     assert run.finish().status == 5
 
 
@@ -104,7 +99,7 @@ def test_a_job_that_finished_is_not_resumed(machine: Machine, imds: Imds) -> Non
     imds.tell("rebalance")
     run.hear("the job runs on")
     assert run.finish().status == 5
-    assert states(machine) == ["finished"]
+    assert machine.states() == ["finished"]
     again = machine.run("true").wait()
     assert again.status == 0
     assert "starts from the beginning" in again.err
@@ -137,12 +132,12 @@ def test_a_restored_job_moves_again(machine: Machine, other: Machine) -> None:
 @pytest.mark.parametrize("moment", ["the command", "the checkpoint"])
 def test_sigterm_while_the_job_begins_saves_it_as_soon_as_it_runs(machine: Machine, moment: str) -> None:
     if moment == "the checkpoint":
-        machine.saved("memory", 64, 0)
+        machine.save("memory", 64, 0)
     run = machine.run(*job_words("memory", 64, 0))
     run.hear("starts from the beginning" if moment == "the command" else "resuming checkpoint")
     ended = run.terminate()
     assert ended.status == names.EXIT_CHECKPOINTED, ended.err
-    assert states(machine)[0] == "resumable"
+    assert machine.states()[0] == "resumable"
 
 
 @pytest.mark.vm
@@ -152,7 +147,7 @@ def test_checkpoint_saves_the_job_and_ends_its_run(machine: Machine) -> None:
     assert saved.status == 0, saved.err
     assert "stored, stood still" in saved.out
     assert run.wait().status == names.EXIT_CHECKPOINTED
-    assert states(machine) == ["resumable"]
+    assert machine.states() == ["resumable"]
 
 
 def test_checkpoint_leave_running_saves_the_job_and_lets_it_run_on(machine: Machine) -> None:
@@ -162,7 +157,7 @@ def test_checkpoint_leave_running_saves_the_job_and_lets_it_run_on(machine: Mach
     facts = json.loads(saved.out)
     assert facts["image_bytes"] > facts["stored_bytes"] > 0
     run.prove()
-    assert states(machine) == ["resumable"]
+    assert machine.states() == ["resumable"]
     assert run.finish().status == 5
 
 

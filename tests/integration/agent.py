@@ -66,9 +66,7 @@ def _act(act: str, order: Order) -> None:
         store = WatchedStore(store, before_chunk=_pause)
     cluster, namespace, name = order.workload
     workload = Workload(cluster=cluster, namespace=namespace, name=name)
-    capsule = Capsule(
-        launcher_pid=order.launcher_pid, socket=Path(order.socket), carried=tuple(order.carried)
-    )
+    capsule = Capsule(launcher_pid=order.launcher_pid, socket=Path(order.socket), carried=tuple(order.carried))
     deadline = Deadline.after(_WITHIN_S)
     if act == "save":
         plan = CheckpointOrder(trigger=Trigger.MANUAL, deadline=deadline, leave_running=False)

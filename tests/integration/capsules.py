@@ -240,7 +240,8 @@ class PlainJob(JobCapsule):
         self._socket = folder / "run" / names.LAUNCHER_SOCKET
         self._temporary = temporary
         super().__init__(
-            ("plain", str(launcher), str(self._socket), str(temporary), *words), {**os.environ, "PYTHONPATH": str(ROOT)}
+            ("plain", str(launcher), str(self._socket), str(temporary), *words),
+            {**os.environ, "PYTHONPATH": str(ROOT)},
         )
 
     @property
@@ -281,4 +282,3 @@ class ContainerJob(JobCapsule):
             super().end()
         finally:
             self.container.remove()
-

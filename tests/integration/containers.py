@@ -90,8 +90,8 @@ class Container:
         self.shared.chmod(0o777)
         installed = subprocess.run((self.launcher, "install", self.shared), capture_output=True, text=True)
         assert installed.returncode == 0, installed.stderr
-        for path, text in self.changes.items():
-            file = self.upper / path.lstrip("/")
+        for name, text in self.changes.items():
+            file = self.upper / name.lstrip("/")
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text)
             file.chmod(0o755)
@@ -110,7 +110,7 @@ class Container:
     def _config(self) -> dict[str, object]:
         nothing: list[str] = []
         capabilities = dict.fromkeys(("bounding", "effective", "inheritable", "permitted", "ambient"), nothing)
-        environment = {"PATH": _PATH, "HOME": "/tmp", "LANG": "C.UTF-8", **self.environment}  # noqa: S108 inside
+        environment = {"PATH": _PATH, "HOME": "/tmp", "LANG": "C.UTF-8", **self.environment}
         return {
             "ociVersion": "1.0.2",
             "hostname": self.name,

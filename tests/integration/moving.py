@@ -172,9 +172,7 @@ class Bench:
         """Restore a checkpoint into a capsule that is held."""
         order = RestoreOrder(manifest=manifest, claim=Claim.ours(), deadline=Deadline.after(within_s))
         with _with_details():
-            restore(
-                capsule.capsule, launcher, store or self.store, self.workload, order, self.settings, Story()
-            )
+            restore(capsule.capsule, launcher, store or self.store, self.workload, order, self.settings, Story())
 
     def move(self, job: JobCapsule) -> JobCapsule:
         """Save a job, see it end with 75, and resume it in a new capsule."""
@@ -193,7 +191,6 @@ class Bench:
                 faults.append(fault)
         if faults:
             raise ExceptionGroup("capsules that did not end", faults)
-
 
 
 @contextlib.contextmanager

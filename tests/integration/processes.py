@@ -33,7 +33,17 @@ def criu_of(job: JobCapsule, *, patience_s: float = PATIENCE_S) -> int:
 class Agent:
     """An agent that works on a capsule; it ends with its context."""
 
-    def __init__(self, bench: Bench, job: JobCapsule, act: str, *, checkpoint: str = "", pause: str = "", memory: str = "", before: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        bench: Bench,
+        job: JobCapsule,
+        act: str,
+        *,
+        checkpoint: str = "",
+        pause: str = "",
+        memory: str = "",
+        before: Sequence[str] = (),
+    ) -> None:
         workload = bench.workload
         order = Order(
             store=bench.store.url,

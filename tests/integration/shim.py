@@ -85,4 +85,5 @@ def _status(how: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit({"container": keep_container, "plain": keep_plain}[sys.argv[1]](*sys.argv[2:]))
+    kind, *words = sys.argv[1:]
+    sys.exit(keep_plain(*words) if kind == "plain" else keep_container(*words))

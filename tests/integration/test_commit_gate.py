@@ -14,7 +14,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from crikpy.errors import CrikpyError, DeadlineError, DumpError, LauncherError, StoreFullError, StoreUnavailableError
+from crikpy.errors import (
+    CrikpyError,
+    DeadlineError,
+    DumpError,
+    LauncherError,
+    StoreFullError,
+    StoreUnavailableError,
+)
 from crikpy.settings import MIB, StoreSettings
 from crikpy.store.local import LocalStore
 from crikpy.store.s3 import S3Store
@@ -34,13 +41,13 @@ _MEMORY_MIB = 224
 @pytest.fixture
 def job(bench: Bench) -> JobCapsule:
     """A job whose dump cannot end before most of it is stored."""
-    _bound_memory(bench)
-    return bench.begin("memory", 72, 1)
+    return _bounded(bench)
 
 
-def _bound_memory(bench: Bench) -> None:
+def _bounded(bench: Bench) -> JobCapsule:
     bound = replace(bench.settings.store, memory_bytes=_MEMORY_MIB * MIB)
     bench.settings = replace(bench.settings, store=bound)
+    return bench.begin("memory", 72, 1)
 
 
 def _runs_on(bench: Bench, job: JobCapsule) -> None:
@@ -79,7 +86,7 @@ def test_a_killed_criu(bench: Bench, job: JobCapsule) -> None:
             killed.set()
             os.kill(criu_of(job), signal.SIGKILL)
 
-    with pytest.raises(DumpError) as caught:
+    with pytest.raises(DumpError, match="killed by SIGKILL") as caught:
         bench.save(job, store=WatchedStore(bench.store, before_chunk=kill))
     assert killed.is_set()
     _tells_what_criu_said(caught.value)
@@ -87,7 +94,8 @@ def test_a_killed_criu(bench: Bench, job: JobCapsule) -> None:
 
 
 @pytest.mark.slow
-def test_a_criu_that_hangs(bench: Bench, job: JobCapsule) -> None:
+def test_a_criu_that_hangs(plain_bench: Bench) -> None:
+    bench, job = plain_bench, _bounded(plain_bench)
     stopped = threading.Event()
 
     def stop() -> None:
@@ -139,9 +147,10 @@ def test_a_store_that_cannot_be_reached(plain_bench: Bench, monkeypatch: pytest.
 
 @pytest.mark.s3
 @pytest.mark.slow
-def test_a_store_that_dies_in_the_middle(plain_bench: Bench, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _bound_memory(plain_bench)
-    job = plain_bench.begin("memory", 96, 1)
+def test_a_store_that_dies_in_the_middle(
+    plain_bench: Bench, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = _bounded(plain_bench)
     with S3Server(folder / "s3") as server:
         server.create_bucket("jobs")
         for name, value in server.environment().items():

@@ -46,7 +46,7 @@ def _namespaces(pid: int) -> dict[str, str]:
 
 
 def _descriptors(job: JobCapsule) -> dict[int, list[str]]:
-    """Return what each process has open, by PID inside; numbers of kernel objects differ from machine to machine."""
+    """Return what each process has open, by PID inside; kernel objects without their numbers."""
     found = {}
     for outer, inner in job.members().items():
         links = [os.readlink(path) for path in Path(f"/proc/{outer}/fd").iterdir()]

@@ -25,5 +25,3 @@ def test_a_moved_job_catches_and_ignores_signals_as_before(bench: Bench) -> None
     assert "caught 1\n" in moved.stdout.text()
     moved.signal(signal.SIGTERM)
     assert moved.wait() == 128 + signal.SIGTERM
-
-

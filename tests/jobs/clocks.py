@@ -22,7 +22,9 @@ def main() -> None:
     def prove(count: int) -> None:
         now = read()
         for name, before in last.items():
-            proving.check_equal(0 <= now[name] - before < _LONGEST_MOVE_S, True, f"{name}: {before} then {now[name]}")
+            proving.check_equal(
+                0 <= now[name] - before < _LONGEST_MOVE_S, True, f"{name}: {before} then {now[name]}"
+            )
         last.update(now)
 
     proving.stand_by(prove)

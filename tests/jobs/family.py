@@ -11,7 +11,7 @@ _BRANCHES = 3
 
 
 class Member:
-    """A process with its share of the others below it; each call returns how many there are and a sum of theirs."""
+    """A process with its share of the others below it; each count adds up what all of them have counted."""
 
     def __init__(self, size: int) -> None:
         self._counter = 0

@@ -141,7 +141,7 @@ class Kernel:
         self._fifo = os.open(folder / "fifo", os.O_RDWR)
         self._event = libc.eventfd(5, os.O_CLOEXEC)
         self._directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        self._names = sorted(os.listdir(self._directory))
+        self._names = sorted(path.name for path in folder.iterdir())
         os.chdir(folder)
         os.umask(0o027)
         os.write(self._fifo, b"in the pipe 0")
@@ -153,13 +153,17 @@ class Kernel:
             [
                 (os.read(self._fifo, 99), b"in the pipe %d" % (count - 1), "the FIFO"),
                 (int.from_bytes(os.read(self._event, 8), "little"), 5, "the event counter"),
-                (sorted(os.listdir(self._directory)), self._names, "the directory"),
-                (sorted(os.listdir(".")), self._names, "the current directory"),
+                (_names(f"/proc/self/fd/{self._directory}"), self._names, "the directory"),
+                (_names("."), self._names, "the current directory"),
                 (umask, 0o027, "the umask"),
             ]
         )
         os.write(self._fifo, b"in the pipe %d" % count)
         os.write(self._event, (5).to_bytes(8, "little"))
+
+
+def _names(folder: str) -> list[str]:
+    return sorted(path.name for path in Path(folder).iterdir())
 
 
 def _locks(attempt: object) -> bool:

@@ -28,10 +28,16 @@ def work(
 ) -> None:
     """Add each task to a byte of the shared memory and report the sum."""
     memory = SharedMemory(name)
+    numbers = _numbers(memory)
     while (task := tasks.get()) >= 0:
         with free, lock:
-            memory.buf[number] = (memory.buf[number] + task) % 256
-            results.put((number, memory.buf[number]))
+            numbers[number] = (numbers[number] + task) % 256
+            results.put((number, numbers[number]))
+
+
+def _numbers(memory: SharedMemory) -> memoryview:
+    assert memory.buf is not None, "closed"
+    return memory.buf
 
 
 class Workers:
@@ -39,7 +45,7 @@ class Workers:
 
     def __init__(self, context: ForkContext | SpawnContext, name: str) -> None:
         self._memory = SharedMemory(name, create=True, size=4096)
-        self._memory.buf[:_WORKERS] = bytes(_WORKERS)
+        _numbers(self._memory)[:_WORKERS] = bytes(_WORKERS)
         self._lock = context.Lock()
         self._free = context.BoundedSemaphore(2)
         self._results: Queue[tuple[int, int]] = context.Queue()
@@ -56,7 +62,9 @@ class Workers:
             tasks.put(count)
         found = sorted(self._results.get(timeout=10) for _ in self._tasks)
         proving.check_equal(found, [(number, self._total) for number in range(_WORKERS)], "sums of the workers")
-        proving.check_equal(bytes(self._memory.buf[:_WORKERS]), bytes([self._total]) * _WORKERS, "shared memory")
+        proving.check_equal(
+            bytes(_numbers(self._memory)[:_WORKERS]), bytes([self._total]) * _WORKERS, "shared memory"
+        )
 
 
 def main() -> None:

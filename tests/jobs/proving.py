@@ -1,7 +1,7 @@
-"""How a job of the tests speaks with its test: it says `ready`, and at each SIGUSR1 proves that its state is whole.
+"""How a job of the tests speaks with its test: it says `ready`, and at each SIGUSR1 proves its state.
 
 The signals come by way of the launcher, so every proof is also one of signals. A proof that fails ends the job
-with a traceback, which the test shows. Standard library only, and nothing of crikpy: these are other people's jobs.
+with a traceback, which the test shows. Standard library only, nothing of crikpy: these are other people's jobs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A job with sessions and process groups of its own: a daemon that leads one, a group of two below another leader."""
+"""A job with sessions and process groups of its own: a daemon that leads one, two children that are another."""
 
 from __future__ import annotations
 

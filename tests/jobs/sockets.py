@@ -1,4 +1,4 @@
-"""A job with sockets of every kind: those that listen or wait live on, those that were connected by TCP are cut."""
+"""A job with sockets of every kind: those that listen or wait live on, connections by TCP are cut in a move."""
 
 from __future__ import annotations
 
@@ -117,8 +117,10 @@ def main() -> None:
     local = Local(folder)
 
     def prove(count: int) -> None:
-        for one in (*streams, *datagrams):
-            one.prove()
+        for stream in streams:
+            stream.prove()
+        for datagram in datagrams:
+            datagram.prove()
         local.prove(count)
 
     proving.stand_by(prove)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import queue
 import sys
 import threading
+from pathlib import Path
 
 from tests.jobs import proving
 
@@ -50,7 +50,7 @@ def main() -> None:
             worker.tell(count)
         for worker in workers:
             worker.prove()
-        proving.check_equal(len(os.listdir("/proc/self/task")), len(workers) + 1, "threads")
+        proving.check_equal(len(list(Path("/proc/self/task").iterdir())), len(workers) + 1, "threads")
 
     proving.stand_by(prove)
 

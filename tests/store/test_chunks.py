@@ -6,6 +6,7 @@ import os
 import struct
 
 import pytest
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -144,6 +145,16 @@ def test_a_small_frame_that_unpacks_to_more_than_a_chunk_is_refused() -> None:
     header = struct.pack("<4sBBHII", b"CKC1", 1, 0, 0, 1000, 1000)
     with pytest.raises(IntegrityError):
         decode(chunk_name(b"\1" * 1000), header + bomb[16:])
+
+
+def test_a_frame_that_asks_for_more_window_than_a_chunk_is_refused() -> None:
+    plain = b"crikpy " * 100
+    parameters = zstandard.ZstdCompressionParameters(window_log=27, write_content_size=False)
+    compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    frame = compressor.compress(plain) + compressor.flush()
+    header = struct.pack("<4sBBHII", b"CKC1", 1, 0, 0, len(plain), len(plain))
+    with pytest.raises(IntegrityError, match="cannot be decompressed"):
+        decode(chunk_name(plain), header + frame)
 
 
 def test_golden_bytes_of_a_raw_chunk_with_a_zero_page() -> None:

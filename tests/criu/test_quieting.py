@@ -1,0 +1,205 @@
+"""A tree stands still as long as it must, and afterwards is as if nobody had looked."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from crikpy.aio.clock import Deadline
+from crikpy.criu.quieting import stopped_without_tiles
+from crikpy.errors import DeadlineError, DumpError
+
+PATIENCE_S = 20.0
+
+pytestmark = pytest.mark.skipif(os.uname().machine != "x86_64", reason="other machines have no such registers")
+
+JOB = """\
+import os, signal, sys, threading, time
+heard = 0
+def hear(number, frame):
+    global heard
+    heard += 1
+signal.signal(signal.SIGUSR1, hear)
+for _ in range(6):
+    threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
+def spin():
+    while True:
+        pass
+threading.Thread(target=spin, daemon=True).start()
+if sys.argv[1] == "root":
+    import subprocess
+    for _ in range(2):
+        subprocess.Popen([sys.executable, "-c", os.environ["JOB"], "leaf"])
+os.write(1, b"ready\\n")
+while sys.argv[1] == "leaf":
+    signal.pause()
+while True:
+    sys.stdin.readline()
+    os.write(1, b"heard %d\\n" % heard)
+"""
+
+SPAWNER = """\
+import os, sys
+os.posix_spawn("/bin/true", ["true"], {}, file_actions=[(os.POSIX_SPAWN_OPEN, 0, sys.argv[1], os.O_RDONLY, 0)])
+os.write(1, b"spawned\\n")
+sys.stdin.read()
+"""
+"""Sleeps uninterruptibly until somebody opens the FIFO: its child does not get as far as to its exec before."""
+
+
+class Tree:
+    """A process with threads, and two children like it."""
+
+    def __init__(self) -> None:
+        words = [sys.executable, "-c", JOB, "root"]
+        self._root = subprocess.Popen(
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "JOB": JOB}
+        )
+        self.root = self._root.pid
+        for _ in range(3):
+            assert self._line() == "ready\n"
+        self.children = [child.pid for child in psutil.Process(self.root).children()]
+
+    def states(self) -> set[str]:
+        """Letters of all threads."""
+        return {
+            (task / "stat").read_text().rpartition(")")[2].split()[0]
+            for pid in (self.root, *self.children)
+            for task in Path(f"/proc/{pid}/task").iterdir()
+        }
+
+    def tracers(self) -> set[str]:
+        """Who traces any of them; only `0` when nobody does."""
+        return {
+            line.split()[1]
+            for pid in (self.root, *self.children)
+            for task in Path(f"/proc/{pid}/task").iterdir()
+            for line in (task / "status").read_text().splitlines()
+            if line.startswith("TracerPid:")
+        }
+
+    def heard(self) -> int:
+        """Ask the root how many signals have come to it."""
+        assert self._root.stdin is not None
+        self._root.stdin.write("\n")
+        self._root.stdin.flush()
+        return int(self._line().split()[1])
+
+    def _line(self) -> str:
+        assert self._root.stdout is not None
+        return self._root.stdout.readline()
+
+    def end(self) -> None:
+        for pid in (*self.children, self.root):
+            os.kill(pid, signal.SIGKILL)
+        self._root.communicate(timeout=PATIENCE_S)
+
+
+@pytest.fixture
+def tree() -> Iterator[Tree]:
+    made = Tree()
+    yield made
+    made.end()
+
+
+def await_states(tree: Tree, unwanted: str) -> None:
+    deadline = Deadline.after(PATIENCE_S)
+    while unwanted in tree.states():
+        assert not deadline.expired(), f"still {unwanted}"
+        time.sleep(0.01)
+
+
+def test_every_thread_of_the_tree_stands_still_and_nobody_traces_it(tree: Tree) -> None:
+    with stopped_without_tiles(tree.root, Deadline.after(PATIENCE_S)):
+        assert tree.states() == {"T"}
+        assert tree.tracers() == {"0"}
+    assert tree.states() == {"T"}
+
+
+def test_the_tree_runs_on_when_the_body_fails(tree: Tree) -> None:
+    with pytest.raises(ValueError, match="body"), stopped_without_tiles(tree.root, Deadline.after(PATIENCE_S)):
+        raise ValueError("body")
+    await_states(tree, "T")
+
+
+def test_a_process_that_was_stopped_before_stays_stopped(tree: Tree) -> None:
+    os.kill(tree.children[0], signal.SIGSTOP)
+    deadline = Deadline.after(PATIENCE_S)
+    while psutil.Process(tree.children[0]).status() != psutil.STATUS_STOPPED:
+        assert not deadline.expired(), "it never stopped"
+    with pytest.raises(ValueError, match="body"), stopped_without_tiles(tree.root, Deadline.after(PATIENCE_S)):
+        raise ValueError("body")
+    assert psutil.Process(tree.children[0]).status() == psutil.STATUS_STOPPED
+    assert psutil.Process(tree.root).status() != psutil.STATUS_STOPPED
+
+
+def test_signals_that_arrive_while_it_is_being_stopped_are_not_lost(tree: Tree) -> None:
+    sent = 0
+    stop = threading.Event()
+
+    def disturb() -> None:
+        nonlocal sent
+        while not stop.is_set():
+            before = tree.heard()
+            os.kill(tree.root, signal.SIGUSR1)
+            sent += 1
+            while tree.heard() == before:
+                time.sleep(0.001)
+
+    disturber = threading.Thread(target=disturb)
+    disturber.start()
+    for _ in range(50):
+        with pytest.raises(ValueError, match="body"), stopped_without_tiles(tree.root, Deadline.after(PATIENCE_S)):
+            raise ValueError("body")
+    stop.set()
+    disturber.join(PATIENCE_S)
+    assert not disturber.is_alive(), "a signal was lost"
+    assert tree.heard() == sent > 0
+
+
+def test_nothing_is_begun_when_no_time_is_left(tree: Tree) -> None:
+    with pytest.raises(DeadlineError), stopped_without_tiles(tree.root, Deadline.after(0)):
+        pytest.fail("it was not to be stopped")
+    assert "T" not in tree.states()
+    assert tree.tracers() == {"0"}
+
+
+def test_a_process_that_cannot_be_stopped_in_time_is_let_go(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    words = [sys.executable, "-c", SPAWNER, str(fifo)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as spawner:
+        patience = Deadline.after(PATIENCE_S)
+        while psutil.Process(spawner.pid).status() != psutil.STATUS_DISK_SLEEP:
+            assert not patience.expired(), "it never slept"
+        with pytest.raises(DeadlineError), stopped_without_tiles(spawner.pid, Deadline.after(0.2)):
+            pytest.fail("it was not to be stopped")
+        with fifo.open("w"):
+            assert spawner.stdout is not None
+            assert spawner.stdout.readline() == b"spawned\n"
+
+
+def test_a_tree_that_is_traced_already_is_refused_and_runs_on(tree: Tree) -> None:
+    trace = (
+        "import ctypes, sys, time; libc = ctypes.CDLL(None);"
+        "assert libc.ptrace(0x4206, int(sys.argv[1]), None, None) == 0; print(flush=True); time.sleep(600)"
+    )
+    words = [sys.executable, "-c", trace, str(tree.children[1])]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as tracer:
+        assert tracer.stdout is not None
+        assert tracer.stdout.readline() == b"\n"
+        try:
+            with pytest.raises(DumpError, match="not permitted"):
+                stopped_without_tiles(tree.root, Deadline.after(PATIENCE_S)).__enter__()
+            await_states(tree, "T")
+        finally:
+            tracer.kill()
