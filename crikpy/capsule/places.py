@@ -62,7 +62,7 @@ class JobPlace:
         self.temporary = self._lib / "tmp"
 
     def require_free(self) -> None:
-        """Make sure that no job of this name runs here, then clear what an earlier one left.
+        """Make sure that no job of this name runs here; what an earlier one left may still lie here.
 
         Raises:
             JobRunningError: one runs, though its `crikpy run` may be gone.
@@ -73,7 +73,6 @@ class JobPlace:
                 f"a job named {self._workload.name} runs on this machine, its launcher is process {launcher}",
                 remedy=f"`crikpy checkpoint {self._workload.name}` saves and ends it",
             )
-        self.remove()
 
     def record(self, store_url: str, command: tuple[str, ...], capsule: Capsule) -> None:
         """Leave word of a running job for other commands."""

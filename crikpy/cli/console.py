@@ -25,6 +25,7 @@ from rich.progress import (
 )
 
 from crikpy import names
+from crikpy.cli.remedies import remedy_of
 from crikpy.errors import CrikpyError
 from crikpy.model.streams import TransferProgress
 from crikpy.model.workload import Workload
@@ -80,15 +81,14 @@ def print_error(error: CrikpyError, *, as_json: bool) -> None:
         facts = {
             "error": error.reason,
             "message": error.message,
-            "remedy": error.remedy,
+            "remedy": remedy_of(error),
             "detail": error.detail,
             "exit_code": error.exit_code,
         }
         click.echo(json.dumps(facts), err=True)
         return
     click.echo(f"crikpy: {error.message}", err=True)
-    if error.remedy:
-        click.echo(f"crikpy: what to do: {error.remedy}", err=True)
+    click.echo(f"crikpy: what to do: {remedy_of(error)}", err=True)
     for line in error.detail.splitlines():
         click.echo(f"  | {line}", err=True)
 

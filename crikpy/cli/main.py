@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Sequence
+from itertools import pairwise
 
 import click
 
@@ -46,15 +48,16 @@ class _Commands(click.Group):
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(crikpy.__version__, prog_name="crikpy")
-@click.option("--log-format", type=click.Choice(["plain", "json"]), default="plain", show_default=True)
+@click.option("--log-format", type=click.Choice(["plain", "json"]), help="How to log.  [default: as --output]")
 @click.option("--verbose", is_flag=True, help="Log what is done, for bug reports.")
 @click.pass_context
-def cli(context: click.Context, log_format: str, verbose: bool) -> None:
+def cli(context: click.Context, log_format: str | None, verbose: bool) -> None:
     """Move long-running jobs off machines that are about to die.
 
     Every command takes its further settings from CRIKPY_ variables; docs/settings.md lists them.
     """
-    log.set_up(as_json=log_format == "json", level=logging.DEBUG if verbose else logging.INFO)
+    as_json = log_format == "json" if log_format else _wants_json(sys.argv[1:])
+    log.set_up(as_json=as_json, level=logging.DEBUG if verbose else logging.INFO)
     context.obj = settings.from_env(os.environ)
 
 
@@ -70,9 +73,15 @@ def require_root() -> None:
         )
 
 
+def _wants_json(words: Sequence[str]) -> bool:
+    """Say whether `--output json` was asked of us, and not of a job's command; known before anything is parsed."""
+    ours = list(words[: words.index("--")] if "--" in words else words)
+    return "--output=json" in ours or ("--output", "json") in pairwise(ours)
+
+
 def main() -> None:
     """Run the command line and exit."""
-    as_json = ("json" in sys.argv and "--output" in sys.argv) or "--output=json" in sys.argv
+    as_json = _wants_json(sys.argv[1:])
     try:
         status = cli.main(standalone_mode=False)
     except click.exceptions.Exit as ended:

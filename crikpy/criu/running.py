@@ -61,7 +61,7 @@ class Criu:
         sink: ImageSink,
         deadline: Deadline,
         *,
-        node_pid: int | None = None,
+        node_pid: int,
     ) -> DumpOutcome:
         """Dump a tree into a sink and leave it stopped; on any failure CRIU has let it run on.
 
@@ -109,7 +109,7 @@ class Criu:
         pipes: Sequence[argv.InheritedPipe],
         deadline: Deadline,
         *,
-        may_use_tiles: bool = True,
+        may_use_tiles: bool,
     ) -> None:
         """Restore a tree from a source and leave it stopped below the capsule's init.
 
@@ -192,18 +192,29 @@ def _start(words: Sequence[str], descriptors: argv.Descriptors, *inherited: int)
 
 
 def _wait(child: Child, server: StreamServer, deadline: Deadline, undo_s: float) -> int | None:
-    """Return CRIU's exit status, or None when it had to be killed."""
-    while (status := child.poll()) is None and not deadline.expired():
-        time.sleep(_POLL_S)
-    if status is not None:
-        return status
-    server.abort()
-    undone = Deadline.after(undo_s)
-    while (status := child.poll()) is None and not undone.expired():
+    """Return CRIU's exit status, negative for a signal, or None when it had to be killed.
+
+    A CRIU that failed is not reaped here: only as long as its number is its own can the child's context find, by
+    its session, what it has left behind in the capsule, such as a process that it was trying ptrace on.
+    """
+    while (status := _status(child)) is None and not deadline.expired():
         time.sleep(_POLL_S)
     if status is None:
-        child.kill_tree()
-    return None
+        server.abort()
+        undone = Deadline.after(undo_s)
+        while _status(child) is None and not undone.expired():
+            time.sleep(_POLL_S)
+    elif status == 0:
+        child.poll()  # reaped: what a restore has made is nobody's to kill
+    return status
+
+
+def _status(child: Child) -> int | None:
+    """Return the exit status of a child that has ended, without reaping it."""
+    ended = os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    if ended is None:
+        return None
+    return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
 
 
 def _raise_failure(

@@ -29,7 +29,7 @@ from crikpy.capsule.preflight import Survey
 from crikpy.capsule.trees import find_tree
 from crikpy.criu import compat
 from crikpy.criu.features import criu_version
-from crikpy.criu.running import Criu
+from crikpy.criu.running import Criu, DumpOutcome
 from crikpy.errors import CapsuleError, CrikpyError, UnsupportedJobError
 from crikpy.flows.reporting import Reporter
 from crikpy.model.capsule import Capsule, JobPhase
@@ -154,7 +154,9 @@ class _Act:
             on_progress=partial(self._reporter.transfer, "upload"),
         ) as writer:
             entry = entering.dump_entry(self._capsule.launcher_pid)
-            outcome = Criu(self._settings.criu).dump(entry, entering.inner_pid(self._root), writer, deadline)
+            outcome = Criu(self._settings.criu).dump(
+                entry, entering.inner_pid(self._root), writer, deadline, node_pid=self._root
+            )
             self._reporter.event("frozen", "the job stands still", at=outcome.frozen_at)
             survey = surveying.survey(find_tree(self._capsule.launcher_pid, self._root).members)
             trees = plan_changes(self._capsule, survey.written)
@@ -162,7 +164,7 @@ class _Act:
             written = writer.finish()
         self._reporter.event("streamed", "everything is in the store", bytes=written.sizes.image_bytes)
         deadline.check("committing the checkpoint")
-        manifest = self._manifest(survey, trees, archives, written, time.monotonic() - outcome.frozen_at)
+        manifest = self._manifest(survey, trees, archives, written, outcome)
         self._checkpoints.commit(manifest)
         message = f"checkpoint {manifest.checkpoint} is complete"
         self._reporter.event(
@@ -186,7 +188,7 @@ class _Act:
         trees: Sequence[CarriedTree],
         archives: tuple[FileArchive, ...],
         written: WrittenImages,
-        frozen_s: float,
+        outcome: DumpOutcome,
     ) -> Manifest:
         return Manifest(
             format=names.FORMAT_VERSION,
@@ -202,13 +204,14 @@ class _Act:
                 processes=survey.processes,
                 stdio=survey.stdio,
                 stopped=self.stopped_before,
+                tiles=outcome.tiles,
             ),
             compatibility=self._here,
             images=_small_first(written),
             archives=archives,
             open_files=tuple(file for file in survey.files if not _travels(file.path, trees)),
             sizes=written.sizes,
-            frozen_s=round(frozen_s, 3),
+            frozen_s=round(time.monotonic() - outcome.frozen_at, 3),
         )
 
 

@@ -144,7 +144,8 @@ def _restore_processes(
     replacements = stdio.open_replacements(capsule.launcher_pid, manifest.job.stdio)
     try:
         pipes = [InheritedPipe(descriptor=descriptor, identity=identity) for descriptor, identity in replacements]
-        Criu(settings.criu).restore(entering.restore_entry(capsule.launcher_pid), reader, pipes, deadline)
+        entry = entering.restore_entry(capsule.launcher_pid)
+        Criu(settings.criu).restore(entry, reader, pipes, deadline, may_use_tiles=manifest.job.tiles)
     finally:
         for descriptor, _ in replacements:
             os.close(descriptor)

@@ -24,9 +24,17 @@ from crikpy.capsule import entering
 from crikpy.capsule.launcher import LauncherConnection
 from crikpy.capsule.making import CapsulePlan, PlainCapsule
 from crikpy.capsule.places import JobPlace
+from crikpy.criu.features import criu_version
 from crikpy.ec2.imds import MetadataClient
 from crikpy.ec2.watching import watch_notices
-from crikpy.errors import CheckpointNotFoundError, CrikpyError, IncompatibleError, MetadataError
+from crikpy.errors import (
+    CheckpointNotFoundError,
+    CrikpyError,
+    FormatVersionError,
+    IncompatibleError,
+    IntegrityError,
+    MetadataError,
+)
 from crikpy.flows.checkpointing import CheckpointOrder, checkpoint
 from crikpy.flows.reporting import Reporter
 from crikpy.flows.restoring import RestoreOrder, restore
@@ -85,11 +93,14 @@ async def run_job(
 
     Raises:
         JobRunningError: the name is taken, here or elsewhere.
+        CriuMissingError: no usable CRIU is here.
         CheckpointNotFoundError: there had to be something to resume and there is not.
         CrikpyError: the job could not be begun.
     """
     place = JobPlace(settings.run, plan.workload)
     place.require_free()
+    # What could not be saved, or not be resumed for want of CRIU, is better not begun.
+    await asyncio.to_thread(criu_version, settings.criu.bundle, Deadline.after(_BEGIN_S))
     async with contextlib.AsyncExitStack() as stack:
         client = await stack.enter_async_context(MetadataClient(settings.notices))
         instance = await _instance(client, settings)
@@ -98,6 +109,9 @@ async def run_job(
             Lease.acquire, store, plan.workload, claim, settings.run.lease_s, partial(_tell_lost, reporter)
         )
         stack.callback(lease.release)
+        # Only now: before we hold the name, what lies here may belong to one that is just beginning.
+        place.require_free()
+        place.remove()
         job = _RunningJob(plan, place, store, settings, reporter, claim)
         stack.callback(job.leave)
         # Signals wait until there is a job: one that ended us before would leave the job to itself.
@@ -132,12 +146,7 @@ class _RunningJob:
 
     def begin(self) -> None:
         """Make the capsule, and resume the newest checkpoint in it or start the command."""
-        found = self._checkpoints.newest_resumable()
-        if found is None and self._plan.must_resume:
-            raise CheckpointNotFoundError(
-                f"the store holds no checkpoint of {self._plan.workload.name} to resume",
-                remedy="`crikpy list` shows what there is; `crikpy run` starts a job afresh",
-            )
+        found = self._find()
         self._command = self._plan.command or (found.job.command if found else ())
         self.made = PlainCapsule(self._capsule_plan(), self._plan.environment)
         try:
@@ -154,6 +163,22 @@ class _RunningJob:
                 self.made.child.kill_tree()
                 raise
         self._begun = True
+
+    def _find(self) -> Manifest | None:
+        """Return the checkpoint to resume, or None when the command shall be started."""
+        try:
+            found = self._checkpoints.newest_resumable()
+        except (IntegrityError, FormatVersionError) as fault:
+            if self._plan.must_resume or not self._plan.start_on_failure:
+                raise
+            self.reporter.event("cold-start", f"starting from the beginning instead: {fault}")
+            return None
+        if found is None and self._plan.must_resume:
+            raise CheckpointNotFoundError(
+                f"the store holds no checkpoint of {self._plan.workload.name} to resume",
+                remedy="`crikpy list` shows what there is; `crikpy run` starts a job afresh",
+            )
+        return found
 
     def _begin_held(self, launcher: LauncherConnection, found: Manifest | None) -> None:
         launcher.hold(Deadline.after(_BEGIN_S))

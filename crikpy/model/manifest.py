@@ -156,6 +156,7 @@ class Job:
         processes: every process.
         stdio: the root's standard descriptors.
         stopped: PIDs that were stopped by a signal before the dump and must stay so.
+        tiles: it may have asked for AMX's tile registers, so that its restore asks for them too.
     """
 
     command: tuple[str, ...]
@@ -164,6 +165,7 @@ class Job:
     processes: tuple[ProcessFact, ...]
     stdio: tuple[StdioEnd, ...]
     stopped: tuple[int, ...] = ()
+    tiles: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -88,11 +88,16 @@ def test_a_saved_job_of_a_killed_run_ends_with_the_status_of_a_move(machine: Mac
 
 
 @pytest.mark.parametrize("name", ["a/b", "../up", ".hidden", "", "a b", "x" * 300])
-@pytest.mark.parametrize("command", ["run", "checkpoint", "show"])
-def test_a_name_that_cannot_be_a_folder_is_refused(machine: Machine, command: str, name: str) -> None:
-    ended = {
-        "run": lambda: machine.crikpy("run", "--name", name, "--store", machine.store, "--", "true"),
-        "checkpoint": lambda: machine.crikpy("checkpoint", name),
-        "show": lambda: machine.of_store("show", name),
-    }[command]()
-    ended.require(UsageError, repr(name), "letters, digits")
+def test_a_name_that_cannot_be_a_folder_is_refused(machine: Machine, name: str) -> None:
+    ended = machine.crikpy("run", "--name", name, "--store", machine.store, "--", "true")
+    ended.require(UsageError, f"name {name!r}", "letters, digits")
+    assert not machine.run_dir.exists()
+
+
+@pytest.mark.parametrize("command", ["restore", "show", "verify"])
+def test_every_command_refuses_a_name_that_leads_elsewhere(machine: Machine, command: str) -> None:
+    machine.of_store(command, "../up").require(UsageError, "name '../up'")
+
+
+def test_a_group_that_cannot_be_a_folder_is_refused(machine: Machine) -> None:
+    machine.of_store("show", NAME, "--namespace", "a/b").require(UsageError, "namespace 'a/b'")

@@ -116,6 +116,7 @@ class S3Server:
         data = self._folder / "data"
         data.mkdir(exist_ok=True)
         return [
+            *_dying_with_us(),
             _program(),
             "server",
             f"-dir={data}",
@@ -172,6 +173,12 @@ class S3Server:
                 read_timeout=10,
             ),
         )
+
+
+def _dying_with_us() -> list[str]:
+    """Return a command to go in front of the server's, so that it ends even when we are killed outright."""
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
 
 
 def _program() -> str:

@@ -31,7 +31,7 @@ from tests.integration.moving import Bench, Story
 from tests.integration.processes import Agent, criu_of
 from tests.integration.stores import WatchedStore
 
-pytestmark = [pytest.mark.criu]
+pytestmark = pytest.mark.criu
 
 
 _MEMORY_MIB = 224
@@ -69,7 +69,6 @@ def little_room(folder: Path) -> Iterator[Path]:
     subprocess.run(("umount", place), check=True)
 
 
-@pytest.mark.vm
 def test_a_full_disk(bench: Bench, job: JobCapsule, little_room: Path) -> None:
     with pytest.raises(StoreFullError) as caught:
         bench.save(job, store=LocalStore(little_room / "store"))
@@ -77,7 +76,6 @@ def test_a_full_disk(bench: Bench, job: JobCapsule, little_room: Path) -> None:
     _runs_on(bench, job)
 
 
-@pytest.mark.vm
 def test_a_killed_criu(bench: Bench, job: JobCapsule) -> None:
     killed = threading.Event()
 
@@ -163,8 +161,7 @@ def test_a_store_that_dies_in_the_middle(
     _runs_on(plain_bench, job)
 
 
-@pytest.mark.vm
-@pytest.mark.parametrize("moment", ["chunk", "frozen", "streamed"])
+@pytest.mark.parametrize("moment", ["chunk", pytest.param("frozen", marks=pytest.mark.vm), "streamed"])
 def test_an_agent_that_is_killed(bench: Bench, job: JobCapsule, moment: str) -> None:
     with Agent(bench, job, "save", pause=moment, memory=f"{_MEMORY_MIB}Mi") as agent:
         agent.await_pause()
@@ -177,7 +174,6 @@ def test_an_agent_that_is_killed(bench: Bench, job: JobCapsule, moment: str) -> 
     _runs_on(bench, job)
 
 
-@pytest.mark.vm
 def test_a_second_checkpoint_at_the_same_time_is_refused_and_harms_nothing(bench: Bench, job: JobCapsule) -> None:
     refusals: list[LauncherError] = []
 

@@ -14,7 +14,7 @@ from tests.integration.capsules import JobCapsule, until
 from tests.integration.moving import Bench
 from tests.integration.processes import Agent, criu_of
 
-pytestmark = [pytest.mark.criu, pytest.mark.vm]
+pytestmark = pytest.mark.criu
 
 
 @pytest.fixture
@@ -37,6 +37,7 @@ def _starts_cold(capsule: JobCapsule) -> None:
     assert capsule.finish() == 0
 
 
+@pytest.mark.vm
 def test_a_flipped_byte_in_a_chunk_is_found_and_the_job_starts_cold(bench: Bench, saved: Manifest) -> None:
     chunk = _largest_chunk(bench)
     data = bytearray(chunk.read_bytes())

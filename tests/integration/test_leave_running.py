@@ -6,9 +6,10 @@ import pytest
 
 from tests.integration.moving import Bench, Story
 
-pytestmark = [pytest.mark.criu, pytest.mark.vm]
+pytestmark = pytest.mark.criu
 
 
+@pytest.mark.vm
 def test_a_job_that_is_left_running_is_saved_again_with_fewer_bytes(bench: Bench) -> None:
     job = bench.begin("memory", 48, 2)
     story = Story()

@@ -12,18 +12,18 @@ from tests.fakes.s3_server import REGION, S3Server
 from tests.integration.moving import Bench
 from tests.integration.processes import Agent
 
-pytestmark = [pytest.mark.criu, pytest.mark.vm]
+pytestmark = pytest.mark.criu
 
 
 @pytest.mark.parametrize(
     "words",
     [
-        pytest.param(("sockets",), id="sockets"),
+        pytest.param(("sockets",), id="sockets", marks=pytest.mark.vm),
         pytest.param(("threads", 200), id="threads"),
         pytest.param(("family", 50), id="processes"),
         pytest.param(("pool", "fork"), id="multiprocessing-fork"),
-        pytest.param(("pool", "spawn"), id="multiprocessing-spawn"),
-        pytest.param(("files",), id="files"),
+        pytest.param(("pool", "spawn"), id="multiprocessing-spawn", marks=pytest.mark.vm),
+        pytest.param(("files",), id="files", marks=pytest.mark.vm),
         pytest.param(("sessions",), id="sessions"),
     ],
 )
@@ -36,6 +36,7 @@ def test_a_job_keeps_its_state_in_a_move(bench: Bench, words: tuple[object, ...]
     assert moved.finish() == 0, moved.stderr.text()
 
 
+@pytest.mark.vm
 def test_a_job_moves_three_times_with_children_born_after_each_move(bench: Bench) -> None:
     job = bench.begin("children")
     for _ in range(3):
@@ -48,6 +49,7 @@ def test_a_job_moves_three_times_with_children_born_after_each_move(bench: Bench
     assert min(born) > 9000
 
 
+@pytest.mark.vm
 def test_clocks_go_on_over_machines_that_have_been_up_for_different_times(plain_bench: Bench) -> None:
     bench = plain_bench
     days = ("unshare", "--time", "--monotonic=1000000", "--boottime=1000000", "--")
