@@ -27,7 +27,8 @@ def call(
     """Do something until it succeeds, fails for good, or the deadline comes; the last error is raised then."""
     for attempt in tenacity.Retrying(
         retry=tenacity.retry_if_exception(is_retryable),
-        wait=tenacity.wait_exponential_jitter(initial=first_wait_s, max=longest_wait_s, jitter=first_wait_s),
+        wait=tenacity.wait_exponential(multiplier=first_wait_s, max=longest_wait_s)
+        + tenacity.wait_random(0, first_wait_s),
         stop=lambda state: deadline.remaining() <= state.upcoming_sleep,
         reraise=True,
     ):

@@ -176,7 +176,10 @@ class S3Server:
 
 
 def _dying_with_us() -> list[str]:
-    """Return a command to go in front of the server's, so that it ends even when we are killed outright."""
+    """Return a command to go in front of the server's, so that it ends even when we are killed outright.
+
+    The kernel takes the thread that starts it for its parent: start the server from one that stays.
+    """
     setpriv = shutil.which("setpriv")
     return [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
 

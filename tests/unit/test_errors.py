@@ -20,7 +20,7 @@ def _descendants(parent: type[CrikpyError]) -> list[type[CrikpyError]]:
     return [found for child in children for found in (child, *_descendants(child))]
 
 
-ALL = [CrikpyError, *_descendants(CrikpyError)]
+ALL: list[type[CrikpyError]] = [CrikpyError, *_descendants(CrikpyError)]
 
 
 def _drawn() -> dict[str, str]:

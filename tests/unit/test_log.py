@@ -59,7 +59,7 @@ def test_a_fact_cannot_hide_what_every_line_has(stream: io.StringIO) -> None:
     logging.getLogger("x").info("done", extra={"level": "9", "logger": "y", "time": "noon"})
     (line,) = _lines(stream)
     assert (line["level"], line["logger"]) == ("info", "x")
-    assert datetime.fromisoformat(line["time"])
+    datetime.fromisoformat(line["time"])
 
 
 def test_a_failure_is_told_with_its_trace_in_the_same_line(stream: io.StringIO) -> None:
