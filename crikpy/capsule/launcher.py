@@ -143,6 +143,10 @@ class LauncherConnection:
             words = answer.split(" ")
             if words[0] == "ok":
                 return self._parse_status(words[1:])
+            if words[:2] == ["error", "held"]:
+                raise LauncherError(
+                    "a checkpoint or a restore of this job is under way already", remedy="wait for its end"
+                )
             if words[0] == "error":
                 raise LauncherError(f"the launcher refused `{line}`: {' '.join(words[1:])}")
             self._take_event(answer, deadline)

@@ -5,6 +5,7 @@ Results go to standard output, everything about the way there to standard error,
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import threading
@@ -124,15 +125,15 @@ class ConsoleReporter:
         self._end_bars()
 
     def event(self, name: str, message: str, **facts: object) -> None:
-        """Print that something happened."""
-        with self._lock:
+        """Print that something happened; nobody who reads it any more is no reason to fail."""
+        with self._lock, contextlib.suppress(OSError):
             self._end_bars()
             if self._as_json:
-                print(json.dumps({"event": name, "message": message, **facts}, default=str), file=sys.stderr)
-                return
-            print(f"crikpy: {message}", file=sys.stderr, flush=True)
-            if detail := facts.get("detail"):
-                print("\n".join(f"  | {line}" for line in str(detail).splitlines()), file=sys.stderr, flush=True)
+                text = json.dumps({"event": name, "message": message, **facts}, default=str)
+            else:
+                details = str(facts.get("detail") or "").splitlines()
+                text = "\n".join([f"crikpy: {message}", *(f"  | {line}" for line in details)])
+            print(text, file=sys.stderr, flush=True)
 
     def transfer(self, direction: str, progress: TransferProgress) -> None:
         """Move a bar, where there is a terminal to show it."""

@@ -18,6 +18,7 @@ _LENGTH = struct.Struct("=I")
 _FILENAME_TAG = 0x0A  # field 1, length-delimited
 _EXISTS_TAG = 0x08  # field 1, varint
 _LONGEST_REQUEST = 4096
+_WENT_AWAY = "CRIU went away within a message"
 
 
 def encode_request(name: str) -> bytes:
@@ -45,7 +46,10 @@ def read_request(connection: socket.socket) -> str | None:
     (length,) = _LENGTH.unpack(head)
     if not 2 <= length <= _LONGEST_REQUEST:
         raise CriuError(f"CRIU sent a request of {length} bytes")
-    return decode_request(_read_exactly(connection, length))
+    body = _read_exactly(connection, length)
+    if not body:
+        raise CriuError(_WENT_AWAY)
+    return decode_request(body)
 
 
 def decode_request(body: bytes) -> str:
@@ -85,7 +89,7 @@ def _read_exactly(connection: socket.socket, count: int) -> bytes:
         part = connection.recv(count - len(data))
         if not part:
             if data:
-                raise CriuError("CRIU went away within a message")
+                raise CriuError(_WENT_AWAY)
             return b""
         data += part
     return data

@@ -9,7 +9,6 @@ Source: criu/kerndat.c of CRIU 4.2, kerndat_init.
 
 from __future__ import annotations
 
-import logging
 import tempfile
 from pathlib import Path
 from typing import Final
@@ -17,13 +16,13 @@ from typing import Final
 from crikpy.aio.children import Child
 from crikpy.aio.clock import Deadline
 from crikpy.criu import argv
+from crikpy.errors import CriuError
 
 CACHE: Final = "criu.kdat"
 """The cache's name in CRIU's working directory."""
 
 _MEMORY: Final = "/dev/shm"  # noqa: S108  CRIU keeps its cache on a tmpfs only, so that it goes with the kernel
 _LONGEST_S: Final = 20.0
-_log = logging.getLogger(__name__)
 _known: dict[Path, bytes] = {}
 
 
@@ -31,21 +30,23 @@ def hand_over(bundle: Path, folder: Path, deadline: Deadline) -> None:
     """Put what the bundle's CRIU knows of this kernel into the folder that is to be its working directory.
 
     Raises:
+        CriuError: CRIU does not tell; without it, it would look for itself, inside the capsule.
         DeadlineError: CRIU did not find it out in time.
     """
     if bundle not in _known:
-        _learn(bundle, deadline)
-    if bundle in _known:
-        (folder / CACHE).write_bytes(_known[bundle])
+        _known[bundle] = _learn(bundle, deadline)
+    (folder / CACHE).write_bytes(_known[bundle])
 
 
-def _learn(bundle: Path, deadline: Deadline) -> None:
+def _learn(bundle: Path, deadline: Deadline) -> bytes:
     with tempfile.TemporaryDirectory(prefix="crikpy-", dir=_MEMORY) as folder:
         words = argv.check(str(bundle), folder)
         with Child(words, env=argv.ENVIRONMENT) as child:
             status = child.wait(deadline.earlier(_LONGEST_S))
         try:
-            _known[bundle] = Path(folder, CACHE).read_bytes()
-        except FileNotFoundError:
-            # Its dumps will say what is wrong, if anything is.
-            _log.warning("CRIU kept nothing of what it learnt of this kernel", extra={"status": status})
+            return Path(folder, CACHE).read_bytes()
+        except FileNotFoundError as absent:
+            raise CriuError(
+                f"CRIU kept nothing of what it learnt of this kernel, its status was {status}",
+                remedy="make the bundle with this release's hack/criu-bundle",
+            ) from absent

@@ -91,6 +91,7 @@ class Criu:
                 collect_timeout_s=self._settings.collect_timeout_s,
             )
             with _start((*entry, *words), descriptors) as child:
+                _spare_when_memory_is_short(child)
                 status = _wait(child, server, deadline, self._undo_s)
             if status != 0:
                 _raise_failure(server, deadline, status, DumpError, "the dump failed", log)
@@ -189,6 +190,15 @@ def _start(words: Sequence[str], descriptors: argv.Descriptors, *inherited: int)
         return Child(words, pass_fds=tuple(passed), stderr=descriptors.log, env=argv.ENVIRONMENT)
     except OSError as fault:
         raise CriuError(f"CRIU could not be started: {fault}") from fault
+
+
+def _spare_when_memory_is_short(child: Child) -> None:
+    """Have the kernel kill anything but a dumping CRIU: its death can take a process of the job along.
+
+    Source: proc_pid_oom_score_adj(5); lowering it needs CAP_SYS_RESOURCE, and without it nothing is lost.
+    """
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{child.pid}/oom_score_adj").write_text("-1000")
 
 
 def _wait(child: Child, server: StreamServer, deadline: Deadline, undo_s: float) -> int | None:

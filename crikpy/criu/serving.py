@@ -55,9 +55,9 @@ class ServeServer(StreamServer):
         self._feed(pipe)
 
     def _feed(self, pipe: int) -> None:
-        """Write what has arrived and fits; then wait for room in the pipe or for the source."""
+        """Write one piece if it has arrived and fits, then let others have their turn."""
         feed = self._feeds[pipe]
-        while feed.offset < feed.size:
+        if feed.offset < feed.size:
             piece = self._source.piece(feed.name, feed.offset)
             if piece is None:
                 self._await_source(pipe)
@@ -65,13 +65,16 @@ class ServeServer(StreamServer):
             try:
                 count = os.write(pipe, piece)
             except BlockingIOError:
-                self._await_room(pipe)
-                return
+                count = 0
             except BrokenPipeError:
-                break  # CRIU reads only the beginning of some images
+                self._end(pipe)  # CRIU reads only the beginning of some images
+                return
             feed.offset += count
             self.fed_bytes += count
-        self._end(pipe)
+        if feed.offset < feed.size:
+            self._await_room(pipe)
+        else:
+            self._end(pipe)
 
     def _await_source(self, pipe: int) -> None:
         self._starving.add(pipe)

@@ -2,7 +2,7 @@
 # One life of the machine, part of hack/vm: what it is given, its emulator, what comes back.
 
 readonly memory=4G
-readonly cpus=2
+readonly cpus=1 # more than one, emulated, can panic while the kernel patches its own code
 readonly output_size=64G # of a sparse file
 
 # run_machine TIMEOUT INPUT OUTPUT CMD…: return what CMD returned.

@@ -178,9 +178,7 @@ class Machine:
         self, *words: str, name: str = NAME, options: Sequence[str] = (), changes: Mapping[str, str] | None = None
     ) -> Run:
         """Begin `crikpy run` of a command."""
-        return self.begin(
-            "run", "--name", name, "--store", self.store, *options, "--", *words, changes=changes
-        )
+        return self.begin("run", "--name", name, "--store", self.store, *options, "--", *words, changes=changes)
 
     def begin(self, *arguments: str, changes: Mapping[str, str] | None = None) -> Run:
         """Begin a command that stays with its job, in an environment with some changes."""
@@ -246,7 +244,7 @@ class Machine:
         return newest.id
 
     def states(self) -> list[str]:
-        """Return the state of each checkpoint, the newest first, as the first word that `crikpy list` has for it."""
+        """Return the state of each checkpoint, the newest first, as the first word of `crikpy list`."""
         return [str(entry["state"]).split()[0] for entry in json.loads(self.of_store("list", "--output=json").out)]
 
     def deserted(self) -> bool:

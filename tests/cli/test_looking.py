@@ -42,7 +42,14 @@ def test_list_of_a_name_without_checkpoints_is_empty(saved: Machine) -> None:
 
 def test_show_tells_what_a_checkpoint_consists_of(saved: Machine) -> None:
     shown = saved.of_store("show", NAME).out
-    for fact in (saved.newest(), "tests.jobs.ending 7", "NodeShutdown", os.uname().release, "CPU features", "RESIDENT"):
+    for fact in (
+        saved.newest(),
+        "tests.jobs.ending 7",
+        "NodeShutdown",
+        os.uname().release,
+        "CPU features",
+        "RESIDENT",
+    ):
         assert fact in shown, shown
 
 
@@ -54,8 +61,8 @@ def test_show_as_json_holds_the_whole_manifest_but_for_its_chunks(saved: Machine
     assert process["pid"] == facts["job"]["root_pid"]
     assert facts["compatibility"]["kernel"] == os.uname().release
     assert "sse2" in facts["compatibility"]["cpu_features"]
-    assert {"name": "inventory.img", "size": facts["images"][0]["size"]}.keys() == facts["images"][0].keys()
-    assert any(file["path"].endswith("/python3.11") or "python" in file["path"] for file in facts["open_files"])
+    assert all(image.keys() == {"name", "size"} for image in facts["images"])
+    assert any("libc.so" in file["path"] for file in facts["open_files"])
 
 
 @pytest.mark.parametrize("command", ["show", "verify", "rm"])

@@ -62,6 +62,8 @@ def test_the_same_over_s3(s3_machine: Machine) -> None:
     prove_memory(second)
     assert second.finish().status == 7
     assert s3_machine.states() == ["resumed"]
+    verified = s3_machine.of_store("verify", NAME)
+    assert verified.status == 0, verified.err
 
 
 @pytest.mark.vm
@@ -92,6 +94,17 @@ def test_a_notice_that_comes_too_late_for_a_checkpoint_leaves_the_job_alone(mach
     run.hear("the job was not saved and runs on")
     run.prove()
     assert run.finish().status == 5
+
+
+def test_a_machine_without_metadata_service_runs_jobs_all_the_same(machine: Machine) -> None:
+    machine.environment |= {
+        "CRIKPY_NOTICES_IMDS_ENABLED": "true",
+        "CRIKPY_NOTICES_IMDS_ENDPOINT": "http://127.0.0.1:9",
+    }
+    ended = machine.start("ending", 5).terminate()
+    assert ended.status == names.EXIT_CHECKPOINTED
+    assert "no interruption notice" in ended.err
+    assert "Traceback" not in ended.err
 
 
 def test_a_job_that_finished_is_not_resumed(machine: Machine, imds: Imds) -> None:
@@ -140,7 +153,6 @@ def test_sigterm_while_the_job_begins_saves_it_as_soon_as_it_runs(machine: Machi
     assert machine.states()[0] == "resumable"
 
 
-@pytest.mark.vm
 def test_checkpoint_saves_the_job_and_ends_its_run(machine: Machine) -> None:
     run = machine.start("ending", 0)
     saved = machine.crikpy("checkpoint", NAME)

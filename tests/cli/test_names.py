@@ -25,7 +25,9 @@ def test_a_second_run_of_the_name_on_the_machine_is_told_so(machine: Machine) ->
     assert run.finish().status == 0
 
 
-def test_a_second_run_of_the_name_on_another_machine_is_told_who_holds_it(machine: Machine, other: Machine) -> None:
+def test_a_second_run_of_the_name_on_another_machine_is_told_who_holds_it(
+    machine: Machine, other: Machine
+) -> None:
     run = machine.start("ending", 0)
     other.run(*JOB).wait().require(JobRunningError, NAME, os.uname().nodename, f"PID {run.pid}")
     run.prove()

@@ -1,4 +1,4 @@
-"""What `crikpy run` writes: the job's output whole and in order, its own story beside it, and for programs JSON."""
+"""What `crikpy run` writes: the job's output whole and in order, its own story beside it, JSON for programs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from tests.integration.capsules import job_words, until
 pytestmark = pytest.mark.criu
 
 
-@pytest.mark.vm
 def test_the_jobs_output_is_complete_and_in_order_across_a_move(machine: Machine) -> None:
     first = machine.run(*job_words("lines"))
     until(lambda: first.stdout.text().count("\n") > 1000, "a thousand lines")

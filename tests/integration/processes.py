@@ -55,7 +55,8 @@ class Agent:
             pause=pause,
         )
         self._words = (*before, *order.words(act))
-        self._environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        # A killed agent leaves CRIU's log in its temporary directory.
+        self._environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(bench.folder)}
         if memory:
             self._environment["CRIKPY_STORE_MEMORY_BYTES"] = memory
 

@@ -35,6 +35,15 @@ def only_child(parent: psutil.Process) -> psutil.Process:
     return parent.children()[0]
 
 
+def names(parent: psutil.Process) -> list[str]:
+    """The names of all that descend from a process, in alphabetical order."""
+    found = []
+    for process in parent.children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found.append(process.name())
+    return sorted(found)
+
+
 class Peer:
     """A connection to the launcher; its greeting has been read."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.launcher.capsule import until
+from tests.launcher.capsule import names, until
 from tests.launcher.conftest import Start
 
 FORWARDED = [
@@ -113,7 +113,7 @@ def test_the_job_keeps_umask_and_working_directory(start: Start, folder: Path) -
 
 def test_orphans_are_reaped_and_their_end_is_not_the_jobs(start: Start) -> None:
     capsule = start("sh", "-c", "for i in 1 2 3 4 5 6 7 8; do (true &); done; exec sleep 1000", agent_wait=0)
-    until(lambda: [child.name() for child in capsule.first.children()] == ["sleep"], "only the job")
+    until(lambda: names(capsule.first) == ["sleep"], "only the job")
     assert capsule.alive()
 
 
@@ -121,11 +121,14 @@ def test_outside_a_namespace_the_launcher_is_its_orphans_reaper(
     launcher: Path, folder: Path, env: dict[str, str]
 ) -> None:
     argv = ["--socket", f"{folder}/launch.sock", "--agent-wait", "0", "--"]
-    process = subprocess.Popen([launcher, *argv, "sh", "-c", "(sleep 0.2 &); exec sleep 0.5"], env=env)
+    process = subprocess.Popen([launcher, *argv, "sh", "-c", "(sleep 1000 &); exec sleep 1001"], env=env)
     seen = psutil.Process(process.pid)
-    until(lambda: [child.name() for child in seen.children()] == ["sleep", "sleep"], "the orphan as a child")
-    until(lambda: len(seen.children()) == 1 or not seen.is_running(), "the orphan reaped")
-    assert process.wait(20) == 0
+    until(lambda: len(seen.children()) == 2 and names(seen) == ["sleep", "sleep"], "the orphan as a child")
+    job, orphan = sorted(seen.children(), key=lambda child: child.cmdline(), reverse=True)
+    orphan.kill()
+    until(lambda: seen.children() == [job], "the orphan reaped")
+    job.kill()
+    assert process.wait(20) == 137
 
 
 def test_a_stopped_job_is_not_an_ended_one(start: Start) -> None:

@@ -1,0 +1,116 @@
+"""CRIU's words, pinned whole: a new option is a decision, and none may name anything of the job's image."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from crikpy.criu import argv
+from crikpy.criu.argv import Descriptors, InheritedPipe
+
+GIVEN = Descriptors(bundle=5, loader=6, images=7, log=8)
+WITH_TILES = Descriptors(bundle=5, loader=6, images=7, log=8, tiles=9)
+
+PROGRAM = (
+    "/proc/self/fd/6",
+    "--inhibit-cache",
+    "--library-path",
+    "/proc/self/fd/5/lib",
+    "/proc/self/fd/5/criu",
+)
+DIRECTORIES = (
+    "--images-dir=/proc/self/fd/7",
+    "--log-file=/proc/self/fd/8",
+    "--libdir=/proc/self/fd/5/plugins",
+)
+COMMON = (
+    "--stream",
+    "--tcp-close",
+    "--network-lock=skip",
+    "--manage-cgroups=ignore",
+    "--file-locks",
+    "--link-remap",
+    "--ext-unix-sk",
+    "--file-validation=filesize",
+    "--no-default-config",
+    "-v3",
+)
+PIPES = (
+    InheritedPipe(descriptor=11, identity="pipe:[4711]"),
+    InheritedPipe(descriptor=12, identity="pipe:[4712]"),
+)
+
+DUMP = argv.dump(GIVEN, root_pid=9001, ghost_limit_bytes=512, collect_timeout_s=30)
+RESTORE = argv.restore(GIVEN, pipes=PIPES)
+RESTORE_WITH_TILES = argv.restore(WITH_TILES, pipes=())
+EVERY_START = pytest.mark.parametrize("words", [DUMP, RESTORE, RESTORE_WITH_TILES])
+
+RUNS_OR_READS_OTHER_THINGS = {
+    *("--action-script", "--config", "--exec-cmd", "--join-ns", "--root", "--lsm-profile", "--irmap-scan-path"),
+    *("--external", "--ext-mount-map", "--freeze-cgroup", "--cgroup-props-file", "--cgroup-yard", "--tls"),
+    *("--pidfile", "--status-fd", "--work-dir", "--page-server", "--enable-fs", "--enable-external-masters"),
+}
+"""Options of criu(8) that run a program, or name a path or an address."""
+
+
+def test_a_dump_leaves_the_tree_stopped_and_has_these_options() -> None:
+    assert list(DUMP) == [
+        *PROGRAM,
+        "dump",
+        "--tree=9001",
+        *DIRECTORIES,
+        "--leave-stopped",
+        "--ghost-limit=512",
+        "--timeout=30",
+        *COMMON,
+    ]
+
+
+def test_a_restore_leaves_the_tree_stopped_and_has_these_options() -> None:
+    assert list(RESTORE) == [
+        *PROGRAM,
+        "restore",
+        *DIRECTORIES,
+        "--restore-detached",
+        "--leave-stopped",
+        "--inherit-fd=fd[11]:pipe:[4711]",
+        "--inherit-fd=fd[12]:pipe:[4712]",
+        *COMMON,
+    ]
+
+
+def test_the_library_of_tiles_is_preloaded_by_its_descriptor() -> None:
+    assert argv.program(WITH_TILES) == (*PROGRAM[:2], "--preload", "/proc/self/fd/9", *PROGRAM[2:])
+
+
+@EVERY_START
+def test_every_path_is_reached_by_a_descriptor_that_we_opened(words: tuple[str, ...]) -> None:
+    paths = [path for word in words for path in re.findall(r"(?:^|[=:])(/.*)", word)]
+    assert paths
+    assert [path for path in paths if not re.match(r"/proc/self/fd/[5-9](/(lib|criu|plugins))?$", path)] == []
+
+
+@EVERY_START
+def test_nothing_is_run_or_read_but_the_bundle(words: tuple[str, ...]) -> None:
+    assert {word.partition("=")[0] for word in words} & RUNS_OR_READS_OTHER_THINGS == set()
+    assert "--no-default-config" in words
+    assert "--network-lock=skip" in words
+    assert "--libdir=/proc/self/fd/5/plugins" in words
+
+
+def test_no_program_can_be_found_by_name() -> None:
+    assert argv.ENVIRONMENT == {"PATH": "/proc/version", "LC_ALL": "C"}
+
+
+def test_all_descriptors_are_passed_on() -> None:
+    assert GIVEN.all() == (5, 6, 7, 8)
+    assert WITH_TILES.all() == (5, 6, 7, 8, 9)
+
+
+def test_the_check_of_the_kernel_runs_by_the_bundles_loader() -> None:
+    assert argv.check("/b", "/work") == (
+        *("/b/lib/ld-linux-x86-64.so.2", "--library-path", "/b/lib", "/b/criu"),
+        *("--no-default-config", "check", "--work-dir=/work", "--libdir=/b/plugins"),
+    )
+    assert "--work-dir=/b/plugins" in argv.check("/b")
