@@ -33,7 +33,7 @@ def resolve(membership: str, mountinfo: str) -> tuple[Path, ...]:
     """
     hierarchies = _hierarchies(mountinfo)
     found: list[Path] = []
-    for line in membership.splitlines():
+    for line in _lines(membership):
         _, controllers, path = line.split(":", 2)
         place = _locate(controllers, path, hierarchies)
         if place is not None:
@@ -44,7 +44,7 @@ def resolve(membership: str, mountinfo: str) -> tuple[Path, ...]:
 def _hierarchies(mountinfo: str) -> list[tuple[str, str, Path]]:
     """Return (controllers, root, mount point) of each mounted hierarchy; v2 has the empty name."""
     found: list[tuple[str, str, Path]] = []
-    for line in mountinfo.splitlines():
+    for line in _lines(mountinfo):
         head, _, tail = line.partition(" - ")
         fields, kind = head.split(" "), tail.split(" ")
         if kind[0] == "cgroup2":
@@ -65,6 +65,11 @@ def _locate(controllers: str, path: str, hierarchies: list[tuple[str, str, Path]
         if (path == root or path.startswith(f"{prefix}/")) and ".." not in below:
             return point.joinpath(*below[1:])
     return None
+
+
+def _lines(text: str) -> list[str]:
+    """Split as the kernel means it: other characters that Python takes for the end of a line may be in a name."""
+    return [line for line in text.split("\n") if line]
 
 
 def _unescape(text: str) -> str:

@@ -1,0 +1,42 @@
+"""The house keeps its order: short files, one import package, a settings page that is current, true links."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+_LONGEST_FILE = 400
+_PYTHON = sorted(path for room in ("crikpy", "tests", "hack") for path in (ROOT / room).rglob("*.py"))
+_PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "daemonset").rglob("*.md")])
+_LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)")
+
+
+def test_no_file_is_longer_than_400_lines() -> None:
+    sources = [*_PYTHON, *(ROOT / "daemonset").rglob("*.c")]
+    lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in sources}
+    assert not {name: length for name, length in lengths.items() if length > _LONGEST_FILE}
+
+
+def test_only_crikpy_and_tests_are_import_packages() -> None:
+    places = [path.relative_to(ROOT).parts[0] for path in ROOT.rglob("__init__.py")]
+    assert {place for place in places if not place.startswith(".")} <= {"crikpy", "tests"}
+
+
+def test_every_module_says_why_it_exists() -> None:
+    modules = [path for path in _PYTHON if path.is_relative_to(ROOT / "crikpy")]
+    assert not [str(path) for path in modules if not path.read_text().startswith('"""')]
+
+
+def test_the_settings_page_is_current() -> None:
+    done = subprocess.run((ROOT / "hack/settings-doc", "--check"), capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("page", _PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    targets = _LINK.findall(page.read_text())
+    assert not [target for target in targets if not (page.parent / target).exists()]
