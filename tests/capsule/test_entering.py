@@ -49,10 +49,11 @@ def test_the_next_process_gets_a_pid_above_the_raised_one(init: int) -> None:
 
 
 def test_the_pids_of_the_node_are_left_alone(init: int) -> None:
-    wanted = entering.pid_limit() - 100
+    limit, last = entering.pid_limit(), Path("/proc/sys/kernel/ns_last_pid")
+    wanted = 1000 + (int(last.read_text()) + limit // 2) % (limit - 2000)  # as far away as can be
     entering.raise_last_pid(init, wanted, LONG)
     assert _next_pid(init) == wanted + 1
-    assert abs(int(Path("/proc/sys/kernel/ns_last_pid").read_text()) - wanted) > 100
+    assert abs(int(last.read_text()) - wanted) > limit // 10
 
 
 def test_a_job_of_the_highest_pids_has_the_next_ones_wrapped_round(init: int) -> None:
@@ -98,7 +99,10 @@ def test_the_cleared_pid_is_above_the_jobs_or_wrapped_round(highest: int) -> Non
 
 def test_every_process_of_the_namespace_is_a_member_under_both_of_its_numbers() -> None:
     with inside("sleep 1000 & sh -c 'sleep 1000 & wait' &") as init:
-        until(lambda: len(entering.members(init)) == 4, "both sleepers")
+        names = ["sh", "sh", "sleep", "sleep"]
+        until(
+            lambda: sorted(psutil.Process(pid).name() for pid in entering.members(init)) == names, "both sleepers"
+        )
         found = entering.members(init)
         family = {init, *(child.pid for child in psutil.Process(init).children(recursive=True))}
         assert family == set(found)
