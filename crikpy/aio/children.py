@@ -19,6 +19,7 @@ from crikpy.aio.clock import Deadline
 from crikpy.errors import DeadlineError
 
 _STOPS_S = 0.2
+_STANDS_S = 5.0
 _DIES_S = 5.0
 _LONGEST_OUTPUT = 1024 * 1024
 
@@ -92,9 +93,12 @@ def kill_tree(pid: int) -> None:
     been reaped, so that its number is still its own.
     """
     family: list[psutil.Process] = []
+    limit = Deadline.after(_STANDS_S)
     while fresh := [member for member in _relatives(pid) if member not in family]:
         _stop(fresh)  # a stopped process makes no new ones, so the last look sees nobody new
         family += fresh
+        if limit.expired():
+            break  # one that cannot be stopped can be killed all the same
     for member in family:
         with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
             member.kill()

@@ -145,7 +145,7 @@ class LauncherConnection:
                 return self._parse_status(words[1:])
             if words[:2] == ["error", "held"]:
                 raise LauncherError(
-                    "a checkpoint or a restore of this job is under way already", remedy="wait for its end"
+                    "another checkpoint or restore of this job is under way", remedy="wait for its end"
                 )
             if words[0] == "error":
                 raise LauncherError(f"the launcher refused `{line}`: {' '.join(words[1:])}")

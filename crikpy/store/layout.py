@@ -36,9 +36,13 @@ def parse_workload(*, cluster: str, namespace: str, name: str) -> Workload:
 
 
 def new_checkpoint_id(now: datetime | None = None) -> str:
-    """Return a new id, `YYYYMMDDTHHMMSSZ-<8 hex>`: later ids sort after earlier ones."""
+    """Return a new id, `YYYYMMDDTHHMMSSZ-<8 hex>`: later ids sort after earlier ones.
+
+    The first four digits are the fraction of the second in 65536ths, the others are random.
+    """
     moment = (now or datetime.now(UTC)).astimezone(UTC)
-    return f"{moment:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+    fraction = moment.microsecond * 65536 // 1_000_000
+    return f"{moment:%Y%m%dT%H%M%SZ}-{fraction:04x}{secrets.token_hex(2)}"
 
 
 def is_checkpoint_id(text: str) -> bool:

@@ -243,11 +243,17 @@ def test_a_launcher_that_speaks_letter_by_letter_does_not_keep_us(tmp_path: Path
 
 
 def test_events_without_end_do_not_keep_us(tmp_path: Path) -> None:
-    with connected(tmp_path, repeats(b"event term\n", first=RUNNING)) as found:
+    with connected(tmp_path, repeats(b"event term\n" * 5000, first=RUNNING)) as found:
         with pytest.raises(DeadlineError):
             found.status(soon())
         with pytest.raises(DeadlineError):
             found.wait_ended(soon())
+
+
+def test_no_further_event_is_taken_past_the_deadline(tmp_path: Path) -> None:
+    at_once = RUNNING + b"event term\n" * 3 + b"ok running 9001 -1\n"
+    with connected(tmp_path, says(at_once)) as found, pytest.raises(DeadlineError, match="listening"):
+        found.status(Deadline.after(0))
 
 
 def test_a_launcher_that_hears_nothing_does_not_keep_us(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,14 @@ from tests.integration.capsules import PATIENCE_S, ROOT
 
 BUCKET = "crikpy-cli"
 _NEEDED = ("CRIKPY_CRIU_BUNDLE", "CRIKPY_CRIU_LAUNCHER")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def clean_end() -> Iterator[None]:
+    """Have a SIGTERM to the tests end them as Ctrl-C does, so that nothing of a machine outlives them."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture(scope="session")

@@ -81,7 +81,7 @@ class Run:
     def expect(self, start: str) -> str:
         """Wait for a line of output that starts so and return it."""
         line = self.stdout.next_line(start)
-        assert line is not None, f"no line {start!r}:\n{self.stdout.text()[-2000:]}\n{self.stderr.text()[-4000:]}"
+        assert line is not None, f"no line {start!r}:\n{self._tail()}"
         return line
 
     def hear(self, text: str) -> None:
@@ -90,10 +90,10 @@ class Run:
         def said() -> bool:
             if text in self.stderr.text():
                 return True
-            assert self._process.poll() is None, f"ended without saying {text!r}:\n{self.stderr.whole().decode()}"
+            assert self._process.poll() is None, f"ended without saying {text!r}:\n{self._tail()}"
             return False
 
-        until(said, f"{text!r} in\n{self.stderr.text()}")
+        until(said, f"{text!r} on standard error")
 
     def signal(self, number: int) -> None:
         """Send the command a signal."""
@@ -129,9 +129,12 @@ class Run:
         try:
             status = self._process.wait(PATIENCE_S)
         except subprocess.TimeoutExpired as late:
-            raise AssertionError(f"it never ended:\n{self.stdout.text()}\n{self.stderr.text()}") from late
+            raise AssertionError(f"it never ended:\n{self._tail()}") from late
         out, err = self.stdout.whole().decode(), self.stderr.whole().decode()
         return Ended(status=status if status >= 0 else 128 - status, out=out, err=err)
+
+    def _tail(self) -> str:
+        return f"{self.stdout.text()[-2000:]}\n{self.stderr.text()[-4000:]}"
 
     def end(self) -> None:
         """Reap a command whose processes are all gone."""

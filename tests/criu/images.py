@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import threading
 import time
 from collections.abc import Callable
@@ -125,3 +126,7 @@ class Source:
     def acknowledge(self) -> None:
         """Make it unreadable again."""
         os.eventfd_read(self._ready)
+
+    def is_acknowledged(self) -> bool:
+        """Say whether nobody was left unheard."""
+        return select.select([self._ready], [], [], 0)[0] == []

@@ -32,8 +32,6 @@ from tests.fakes.criu import FakeBundle, content
 LONG = Deadline.after(3600)
 IO_URING = "(00.02) Error (criu/files-ext.c:98): Can't dump file 5 of that type [600] (anon anon_inode:[io_uring])"
 TAKEN = "(00.038)   9001: Error (criu/cr-restore.c:1230): Can't fork for 9004: File exists"
-FULL = StoreFullError("no room")
-FLIPPED = IntegrityError("a chunk has other bytes")
 SOON_S = 1.0
 """A deadline that the test wants to pass, once CRIU has come so far."""
 
@@ -144,10 +142,11 @@ def test_a_dump_that_gives_no_image_is_no_success(tmp_path: Path, job: int) -> N
 
 @pytest.mark.parametrize("at", [-1, 0, None])
 def test_the_sinks_own_error_is_raised_with_the_log_beside_it(tmp_path: Path, job: int, at: int | None) -> None:
+    full = StoreFullError("no room")
     bundle = FakeBundle(tmp_path / "b", ["log", IO_URING], ["image", "pages-1.img", 4_000_000], ["exit", 0])
     with pytest.raises(StoreFullError) as caught:
-        _dump(bundle, job, Sink(fail_at={"pages-1.img": (at, FULL)}))
-    assert caught.value is FULL
+        _dump(bundle, job, Sink(fail_at={"pages-1.img": (at, full)}))
+    assert caught.value is full
     assert IO_URING in caught.value.detail
 
 
@@ -248,10 +247,11 @@ def test_a_failed_restore_says_why_and_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_the_sources_own_error_is_raised_with_the_log_beside_it(tmp_path: Path) -> None:
+    flipped = IntegrityError("a chunk has other bytes")
     bundle = FakeBundle(tmp_path / "b", ["log", TAKEN], ["fetch", "pages-1.img"], ["exit", 1])
     with pytest.raises(IntegrityError) as caught:
-        _restore(bundle, {"pages-1.img": content("1", 900_000)}, fail_at={"pages-1.img": (500_000, FLIPPED)})
-    assert caught.value is FLIPPED
+        _restore(bundle, {"pages-1.img": content("1", 900_000)}, fail_at={"pages-1.img": (500_000, flipped)})
+    assert caught.value is flipped
     assert TAKEN in caught.value.detail
 
 

@@ -47,6 +47,7 @@ def test_an_image_is_fed_whole(tmp_path: Path, size: int, fetched: bool) -> None
     with _serving(tmp_path, source) as (server, criu):
         assert read_whole(_fetch(criu, "pages-1.img")) == content("pages", size)
         assert server.fed_bytes == size
+        assert source.is_acknowledged()
 
 
 def test_an_image_that_does_not_exist_is_denied(tmp_path: Path) -> None:

@@ -25,8 +25,9 @@ PATIENCE_S = 20.0
 SOON_S = 0.3
 """A deadline that a test wants to pass."""
 
-FORKS_FOR_EVER = "while :; do (sleep 1000 &) ; done"
-"""Each sleeper's parent ends at once, so that it is nobody's descendant any more."""
+FORKS_ON_AND_ON = "n=0; while [ $n -lt 5000 ]; do (sleep 30 &); n=$((n + 1)); done"
+"""Each sleeper's parent ends at once, so that it is nobody's descendant any more. Bounded, lest a failing test
+take the machine along."""
 
 _TRACES_ITS_PARENT = """
 import ctypes, os, time
@@ -169,8 +170,8 @@ def test_a_descendant_in_a_session_of_its_own_is_killed() -> None:
     assert not any(_lives(pid) for pid in pids)
 
 
-def test_one_that_forks_without_end_is_killed_with_all_that_it_made() -> None:
-    with Child(("/bin/sh", "-c", FORKS_FOR_EVER)) as child:
+def test_one_that_forks_on_and_on_is_killed_with_all_that_it_made() -> None:
+    with Child(("/bin/sh", "-c", FORKS_ON_AND_ON)) as child:
         _until(lambda: len(_session(child.pid)) > 20, "many children")
         child.kill_tree()
         assert _session(child.pid) == []
