@@ -99,7 +99,7 @@ def test_a_refused_order_says_which_and_why(tmp_path: Path) -> None:
 def test_a_job_that_somebody_else_holds_is_said_to_be_under_way(tmp_path: Path) -> None:
     with (
         connected(tmp_path, says(RUNNING, b"error held by another connection\n")) as found,
-        pytest.raises(LauncherError, match="a checkpoint or a restore of this job is under way"),
+        pytest.raises(LauncherError, match="another checkpoint or restore of this job is under way"),
     ):
         found.hold(later())
 

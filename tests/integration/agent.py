@@ -53,7 +53,7 @@ class Order:
 
 
 def _pause() -> NoReturn:
-    print("paused", flush=True)
+    os.write(sys.stdout.fileno(), b"paused\n")  # in one piece, since several threads may come here at once
     while True:
         time.sleep(3600)
 

@@ -161,7 +161,7 @@ def test_a_later_set_of_the_lock_stands_in_for_a_dropped_package(mirror: tuple[s
     gone = f"gone nosuch 1-1 amd64 pool/n/nosuch_1-1_amd64.deb {'0' * 64}\n"
     lock = tmp_path / "lock"
     lock.write_text(gone + LOCK.read_text())
-    result = build(tmp_path / "bundle", CRIKPY_CRIU_LOCK=str(lock), CRIKPY_DEBIAN_MIRROR=mirror[0])
+    result = build(tmp_path / "bundle", CRIKPY_BUNDLE_LOCK=str(lock), CRIKPY_DEBIAN_MIRROR=mirror[0])
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "bundle" / "criu").is_file()
 
