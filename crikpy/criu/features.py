@@ -1,7 +1,7 @@
 """Whether this node can save jobs, and if not, why: the facts behind `crikpy check`.
 
 Looks at everything even when the first thing is wrong, since people mend a list faster than a riddle. Changes
-nothing on the node, save that CRIU keeps what it learnt of the kernel in /run/criu.kdat.
+nothing on the node.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final
 from crikpy import names
 from crikpy.aio import children
 from crikpy.aio.clock import Deadline
-from crikpy.criu import argv, probes, verdicts, versions
+from crikpy.criu import argv, probes, tiles, verdicts, versions
 from crikpy.errors import CrikpyError, CriuMissingError
 from crikpy.model.health import Finding, Verdict
 from crikpy.settings import MIB, CriuSettings, Settings
@@ -27,7 +27,9 @@ _RUN_DIR_BYTES: Final = 16 * MIB
 
 _NEW_KERNEL = "use a kernel of a current distribution, and no seccomp filter on crikpy"
 
-_UNESSENTIAL = frozenset({"soft-dirty", "userfaultfd", "socket-diag", "io_uring", "cgroup", "memory", "swap"})
+_UNESSENTIAL = frozenset(
+    {"soft-dirty", "userfaultfd", "socket-diag", "io_uring", "cgroup", "memory", "swap", "tiles"}
+)
 
 _Look = tuple[str, Callable[[], Finding]]
 
@@ -180,6 +182,7 @@ def _criu_looks(settings: Settings, deadline: Deadline) -> Iterator[_Look]:
     yield "criu", lambda: _bundle(settings.criu, deadline)
     yield "criu-check", lambda: _criu_check(settings.criu, deadline)
     yield "launcher", lambda: _launcher(settings.criu, deadline)
+    yield "tiles", lambda: _tiles(settings.criu)
 
 
 def _bundle(settings: CriuSettings, deadline: Deadline) -> Finding:
@@ -207,3 +210,9 @@ def _launcher(settings: CriuSettings, deadline: Deadline) -> Finding:
     except OSError as fault:
         return verdicts.no_launcher(f"{path}: {fault.strerror}")
     return verdicts.launcher(program, status, output)
+
+
+def _tiles(settings: CriuSettings) -> Finding:
+    library = settings.launcher.parent / names.TILES_LIBRARY
+    has_amx = tiles.needed_stack_bytes() is not None
+    return verdicts.tiles(has_amx=has_amx, library=str(library), present=library.is_file())

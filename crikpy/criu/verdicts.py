@@ -277,6 +277,15 @@ def no_launcher(fact: str) -> Finding:
     return failed("launcher", fact, _BUILD_LAUNCHER)
 
 
+def tiles(*, has_amx: bool, library: str, present: bool) -> Finding:
+    """Judge whether jobs that use AMX survive a restore here, for which CRIU needs a library of ours."""
+    if not has_amx:
+        return ok("tiles", "this CPU has no AMX")
+    if present:
+        return ok("tiles", "jobs that use AMX can be moved")
+    return warning("tiles", f"no {library}; jobs that use AMX die after a move", _BUILD_LAUNCHER)
+
+
 _ELF64_LITTLE = b"\x7fELF\x02\x01"
 _PT_INTERP = 3
 

@@ -277,3 +277,11 @@ def test_the_real_bundle_and_this_kernel_go_together() -> None:
     found = by_name(features.check_node(ours, deadline=Deadline.after(60)))
     assert [found[name].verdict for name in ("criu", "criu-check", "launcher")] == [OK] * 3
     assert features.criu_version(ours.criu.bundle, Deadline.after(20)) == found["criu"].fact
+
+
+def test_amx_without_its_library_costs_some_jobs_and_only_these() -> None:
+    assert verdicts.tiles(has_amx=False, library="/x/tiles.so", present=False).verdict is Verdict.OK
+    assert verdicts.tiles(has_amx=True, library="/x/tiles.so", present=True).verdict is Verdict.OK
+    missing = verdicts.tiles(has_amx=True, library="/x/tiles.so", present=False)
+    assert missing.verdict is Verdict.WARNING
+    assert "/x/tiles.so" in missing.fact

@@ -1,4 +1,4 @@
-"""Tasks: stopped ones have really ended, and the first to end is the one that counts."""
+"""Tasks: stopped ones have really ended, and how they failed is not lost."""
 
 from __future__ import annotations
 
@@ -26,10 +26,6 @@ class Sleeper:
         finally:
             await asyncio.sleep(0.01)
             self.ended = True
-
-
-async def _fail(text: str) -> None:
-    raise ValueError(text)
 
 
 async def _fail_when_cancelled() -> None:
@@ -64,34 +60,3 @@ async def test_stopping_a_task_that_has_ended_is_harmless() -> None:
     task = asyncio.create_task(_nothing())
     await task
     await tasks.stop(task)
-
-
-async def test_the_first_to_end_is_named_and_the_others_are_stopped() -> None:
-    sleepers = [Sleeper(), Sleeper()]
-    assert await tasks.first_of(sleepers[0](), _nothing(), sleepers[1]()) == 1
-    assert all(sleeper.ended for sleeper in sleepers)
-
-
-async def test_of_several_that_end_at_once_the_first_named_wins() -> None:
-    assert await tasks.first_of(_nothing(), _nothing()) == 0
-
-
-async def test_the_winners_error_is_raised_and_the_others_are_stopped() -> None:
-    sleeper = Sleeper()
-    with pytest.raises(ValueError, match="broken"):
-        await tasks.first_of(sleeper(), _fail("broken"))
-    assert sleeper.ended
-
-
-async def test_a_loser_that_failed_at_the_same_time_is_not_forgotten(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING):
-        assert await tasks.first_of(_nothing(), _fail("also broken")) == 0
-    assert [record.name for record in caplog.records if "also broken" in record.getMessage()] == [tasks.__name__]
-
-
-async def test_whoever_stops_waiting_stops_them_all() -> None:
-    sleepers = [Sleeper(), Sleeper()]
-    waiting = asyncio.create_task(tasks.first_of(*(sleeper() for sleeper in sleepers)))
-    await asyncio.sleep(0.01)
-    await tasks.stop(waiting)
-    assert all(sleeper.ended for sleeper in sleepers)
