@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-ANNOTATION_PREFIX: Final = "crikpy.io/"
 ENV_PREFIX: Final = "CRIKPY_"
 
 LAUNCHER_PROTOCOL: Final = 1
