@@ -6,7 +6,8 @@ never raised itself. Third-party exceptions are translated in the room that owns
 
     CrikpyError
     ├── UsageError                    what the user typed or configured cannot be
-    │   └── SettingsError             an environment variable or file with a bad value
+    │   ├── SettingsError             an environment variable or file with a bad value
+    │   └── AnnotationError           an annotation of a pod with a bad value
     ├── DeadlineError                 time ran out
     ├── NodeError                     this node cannot do it
     │   └── NotRootError
@@ -33,7 +34,16 @@ never raised itself. Third-party exceptions are translated in the room that owns
     │   ├── CheckpointClaimedError    resumed elsewhere, or by somebody at this moment
     │   ├── IntegrityError            bytes that do not match their hash; never retried
     │   └── FormatVersionError        written by a newer crikpy
-    └── MetadataError                 the instance metadata service
+    ├── MetadataError                 the instance metadata service
+    ├── RegistryError                 an image's entrypoint could not be looked up
+    └── KubeError                     the Kubernetes API
+        ├── KubeUnavailableError      network, 429, 5xx; retryable
+        ├── KubeForbiddenError        401 and 403
+        ├── KubeNotFoundError         404: no such object, or no such kind
+        ├── KubeConflictError         409: it exists already, or was changed since it was read
+        ├── KubeInvalidError          400 and 422: the object is not valid
+        ├── KubeExpiredError          410: the resource version is too old; list again
+        └── EvictionBlockedError      429 of an eviction: a disruption budget; retryable
 """
 
 from __future__ import annotations
@@ -78,6 +88,13 @@ class SettingsError(UsageError):
 
     exit_code = 3
     reason = "BadSettings"
+
+
+class AnnotationError(UsageError):
+    """An annotation has a value that cannot be; the message names it and what is allowed."""
+
+    exit_code = 4
+    reason = "BadAnnotation"
 
 
 class DeadlineError(CrikpyError):
@@ -269,4 +286,69 @@ class MetadataError(CrikpyError):
 
     exit_code = 60
     reason = "MetadataFailed"
+    retryable = True
+
+
+class RegistryError(CrikpyError):
+    """An image's registry did not tell the image's entrypoint."""
+
+    exit_code = 61
+    reason = "RegistryFailed"
+
+
+class KubeError(CrikpyError):
+    """The Kubernetes API answered something that cannot be worked with."""
+
+    exit_code = 80
+    reason = "KubernetesFailed"
+
+
+class KubeUnavailableError(KubeError):
+    """The API server could not be reached, was too busy or broke off."""
+
+    exit_code = 81
+    reason = "KubernetesUnavailable"
+    retryable = True
+
+
+class KubeForbiddenError(KubeError):
+    """The API server refused our credentials or what they may do."""
+
+    exit_code = 82
+    reason = "KubernetesForbidden"
+
+
+class KubeNotFoundError(KubeError):
+    """There is no such object, or the cluster does not know its kind."""
+
+    exit_code = 83
+    reason = "KubernetesNotFound"
+
+
+class KubeConflictError(KubeError):
+    """The object exists already, or was changed since it was read."""
+
+    exit_code = 84
+    reason = "KubernetesConflict"
+
+
+class KubeInvalidError(KubeError):
+    """The API server does not take the object as it is."""
+
+    exit_code = 85
+    reason = "KubernetesInvalid"
+
+
+class KubeExpiredError(KubeError):
+    """The resource version is too old to watch from; the list must be read again."""
+
+    exit_code = 86
+    reason = "KubernetesExpired"
+
+
+class EvictionBlockedError(KubeError):
+    """A disruption budget does not allow the eviction now."""
+
+    exit_code = 87
+    reason = "EvictionBlocked"
     retryable = True

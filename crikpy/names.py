@@ -51,3 +51,53 @@ PLAIN_GROUP: Final = ("machines", "default")
 CAPTURE_SOCKET: Final = "streamer-capture.sock"
 SERVE_SOCKET: Final = "streamer-serve.sock"
 """Names that CRIU expects in its images directory (criu/include/img-streamer.h)."""
+
+DOMAIN: Final = "crikpy.io"
+"""Group of our API and prefix of every annotation, label and taint."""
+
+API_VERSION: Final = f"{DOMAIN}/v1alpha1"
+
+OPT_IN: Final = f"{DOMAIN}/checkpoint"
+CONTAINERS: Final = f"{DOMAIN}/containers"
+INTERVAL: Final = f"{DOMAIN}/interval"
+ON_REBALANCE: Final = f"{DOMAIN}/on-rebalance"
+PRIORITY: Final = f"{DOMAIN}/priority"
+EXCLUDE_VOLUMES: Final = f"{DOMAIN}/exclude-volumes"
+RESTORE_FAILURE: Final = f"{DOMAIN}/restore-failure"
+KEEP: Final = f"{DOMAIN}/keep"
+RECREATE: Final = f"{DOMAIN}/recreate"
+"""Annotations of pods that users write; crikpy.kube.annotations says which values they take."""
+
+INJECTED: Final = f"{DOMAIN}/injected"
+"""Annotation of pods that the webhook writes: a comma list of the containers below our launcher."""
+
+RECREATE_FROM: Final = f"{DOMAIN}/recreate-from"
+"""Annotation of Checkpoint objects: the JSON of the bare pod that is made again once it is gone."""
+
+LABEL_POD_UID: Final = f"{DOMAIN}/pod-uid"
+LABEL_NODE: Final = f"{DOMAIN}/node"
+"""Labels of Checkpoint objects."""
+
+TAINT: Final = f"{DOMAIN}/interruption"
+"""Taint of a node under a final notice; its value is the trigger, its effect NoSchedule."""
+
+CORDONED: Final = f"{DOMAIN}/cordoned-for"
+"""Annotation of nodes that we cordoned ourselves: the notice's id. Without it a cordon is somebody else's."""
+
+CONDITION_NOTICE: Final = "CrikpyInterruptionNotice"
+CONDITION_READY: Final = "CrikpyReady"
+"""Conditions of nodes that their agents write."""
+
+LABEL_READY: Final = f"{DOMAIN}/ready"
+"""Label of nodes: `true` where jobs can be saved, `false` where an agent runs and says that they cannot."""
+
+DISRUPTION_TARGET: Final = "DisruptionTarget"
+"""Condition of pods that Kubernetes sets before it ends them for the node's sake (KEP-3329)."""
+
+LAUNCHER_VOLUME: Final = "crikpy-launcher"
+LAUNCHER_CONTAINER: Final = "crikpy-launcher"
+LAUNCHER_DIR: Final = "/.crikpy"
+"""The volume and init container that the webhook adds, and where a container sees its own part of the volume."""
+
+FIELD_MANAGER_AGENT: Final = "crikpy-agent"
+FIELD_MANAGER_CONTROLLER: Final = "crikpy-controller"

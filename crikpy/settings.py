@@ -69,6 +69,9 @@ class CriuSettings:
     collect_timeout_s: int = 30
     """How long CRIU may take to stop every task of the job."""
 
+    node_root: Path = Path("/")
+    """Root of the mount namespace in which the container runtime runs; `/proc/1/root` for an agent in a pod."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoticeSettings:
@@ -111,6 +114,120 @@ class RunSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KubeSettings:
+    """How the Kubernetes API is reached."""
+
+    cluster: str = "kubernetes"
+    """Name of this cluster in the store; two clusters that share a store need two names."""
+
+    kubeconfig: str = ""
+    """Path of a kubeconfig; empty takes the pod's service account, else KUBECONFIG or ~/.kube/config."""
+
+    context: str = ""
+    """Context of the kubeconfig; empty takes its current one."""
+
+    request_timeout_s: float = 10.0
+    """Longest wait for one answer."""
+
+    watch_silence_s: float = 120.0
+    """A watch that has brought nothing for so long, not even a bookmark, is begun anew."""
+
+    lease_s: float = 15.0
+    """How long a controller stays the leader after it was last heard of."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentSettings:
+    """How `crikpy agent` behaves."""
+
+    node: str = ""
+    """Name of the node; the manifests take it from the pod's own description."""
+
+    kubelet_dir: Path = Path("/var/lib/kubelet")
+    """kubelet's root directory, below which the launchers' sockets lie."""
+
+    state_dir: Path = Path("/var/lib/crikpy/agent")
+    """What the agent must remember across its own restarts when the API server is away."""
+
+    address: str = "0.0.0.0"  # noqa: S104  # Prometheus and kubelet come from outside of the pod
+    """Where /healthz, /readyz and /metrics are served."""
+
+    port: int = 9477
+    """Port of /healthz, /readyz and /metrics."""
+
+    dumps: int = 2
+    """Pods that are saved at once; they share CRIKPY_STORE_MEMORY_BYTES."""
+
+    rescan_s: float = 10.0
+    """Time between two looks at the whole of kubelet's directory; changes are noticed at once besides."""
+
+    gather_s: float = 600.0
+    """How long containers of a pod to be resumed wait for the others, whose images may still be pulled."""
+
+    api_wait_s: float = 60.0
+    """How long a new pod waits for the API server to say whose it is, before it starts from the beginning."""
+
+    origin_wait_s: float = 150.0
+    """How long a new pod waits for the end of the one whose checkpoint it would resume."""
+
+    look_after_s: float = 10.0
+    """How long after its start a job is looked at for what could not be saved."""
+
+    spare_s: float = 120.0
+    """How long after a notice's deadline a saved job stays stopped before it runs on: the machine was spared."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControllerSettings:
+    """How `crikpy controller` behaves."""
+
+    namespace: str = "crikpy-system"
+    """Where the controller's Lease, Secret and Service are."""
+
+    identity: str = ""
+    """Name of this replica; the manifests take the pod's name, else it is the host's."""
+
+    address: str = "0.0.0.0"  # noqa: S104  # the API server comes from outside of the pod
+    """Where the webhook, /healthz, /readyz and /metrics are served."""
+
+    webhook_port: int = 9443
+    """Port of the webhook, TLS."""
+
+    port: int = 9478
+    """Port of /healthz, /readyz and /metrics."""
+
+    service: str = "crikpy-webhook"
+    """Name of the webhook's Service, for which its certificate is made."""
+
+    webhook_name: str = "crikpy-webhook"
+    """Name of the MutatingWebhookConfiguration and the ValidatingWebhookConfiguration whose caBundle is kept."""
+
+    certificate_days: float = 90.0
+    """Life of the webhook's certificate; it is replaced after two thirds of it."""
+
+    launcher_image: str = "ghcr.io/crikpy/launcher:0.1.0"
+    """Image that holds the launcher."""
+
+    launcher_pull_policy: str = ""
+    """imagePullPolicy of the init container; empty leaves it to Kubernetes."""
+
+    grace_period_s: int = 120
+    """Least terminationGracePeriodSeconds of an opted-in pod: a save must fit into it."""
+
+    agent_wait_s: int = 30
+    """After this long without an agent the launcher starts the job by itself."""
+
+    margin_s: float = 10.0
+    """Kept between an order's deadline and the machine's end, for the eviction and the replacement."""
+
+    order_ttl_s: float = 86400.0
+    """How long a Checkpoint object in a final phase is kept."""
+
+    spare_s: float = 300.0
+    """How long after a notice's deadline a node that still reports is taken for spared."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """All groups."""
 
@@ -118,6 +235,9 @@ class Settings:
     criu: CriuSettings = field(default_factory=CriuSettings)
     notices: NoticeSettings = field(default_factory=NoticeSettings)
     run: RunSettings = field(default_factory=RunSettings)
+    kube: KubeSettings = field(default_factory=KubeSettings)
+    agent: AgentSettings = field(default_factory=AgentSettings)
+    controller: ControllerSettings = field(default_factory=ControllerSettings)
 
 
 def from_env(environ: Mapping[str, str]) -> Settings:

@@ -27,6 +27,13 @@ _BY_CLASS: Final[dict[type[errors.CrikpyError], str]] = {
     errors.CheckpointNotFoundError: "`crikpy list` shows what there is",
     errors.IntegrityError: "`crikpy list` shows damaged checkpoints, `crikpy rm` removes one",
     errors.FormatVersionError: "use a newer release of crikpy",
+    errors.AnnotationError: "correct the annotation; docs/install.md lists them",
+    errors.RegistryError: "give the container an explicit command",
+    errors.KubeError: "see what the API server says, `kubectl version` and `kubectl get --raw /readyz`",
+    errors.KubeUnavailableError: "see whether the API server is up: `kubectl get --raw /readyz`",
+    errors.KubeForbiddenError: "see what this account may do: `kubectl auth can-i --list`",
+    errors.KubeNotFoundError: "see `kubectl get checkpoints -A`; if that kind is unknown, install crikpy's manifests",
+    errors.EvictionBlockedError: "see `kubectl get poddisruptionbudgets -A`",
     errors.MetadataError: "set CRIKPY_NOTICES_IMDS_ENABLED=false where there is no metadata service",
 }
 

@@ -1,0 +1,143 @@
+"""The Checkpoint object: an order to a node's agent, its record and its result in one.
+
+The field names of its JSON are those of the CRD (controller/crd/checkpoints.yaml); crikpy.kube.orders reads and
+writes them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from crikpy.model.notices import Trigger
+
+_NAME_ROOM = 52
+"""Bytes of a pod's name in an order's name, so that the whole stays a valid label value."""
+
+
+class OrderPhase(StrEnum):
+    """How far an order is; the last four of a saved pod follow each other, the others end it."""
+
+    PENDING = "Pending"
+    DUMPING = "Dumping"
+    COMPLETE = "Complete"
+    RESTORING = "Restoring"
+    RESTORED = "Restored"
+    FAILED = "Failed"
+    EXPIRED = "Expired"
+
+    @property
+    def final(self) -> bool:
+        """Whether an agent has nothing left to do for its dump."""
+        return self not in (OrderPhase.PENDING, OrderPhase.DUMPING)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderBytes:
+    """Sizes of the checkpoint.
+
+    Attributes:
+        memory: plain bytes of all images.
+        stored: bytes newly written to the store.
+        reused: bytes that an earlier checkpoint had stored.
+    """
+
+    memory: int = 0
+    stored: int = 0
+    reused: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderSpec:
+    """What is to be done; never changes.
+
+    Attributes:
+        pod: the pod's name.
+        pod_uid: its UID: another pod of that name is not meant.
+        node: the node whose agent obeys.
+        containers: the containers to save.
+        workload: name under which the checkpoint is kept.
+        trigger: why.
+        notice: id of the interruption notice, or empty.
+        deadline: when it must be complete, aware UTC; None when nothing presses.
+        leave_running: let the job run on afterwards.
+    """
+
+    pod: str
+    pod_uid: str
+    node: str
+    containers: tuple[str, ...]
+    workload: str
+    trigger: Trigger
+    notice: str = ""
+    deadline: datetime | None = None
+    leave_running: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderStatus:
+    """What became of it so far.
+
+    Attributes:
+        phase: how far it is.
+        started: when the dump began, aware UTC.
+        completed: when the checkpoint was committed or given up, aware UTC.
+        bytes: sizes.
+        frozen_s: how long the job stood still, seconds.
+        total_s: from the beginning to the commit, seconds.
+        checkpoint: id of the checkpoint in the store.
+        location: URL of the workload's folder in the store.
+        reason: CamelCase word of the last change.
+        message: one sentence on the last change.
+        restored_by: `namespace/name` of the pod that resumed it, with its UID after a slash.
+    """
+
+    phase: OrderPhase = OrderPhase.PENDING
+    started: datetime | None = None
+    completed: datetime | None = None
+    bytes: OrderBytes = field(default_factory=OrderBytes)
+    frozen_s: float | None = None
+    total_s: float | None = None
+    checkpoint: str = ""
+    location: str = ""
+    reason: str = ""
+    message: str = ""
+    restored_by: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """One Checkpoint object.
+
+    Attributes:
+        namespace: that of the pod.
+        name: see order_name; people may choose others.
+        uid: the object's UID; empty for an order that the API server does not know yet.
+        resource_version: of the JSON that this was read from.
+        created: when the object was made, aware UTC.
+        spec: what is to be done.
+        status: what became of it.
+    """
+
+    namespace: str
+    name: str
+    uid: str = ""
+    resource_version: str = ""
+    created: datetime | None = None
+    spec: OrderSpec
+    status: OrderStatus = field(default_factory=OrderStatus)
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+def order_name(pod: str, pod_uid: str, occasion: str) -> str:
+    """Return the name of the one order for a pod and an occasion, such as a notice's id.
+
+    Whoever hears of the occasion derives the same name, so that an agent that acted alone and a controller that
+    comes later mean the same object.
+    """
+    digest = hashlib.sha256(f"{pod_uid}\n{occasion}".encode()).hexdigest()[:10]
+    return f"{pod[:_NAME_ROOM].rstrip('-.')}-{digest}"

@@ -1,0 +1,153 @@
+"""What crikpy knows of a pod, read once from its raw JSON (crikpy.kube.pods) and passed on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+
+class OnRebalance(StrEnum):
+    """What a rebalance recommendation means for a pod."""
+
+    CHECKPOINT = "checkpoint"
+    MIGRATE = "migrate"
+    IGNORE = "ignore"
+
+
+class OnRestoreFailure(StrEnum):
+    """What becomes of a pod whose checkpoint cannot be resumed."""
+
+    START = "start"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodOptions:
+    """The pod's annotations, parsed; defaults where they say nothing.
+
+    Attributes:
+        containers: names of the containers to save; empty means every one with an explicit command.
+        interval_s: seconds between periodic checkpoints; None takes none.
+        on_rebalance: what a rebalance recommendation means.
+        priority: higher is saved first; None leaves it to the pod's own priority.
+        excluded_volumes: names of emptyDir volumes that do not travel.
+        restore_failure: what a failed restore means.
+        keep: complete checkpoints to keep of a pod.
+        recreate: a bare pod is made again elsewhere after it was saved.
+    """
+
+    containers: tuple[str, ...] = ()
+    interval_s: float | None = None
+    on_rebalance: OnRebalance = OnRebalance.CHECKPOINT
+    priority: int | None = None
+    excluded_volumes: tuple[str, ...] = ()
+    restore_failure: OnRestoreFailure = OnRestoreFailure.START
+    keep: int = 2
+    recreate: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeMount:
+    """Where a container sees a volume.
+
+    Attributes:
+        volume: the volume's name in the pod.
+        path: inside the container.
+        empty_dir: whether the volume is an emptyDir.
+    """
+
+    volume: str
+    path: str
+    empty_dir: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Container:
+    """One container of a pod; init containers are none.
+
+    Attributes:
+        name: its name.
+        command: `command` and `args` of its specification, the launcher's own words left out.
+        mounts: where it sees volumes, the launcher's own left out.
+        image_digest: `sha256:…` of the image that runs, or empty while unknown.
+        restarts: how often kubelet has started it again.
+    """
+
+    name: str
+    command: tuple[str, ...] = ()
+    mounts: tuple[VolumeMount, ...] = ()
+    image_digest: str = ""
+    restarts: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """The controller that made a pod.
+
+    Attributes:
+        kind: `Job`, `ReplicaSet`, `StatefulSet` or another.
+        name: its name.
+        uid: its UID.
+    """
+
+    kind: str
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pod:
+    """One pod.
+
+    Attributes:
+        namespace: its namespace.
+        name: its name.
+        uid: its UID.
+        resource_version: of the JSON that this was read from.
+        node: the node that it is bound to, or empty.
+        phase: `Pending`, `Running`, `Succeeded`, `Failed` or `Unknown`.
+        opted_in: it bears the annotation.
+        injected: names of the containers that run below our launcher, as the webhook recorded them.
+        workload: the name under which its checkpoints are kept; pods of the same name may resume each other's.
+        options: its annotations; None when they cannot be read, with the reason in `fault`.
+        fault: what is wrong with its annotations, or empty.
+        owner: its controller; None for a bare pod.
+        priority: the pod's own priority.
+        grace_period_s: of its specification.
+        created: when it was made, aware UTC.
+        started: when kubelet acknowledged it, aware UTC, or None.
+        deleting: it has a deletion timestamp.
+        deletion_deadline: when its grace period ends, aware UTC; None unless it is being deleted.
+        disruption: reason of its condition DisruptionTarget while that is true, such as `EvictionByEvictionAPI`.
+        containers: its containers in the order of its specification.
+    """
+
+    namespace: str
+    name: str
+    uid: str
+    resource_version: str = ""
+    node: str = ""
+    phase: str = "Pending"
+    opted_in: bool = False
+    injected: tuple[str, ...] = ()
+    workload: str = ""
+    options: PodOptions | None = field(default_factory=PodOptions)
+    fault: str = ""
+    owner: Owner | None = None
+    priority: int = 0
+    grace_period_s: int = 30
+    created: datetime | None = None
+    started: datetime | None = None
+    deleting: bool = False
+    deletion_deadline: datetime | None = None
+    disruption: str = ""
+    containers: tuple[Container, ...] = ()
+
+    @property
+    def over(self) -> bool:
+        """Whether all its containers have ended for good."""
+        return self.phase in ("Succeeded", "Failed")
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"

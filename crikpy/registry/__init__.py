@@ -1,0 +1,1 @@
+"""Image registries: what an image would run, asked over the OCI distribution API."""
