@@ -129,7 +129,7 @@ class KubeSettings:
     request_timeout_s: float = 10.0
     """Longest wait for one answer."""
 
-    watch_silence_s: float = 120.0
+    watch_silence_s: float = 180.0
     """A watch that has brought nothing for so long, not even a bookmark, is begun anew."""
 
     lease_s: float = 15.0

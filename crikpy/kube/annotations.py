@@ -1,0 +1,164 @@
+"""What users ask for by annotations of their pods: read strictly, every bad value named with what is allowed.
+
+An annotation that is silently ignored costs its user a job on the day of the interruption. Nothing here knows
+the pod's containers and volumes: whether a name exists is said by who knows the pod.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from typing import Final, TypeVar
+
+from crikpy import names
+from crikpy.errors import AnnotationError
+from crikpy.model.pods import OnRebalance, OnRestoreFailure, PodOptions
+
+_T = TypeVar("_T")
+
+_LEAST_INTERVAL_S = 60.0
+_LONGEST_INTERVAL_S = 365 * 86400.0
+_MOST_KEPT = 100
+_INT32 = 2**31
+_LONGEST_QUOTE = 80
+
+_DURATION = re.compile(r"(?:([0-9]{1,6})h)?(?:([0-9]{1,8})m)?(?:([0-9]{1,10})s)?")
+_INTEGER = re.compile(r"[+-]?[0-9]{1,10}")
+_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+"""A name of a container or volume: a DNS label (Kubernetes API conventions)."""
+
+ALLOWED: Final[Mapping[str, str]] = {
+    names.OPT_IN: '"true" or "false"',
+    names.CONTAINERS: "names of containers of the pod, separated by commas",
+    names.INTERVAL: "a duration from one minute to a year, such as 30m or 1h30m",
+    names.ON_REBALANCE: ", ".join(OnRebalance),
+    names.PRIORITY: "a whole number of 32 bits; higher is saved first",
+    names.EXCLUDE_VOLUMES: "names of emptyDir volumes of the pod, separated by commas",
+    names.RESTORE_FAILURE: ", ".join(OnRestoreFailure),
+    names.KEEP: f"a whole number from 1 to {_MOST_KEPT}",
+    names.RECREATE: '"true" or "false"',
+}
+"""The annotations that users may write, each with the values that it takes, in words."""
+
+_OURS = frozenset({names.INJECTED, names.RECREATE_FROM})
+
+
+def opted_in(annotations: Mapping[str, str]) -> bool:
+    """Say whether a pod with these annotations wants its jobs saved.
+
+    Raises:
+        AnnotationError: the value is neither "true" nor "false".
+    """
+    reader = _Reader(annotations)
+    wanted = reader.read(names.OPT_IN, _parse_bool, default=False)
+    reader.raise_faults()
+    return wanted
+
+
+def parse_options(annotations: Mapping[str, str]) -> PodOptions:
+    """Return what the annotations ask for; those that are not there have their defaults.
+
+    Raises:
+        AnnotationError: naming every bad annotation, its value and what is allowed.
+    """
+    reader = _Reader(annotations)
+    reader.read(names.OPT_IN, _parse_bool, default=False)
+    default = PodOptions()
+    options = PodOptions(
+        containers=reader.read(names.CONTAINERS, _parse_names, default=default.containers),
+        interval_s=reader.read(names.INTERVAL, _parse_interval, default=default.interval_s),
+        on_rebalance=reader.read(names.ON_REBALANCE, OnRebalance, default=default.on_rebalance),
+        priority=reader.read(names.PRIORITY, _parse_priority, default=default.priority),
+        excluded_volumes=reader.read(names.EXCLUDE_VOLUMES, _parse_names, default=default.excluded_volumes),
+        restore_failure=reader.read(names.RESTORE_FAILURE, OnRestoreFailure, default=default.restore_failure),
+        keep=reader.read(names.KEEP, _parse_keep, default=default.keep),
+        recreate=reader.read(names.RECREATE, _parse_bool, default=default.recreate),
+    )
+    reader.raise_faults()
+    return options
+
+
+def describe_fault(annotation: str, value: str, allowed: str) -> str:
+    """Return the one sentence in which a bad annotation is refused, wherever that happens."""
+    quoted = value if len(value) <= _LONGEST_QUOTE else f"{value[:_LONGEST_QUOTE]}…"
+    return f"annotation {annotation}: {quoted!r} is not allowed; it takes {allowed}"
+
+
+def unknown_annotations(annotations: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Return the annotations below our prefix that mean nothing, each with the known one that it resembles or "".
+
+    They are no error: a newer release may know them.
+    """
+    prefix = f"{names.DOMAIN}/"
+    known = {name.removeprefix(prefix): name for name in ALLOWED}
+    strange = [
+        name.removeprefix(prefix)
+        for name in sorted(annotations)
+        if name.startswith(prefix) and name not in ALLOWED and name not in _OURS
+    ]
+    closest = {name: difflib.get_close_matches(name, known, n=1, cutoff=0.75) for name in strange}
+    return tuple((prefix + name, known[found[0]] if found else "") for name, found in closest.items())
+
+
+class _Reader:
+    """Reads values one by one and keeps what was wrong, so that a user learns of all of it at once."""
+
+    def __init__(self, annotations: Mapping[str, str]) -> None:
+        self._annotations = annotations
+        self._faults: list[str] = []
+
+    def read(self, name: str, parse: Callable[[str], _T], *, default: _T) -> _T:
+        text = self._annotations.get(name)
+        if text is None:
+            return default
+        try:
+            return parse(text)
+        except ValueError:
+            self._faults.append(describe_fault(name, text, ALLOWED[name]))
+            return default
+
+    def raise_faults(self) -> None:
+        if self._faults:
+            raise AnnotationError("; ".join(self._faults))
+
+
+def _parse_bool(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError
+    return text == "true"
+
+
+def _parse_names(text: str) -> tuple[str, ...]:
+    """Read a comma list; an empty text, as templates leave it behind, names nothing."""
+    if not text.strip():
+        return ()
+    found = [part.strip() for part in text.split(",")]
+    if not all(_LABEL.fullmatch(part) for part in found):
+        raise ValueError
+    return tuple(dict.fromkeys(found))
+
+
+def _parse_interval(text: str) -> float:
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        raise ValueError
+    hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    interval_s = hours * 3600.0 + minutes * 60.0 + seconds
+    if not _LEAST_INTERVAL_S <= interval_s <= _LONGEST_INTERVAL_S:
+        raise ValueError
+    return interval_s
+
+
+def _parse_priority(text: str) -> int:
+    return _parse_integer(text, -_INT32, _INT32 - 1)
+
+
+def _parse_keep(text: str) -> int:
+    return _parse_integer(text, 1, _MOST_KEPT)
+
+
+def _parse_integer(text: str, least: int, most: int) -> int:
+    if not _INTEGER.fullmatch(text) or not least <= int(text) <= most:
+        raise ValueError
+    return int(text)

@@ -1,0 +1,378 @@
+"""The Kubernetes API as the rest of crikpy sees it: raw JSON objects in, raw JSON objects out, own errors only.
+
+Objects stay the dictionaries that the server sent, nulls and fields unknown to us included, so that what is
+written back loses nothing. Nothing here remembers an object; crikpy.kube.watching does that.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol, Self, TypeAlias
+
+from crikpy.aio.clock import Deadline
+from crikpy.kube.asking import Asker
+from crikpy.kube.connecting import Connection, connect
+from crikpy.kube.resources import PODS, Resource
+from crikpy.settings import KubeSettings
+
+Json: TypeAlias = dict[str, Any]
+JsonPatch: TypeAlias = list[Json]
+"""Operations of RFC 6902."""
+
+
+class PatchKind(StrEnum):
+    """How a patch is to be read; the values are the media types ("Kubernetes API concepts", patches)."""
+
+    MERGE = "application/merge-patch+json"
+    JSON = "application/json-patch+json"
+    STRATEGIC = "application/strategic-merge-patch+json"
+    APPLY = "application/apply-patch+yaml"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KubeList:
+    """One complete list.
+
+    Attributes:
+        items: the objects; `apiVersion` and `kind` are filled in where the server leaves them out of lists.
+        resource_version: of the whole list, from which a watch goes on without a gap.
+    """
+
+    items: tuple[Json, ...]
+    resource_version: str
+
+
+class KubeApi(Protocol):
+    """What can be asked of an API server.
+
+    Every call answers or raises before its deadline, and within the settings' `request_timeout_s` when none is
+    given; a deadline that passes is a KubeUnavailableError. The server's own "too busy, come back in n seconds"
+    (Retry-After) is obeyed as long as the deadline allows it; nothing else is tried again here. After a
+    KubeUnavailableError of a call that writes, nobody knows whether it was carried out.
+
+    Raises of every call: KubeUnavailableError (network, time, 429, 5xx), KubeForbiddenError (401, 403),
+    KubeNotFoundError (404: object or kind), KubeConflictError (409), KubeInvalidError (400, 422 and everything
+    else that is the caller's fault).
+    """
+
+    async def get(
+        self, resource: Resource, name: str, *, namespace: str = "", deadline: Deadline | None = None
+    ) -> Json:
+        """Return one object."""
+        ...
+
+    async def list(
+        self,
+        resource: Resource,
+        *,
+        namespace: str = "",
+        field_selector: str = "",
+        label_selector: str = "",
+        deadline: Deadline | None = None,
+    ) -> KubeList:
+        """Return all objects, of all namespaces when none is given; read in pages, consistent as a whole."""
+        ...
+
+    async def create(
+        self,
+        resource: Resource,
+        body: Json,
+        *,
+        namespace: str = "",
+        name: str = "",
+        subresource: str = "",
+        deadline: Deadline | None = None,
+    ) -> Json:
+        """Make an object, or post to a subresource of the object `name`, and return what the server made of it.
+
+        Args:
+            resource: the kind; `apiVersion` and `kind` are filled in where the body lacks them.
+            body: the object.
+            namespace: where it is made; the body's own namespace when empty.
+            name: of the object whose subresource is meant.
+            subresource: such as `token`.
+            deadline: see the class.
+
+        Raises:
+            KubeConflictError: there is one of that name already.
+        """
+        ...
+
+    async def replace(
+        self,
+        resource: Resource,
+        name: str,
+        body: Json,
+        *,
+        namespace: str = "",
+        subresource: str = "",
+        deadline: Deadline | None = None,
+    ) -> Json:
+        """Write an object as it is in the body and return it.
+
+        Raises:
+            KubeConflictError: it was changed since the body's `metadata.resourceVersion`.
+        """
+        ...
+
+    async def patch(
+        self,
+        resource: Resource,
+        name: str,
+        body: Json | JsonPatch,
+        *,
+        namespace: str = "",
+        subresource: str = "",
+        kind: PatchKind = PatchKind.MERGE,
+        field_manager: str = "",
+        deadline: Deadline | None = None,
+    ) -> Json:
+        """Change parts of an object and return the whole.
+
+        A `metadata.resourceVersion` in the body makes it conditional. APPLY needs a field manager and takes over
+        fields that others manage.
+
+        Raises:
+            KubeConflictError: it was changed since the body's resource version.
+        """
+        ...
+
+    async def delete(
+        self,
+        resource: Resource,
+        name: str,
+        *,
+        namespace: str = "",
+        uid: str = "",
+        grace_period_s: int | None = None,
+        deadline: Deadline | None = None,
+    ) -> None:
+        """Ask for the end of an object; it may go on for a while (finalizers, grace period).
+
+        Args:
+            resource: the kind.
+            name: its name.
+            namespace: its namespace.
+            uid: only if it is still this very object.
+            grace_period_s: None leaves it to the object.
+            deadline: see the class.
+
+        Raises:
+            KubeNotFoundError: it is gone already.
+            KubeConflictError: another object bears its name by now.
+        """
+        ...
+
+    async def evict(
+        self,
+        namespace: str,
+        name: str,
+        *,
+        uid: str,
+        grace_period_s: int | None = None,
+        deadline: Deadline | None = None,
+    ) -> None:
+        """Evict a pod (policy/v1, "API-initiated eviction"): as delete, but budgets of disruptions are kept.
+
+        Raises:
+            EvictionBlockedError: a budget does not allow it now.
+            KubeNotFoundError: the pod is gone already.
+            KubeConflictError: another pod bears its name by now.
+        """
+        ...
+
+    def watch(
+        self,
+        resource: Resource,
+        *,
+        namespace: str = "",
+        field_selector: str = "",
+        label_selector: str = "",
+        resource_version: str,
+    ) -> AsyncGenerator[Json, None]:
+        """Yield the events of one watch as the server sends them: `{"type": …, "object": …}`.
+
+        The first is of type OPEN (crikpy.kube.asking) and holds no object; BOOKMARK events carry only a resource
+        version. Ends when the server closes the watch, as it does every few minutes. Use it within
+        contextlib.aclosing. Most want crikpy.kube.watching instead.
+
+        Raises:
+            KubeExpiredError: the server no longer knows the resource version; list again.
+            KubeUnavailableError: refused, broken, or silent for longer than the settings' `watch_silence_s`.
+        """
+        ...
+
+
+class KubeClient:
+    """The API server of a kubeconfig or of the cluster that this process runs in.
+
+        async with await KubeClient.connect(settings.kube) as api: ...
+
+    Its methods are those of KubeApi.
+
+    Attributes:
+        host: the server's URL, for logs.
+        default_namespace: of the kubeconfig's context or of the pod's service account.
+    """
+
+    def __init__(self, connection: Connection, settings: KubeSettings) -> None:
+        self._transport = connection.transport
+        self._asker = Asker(connection.transport, settings)
+        self.host = connection.transport.host
+        self.default_namespace = connection.default_namespace
+
+    @classmethod
+    async def connect(cls, settings: KubeSettings, environ: Mapping[str, str] = os.environ) -> Self:
+        """Read the configuration and make ready; sends nothing yet.
+
+        Raises:
+            SettingsError: there is no configuration, or it cannot be used; with what can be done.
+        """
+        return cls(await connect(settings, environ), settings)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._transport.close()
+
+    async def get(
+        self, resource: Resource, name: str, *, namespace: str = "", deadline: Deadline | None = None
+    ) -> Json:
+        """See KubeApi."""
+        return await self._asker.ask("GET", resource.path(namespace=namespace, name=name), deadline=deadline)
+
+    async def list(
+        self,
+        resource: Resource,
+        *,
+        namespace: str = "",
+        field_selector: str = "",
+        label_selector: str = "",
+        deadline: Deadline | None = None,
+    ) -> KubeList:
+        """See KubeApi."""
+        items, version = await self._asker.ask_all(
+            resource.path(namespace=namespace), _selectors(field_selector, label_selector), deadline
+        )
+        kind = {"apiVersion": resource.api_version, "kind": resource.kind}
+        return KubeList(items=tuple(kind | item for item in items), resource_version=version)
+
+    async def create(
+        self,
+        resource: Resource,
+        body: Json,
+        *,
+        namespace: str = "",
+        name: str = "",
+        subresource: str = "",
+        deadline: Deadline | None = None,
+    ) -> Json:
+        """See KubeApi."""
+        place = namespace or body.get("metadata", {}).get("namespace", "")
+        path = resource.path(namespace=place, name=name, subresource=subresource)
+        if not subresource:
+            body = {"apiVersion": resource.api_version, "kind": resource.kind} | body
+        return await self._asker.ask("POST", path, body=body, deadline=deadline)
+
+    async def replace(
+        self,
+        resource: Resource,
+        name: str,
+        body: Json,
+        *,
+        namespace: str = "",
+        subresource: str = "",
+        deadline: Deadline | None = None,
+    ) -> Json:
+        """See KubeApi."""
+        place = namespace or body.get("metadata", {}).get("namespace", "")
+        path = resource.path(namespace=place, name=name, subresource=subresource)
+        body = {"apiVersion": resource.api_version, "kind": resource.kind} | body
+        return await self._asker.ask("PUT", path, body=body, deadline=deadline)
+
+    async def patch(
+        self,
+        resource: Resource,
+        name: str,
+        body: Json | JsonPatch,
+        *,
+        namespace: str = "",
+        subresource: str = "",
+        kind: PatchKind = PatchKind.MERGE,
+        field_manager: str = "",
+        deadline: Deadline | None = None,
+    ) -> Json:
+        """See KubeApi."""
+        path = resource.path(namespace=namespace, name=name, subresource=subresource)
+        query = {"fieldManager": field_manager} if field_manager else {}
+        if kind is PatchKind.APPLY:
+            query["force"] = "true"
+        return await self._asker.ask("PATCH", path, query=query, body=body, media=kind.value, deadline=deadline)
+
+    async def delete(
+        self,
+        resource: Resource,
+        name: str,
+        *,
+        namespace: str = "",
+        uid: str = "",
+        grace_period_s: int | None = None,
+        deadline: Deadline | None = None,
+    ) -> None:
+        """See KubeApi."""
+        options = _delete_options(uid, grace_period_s) | {"propagationPolicy": "Background"}
+        path = resource.path(namespace=namespace, name=name)
+        await self._asker.ask("DELETE", path, body=options, deadline=deadline)
+
+    async def evict(
+        self,
+        namespace: str,
+        name: str,
+        *,
+        uid: str,
+        grace_period_s: int | None = None,
+        deadline: Deadline | None = None,
+    ) -> None:
+        """See KubeApi."""
+        body = {
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": {"namespace": namespace, "name": name},
+            "deleteOptions": _delete_options(uid, grace_period_s),
+        }
+        path = PODS.path(namespace=namespace, name=name, subresource="eviction")
+        await self._asker.ask("POST", path, body=body, deadline=deadline, evicting=True)
+
+    async def watch(
+        self,
+        resource: Resource,
+        *,
+        namespace: str = "",
+        field_selector: str = "",
+        label_selector: str = "",
+        resource_version: str,
+    ) -> AsyncGenerator[Json, None]:
+        """See KubeApi."""
+        query = _selectors(field_selector, label_selector) | {"resourceVersion": resource_version}
+        async with aclosing(self._asker.follow(resource.path(namespace=namespace), query)) as events:
+            async for event in events:
+                yield event
+
+
+def _selectors(field_selector: str, label_selector: str) -> dict[str, str]:
+    selectors = {"fieldSelector": field_selector, "labelSelector": label_selector}
+    return {name: value for name, value in selectors.items() if value}
+
+
+def _delete_options(uid: str, grace_period_s: int | None) -> Json:
+    options: Json = {"apiVersion": "v1", "kind": "DeleteOptions"}
+    if uid:
+        options["preconditions"] = {"uid": uid}
+    if grace_period_s is not None:
+        options["gracePeriodSeconds"] = grace_period_s
+    return options

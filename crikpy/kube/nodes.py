@@ -1,0 +1,122 @@
+"""Nodes: raw JSON to Node, and the condition through which an agent tells the cluster of an interruption notice.
+
+The condition is the only road of a notice from a node to the controller, so it is written and read here, side by
+side. Its message is for people and for us: `spot-1f2e: terminate at 2026-11-24T10:02:00Z (imds:spot/…)`.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Final
+
+from crikpy import names
+from crikpy.kube import raw as fields
+from crikpy.kube.raw import Json
+from crikpy.kube.times import render_seconds, render_time
+from crikpy.model.nodes import Node, Taint
+from crikpy.model.notices import InterruptionNotice, Trigger
+
+NO_NOTICE: Final = "NoNotice"
+"""Reason of the condition while no notice is in force."""
+
+_GOES_AWAY = "goes away"
+_NO_TIME = "no known time"
+_MESSAGE = re.compile(
+    rf"(?P<id>\S+): (?P<action>[a-z]+|{_GOES_AWAY}) at (?P<deadline>{_NO_TIME}|\S+) \((?P<source>[^\s()]*)\)"
+)
+_INSTANCE = re.compile(r"aws:///(?:[^/]*/)*(?P<instance>i-[0-9a-f]+)")
+
+
+def parse_node(raw: Json) -> Node:
+    """Read a node; never raises for an odd one: what cannot be read is as if it were not there.
+
+    A condition of ours that cannot be understood is no notice: its agent acts on it in any case.
+    """
+    metadata, spec, status = (fields.mapping(raw.get(part)) for part in ("metadata", "spec", "status"))
+    conditions = {
+        fields.text(condition.get("type")): condition for condition in fields.items(status.get("conditions"))
+    }
+    ready = conditions.get("Ready", {})
+    instance = instance_of(fields.text(spec.get("providerID")))
+    notes = fields.string_map(metadata.get("annotations"))
+    return Node(
+        name=fields.text(metadata.get("name")),
+        uid=fields.text(metadata.get("uid")),
+        resource_version=fields.text(metadata.get("resourceVersion")),
+        instance=instance,
+        ready=ready.get("status") == "True",
+        ready_reason=fields.text(ready.get("reason")),
+        ready_message=fields.text(ready.get("message")),
+        heartbeat=fields.time(ready.get("lastHeartbeatTime")),
+        unschedulable=spec.get("unschedulable") is True,
+        taints=tuple(
+            Taint(
+                key=fields.text(taint.get("key")),
+                value=fields.text(taint.get("value")),
+                effect=fields.text(taint.get("effect")),
+            )
+            for taint in fields.items(spec.get("taints"))
+        ),
+        annotations=tuple(
+            (name, value) for name, value in sorted(notes.items()) if name.startswith(f"{names.DOMAIN}/")
+        ),
+        notice=read_notice(conditions.get(names.CONDITION_NOTICE, {}), instance=instance),
+        deleting=metadata.get("deletionTimestamp") is not None,
+    )
+
+
+def instance_of(provider_id: str) -> str:
+    """Return the EC2 instance id of `spec.providerID`, such as `aws:///eu-west-1b/i-0123456789abcdef0`."""
+    found = _INSTANCE.fullmatch(provider_id)
+    return found["instance"] if found else ""
+
+
+def notice_condition(notice: InterruptionNotice | None, now: datetime) -> Json:
+    """Return the node's condition for a notice in force, or for none; for a strategic patch of `status`.
+
+    Args:
+        notice: its id and source hold no white space, its source no parentheses.
+        now: when it is written, aware UTC.
+    """
+    condition: Json = {
+        "type": names.CONDITION_NOTICE,
+        "lastHeartbeatTime": render_seconds(now),
+    }
+    if notice is None:
+        return condition | {
+            "status": "False",
+            "reason": NO_NOTICE,
+            "message": "no interruption notice is in force",
+            "lastTransitionTime": render_seconds(now),
+        }
+    deadline = _NO_TIME if notice.deadline is None else render_time(notice.deadline)
+    return condition | {
+        "status": "True",
+        "reason": notice.trigger.value,
+        "message": f"{notice.id}: {notice.action or _GOES_AWAY} at {deadline} ({notice.source})",
+        "lastTransitionTime": render_seconds(notice.seen),
+    }
+
+
+def read_notice(condition: Json, *, instance: str) -> InterruptionNotice | None:
+    """Return the notice that a condition tells of; None when there is none or it is not in our words."""
+    if condition.get("status") != "True":
+        return None
+    found = _MESSAGE.fullmatch(fields.text(condition.get("message")))
+    seen = fields.time(condition.get("lastTransitionTime"))
+    reason = fields.text(condition.get("reason"))
+    if found is None or seen is None or reason not in set(Trigger):
+        return None
+    deadline = fields.time(found["deadline"])
+    if deadline is None and found["deadline"] != _NO_TIME:
+        return None
+    return InterruptionNotice(
+        id=found["id"],
+        trigger=Trigger(reason),
+        source=found["source"],
+        instance=instance,
+        deadline=deadline,
+        action="" if found["action"] == _GOES_AWAY else found["action"],
+        seen=seen,
+    )

@@ -1,0 +1,108 @@
+"""Checkpoints that people ask for: an order made by hand, and the wait for what becomes of it.
+
+Whoever asks needs the right to create Checkpoint objects in the pod's namespace, and no other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from crikpy import names
+from crikpy.aio.clock import Deadline
+from crikpy.errors import DeadlineError, KubeNotFoundError, KubeUnavailableError, UsageError
+from crikpy.kube.client import KubeApi
+from crikpy.kube.orders import parse_order, render_order
+from crikpy.kube.pods import parse_pod
+from crikpy.kube.resources import CHECKPOINTS, PODS
+from crikpy.model.notices import Trigger
+from crikpy.model.orders import Order, OrderSpec, order_name
+from crikpy.model.pods import Pod
+
+_LOOK_S: Final = 0.3
+
+
+async def order_checkpoint(api: KubeApi, namespace: str, name: str, *, move: bool, within_s: float) -> Order:
+    """Make an order for a running pod.
+
+    Args:
+        api: the API server.
+        namespace: the pod's.
+        name: the pod's.
+        move: end the pod once it is saved, so that its replacement resumes it.
+        within_s: seconds that it may take.
+
+    Raises:
+        KubeNotFoundError: there is no such pod, or the cluster has no crikpy.
+        UsageError: the pod cannot be saved as it is.
+    """
+    try:
+        pod = parse_pod(await api.get(PODS, name, namespace=namespace))
+    except KubeNotFoundError as absent:
+        raise KubeNotFoundError(
+            f"there is no pod {namespace}/{name}", remedy="`kubectl get pods -A` shows what there is"
+        ) from absent
+    _require_savable(pod)
+    now = datetime.now(UTC)
+    spec = OrderSpec(
+        pod=pod.name,
+        pod_uid=pod.uid,
+        node=pod.node,
+        containers=pod.injected,
+        workload=pod.workload,
+        trigger=Trigger.MANUAL,
+        deadline=now + timedelta(seconds=within_s),
+        leave_running=not move,
+    )
+    order = Order(namespace=namespace, name=order_name(pod.name, pod.uid, f"manual {now.isoformat()}"), spec=spec)
+    try:
+        return parse_order(await api.create(CHECKPOINTS, render_order(order), namespace=namespace))
+    except KubeNotFoundError as absent:
+        raise KubeNotFoundError(
+            f"this cluster does not know Checkpoint objects, or has no namespace {namespace}",
+            remedy="install crikpy: kubectl apply -k controller",
+        ) from absent
+
+
+async def await_order(
+    api: KubeApi, order: Order, deadline: Deadline, *, on_change: Callable[[Order], None] = lambda order: None
+) -> Order:
+    """Wait until an order's dump is over, well or not; `on_change` hears of each change on the way.
+
+    Raises:
+        DeadlineError: nothing came of it in time; the order still stands.
+        KubeNotFoundError: somebody deleted it.
+    """
+    seen = order.resource_version
+    while not order.status.phase.final:
+        if deadline.expired():
+            raise DeadlineError(
+                f"order {order} is still {order.status.phase}",
+                remedy=f"see that an agent runs on {order.spec.node}: kubectl -n crikpy-system get pods -o wide",
+            )
+        await asyncio.sleep(_LOOK_S)
+        try:
+            order = parse_order(await api.get(CHECKPOINTS, order.name, namespace=order.namespace))
+        except KubeUnavailableError:
+            continue  # the order stands, whether or not we can see it
+        if order.resource_version != seen:
+            seen = order.resource_version
+            on_change(order)
+    return order
+
+
+def _require_savable(pod: Pod) -> None:
+    if not pod.opted_in:
+        raise UsageError(
+            f"pod {pod} has not opted in", remedy=f'its template needs the annotation {names.OPT_IN}: "true"'
+        )
+    if not pod.injected:
+        raise UsageError(
+            f"no container of pod {pod} runs below crikpy's launcher",
+            remedy=f"`crikpy why pod/{pod.name}` says why",
+        )
+    if pod.phase != "Running" or pod.deleting:
+        state = "being deleted" if pod.deleting else pod.phase
+        raise UsageError(f"pod {pod} is {state}", remedy="only a running pod can be saved")
