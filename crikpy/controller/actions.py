@@ -1,0 +1,181 @@
+"""What a plan consists of. An action says all that is needed to carry it out and may be carried out again.
+
+Each has a key: two actions of one key mean the same act, so that one under way is not begun twice and one that
+fails is tried again later and later.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from crikpy.model.notices import InterruptionNotice
+from crikpy.model.orders import Order
+from crikpy.model.pods import Pod
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarkNode:
+    """Keep new pods off a node: taint it, and cordon it where the machine will surely go."""
+
+    node: str
+    notice: InterruptionNotice
+
+    @property
+    def key(self) -> str:
+        """Which act this is."""
+        return f"mark {self.node} {self.notice.id}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UndoNode:
+    """Take our taint and our cordon off a node; a cordon of somebody else stays."""
+
+    node: str
+
+    @property
+    def key(self) -> str:
+        """Which act this is."""
+        return f"undo {self.node}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MakeOrder:
+    """Create a Checkpoint object.
+
+    Attributes:
+        order: the object.
+        pod: the pod that it is for.
+        recreates: keep the pod's JSON in it, to make the pod again.
+    """
+
+    order: Order
+    pod: Pod
+    recreates: bool = False
+
+    @property
+    def key(self) -> str:
+        """Which act this is."""
+        return f"order {self.order}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpireOrder:
+    """Close an order that nobody will carry out any more."""
+
+    order: Order
+    message: str
+
+    @property
+    def key(self) -> str:
+        """Which act this is."""
+        return f"expire {self.order}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvictPod:
+    """End a saved pod through the Eviction API, so that its replacement starts elsewhere."""
+
+    pod: Pod
+    order: Order
+
+    @property
+    def key(self) -> str:
+        """Which act this is."""
+        return f"evict {self.pod} {self.pod.uid}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeletePod:
+    """End a saved pod without asking its disruption budget: the machine goes before the budget would allow it.
+
+    Attributes:
+        pod: the pod.
+        order: the order under which it was saved.
+        deadline: when its machine goes, aware UTC.
+    """
+
+    pod: Pod
+    order: Order
+    deadline: datetime
+
+    @property
+    def key(self) -> str:
+        """Which act this is."""
+        return f"delete {self.pod} {self.pod.uid}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForgetPod:
+    """Remove the object of a saved pod whose machine is gone, since no kubelet is left to confirm its end."""
+
+    pod: Pod
+    order: Order
+
+    @property
+    def key(self) -> str:
+        """Which act this is."""
+        return f"forget {self.pod} {self.pod.uid}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecreatePod:
+    """Make a saved bare pod again from the JSON that its order holds."""
+
+    order: Order
+
+    @property
+    def key(self) -> str:
+        """Which act this is."""
+        return f"recreate {self.order}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettleOrder:
+    """Take the JSON of a bare pod out of its order: the pod was made again, or need not be."""
+
+    order: Order
+
+    @property
+    def key(self) -> str:
+        """Which act this is."""
+        return f"settle {self.order}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteOrder:
+    """Delete a Checkpoint object that has served its time; the checkpoint in the store is none of its business."""
+
+    order: Order
+
+    @property
+    def key(self) -> str:
+        """Which act this is."""
+        return f"prune {self.order} {self.order.uid}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TellNotInjected:
+    """Say that an opted-in pod runs without our launcher."""
+
+    pod: Pod
+
+    @property
+    def key(self) -> str:
+        """Which act this is."""
+        return f"tell {self.pod.uid}"
+
+
+Action = (
+    MarkNode
+    | UndoNode
+    | MakeOrder
+    | ExpireOrder
+    | EvictPod
+    | DeletePod
+    | ForgetPod
+    | RecreatePod
+    | SettleOrder
+    | DeleteOrder
+    | TellNotInjected
+)

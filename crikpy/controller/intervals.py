@@ -1,0 +1,59 @@
+"""Periodic checkpoints of running pods that ask for them, spread so that not all jobs of a node stand still at once.
+
+A node under a final notice takes none: what matters there is the one checkpoint that the notice asks for. Neither
+does a pod that is being saved already.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Final
+
+from crikpy.controller.actions import MakeOrder
+from crikpy.controller.ordering import make_order
+from crikpy.controller.viewing import ClusterView, can_be_saved, options_of
+from crikpy.model.notices import Trigger
+from crikpy.model.pods import Pod
+
+SPREAD: Final = 0.1
+"""Part of the interval over which pods are spread."""
+
+
+def plan_intervals(view: ClusterView) -> Iterator[MakeOrder]:
+    """Yield the periodic checkpoints that are due."""
+    for pod in view.pods.values():
+        interval_s = options_of(pod).interval_s
+        if interval_s is None or pod.started is None or not can_be_saved(pod):
+            continue
+        node, notice = view.nodes.get(pod.node), view.notices.get(pod.node)
+        if node is None or not node.ready or (notice is not None and notice.final):
+            continue
+        last = _last(view, pod, pod.started)
+        if last is None or view.now < last + due_after(pod.uid, interval_s):
+            continue
+        # The number follows from what came before, not from now: whoever plans twice means the same order.
+        number = int((last - pod.started).total_seconds() // interval_s) + 1
+        order = make_order(pod, trigger=Trigger.INTERVAL, occasion=f"interval-{number}", leave_running=True)
+        yield MakeOrder(order=order, pod=pod)
+
+
+def due_after(pod_uid: str, interval_s: float) -> timedelta:
+    """Return how long after its last checkpoint a pod is due: its interval and up to a tenth, always the same."""
+    digest = hashlib.sha256(pod_uid.encode()).digest()
+    share = int.from_bytes(digest[:4], "big") / 2**32
+    return timedelta(seconds=interval_s * (1 + SPREAD * share))
+
+
+def _last(view: ClusterView, pod: Pod, started: datetime) -> datetime | None:
+    """Return when a pod was last saved, or that was tried, at the latest; None while it is being saved."""
+    last = started
+    for known in view.orders_by_pod.get(pod.uid, ()):
+        status = known.order.status
+        if not status.phase.final:
+            return None
+        ended = status.completed or known.order.created
+        if ended is not None:
+            last = max(last, ended)
+    return last

@@ -1,0 +1,112 @@
+"""Which nodes take no new pods: our taint, our cordon, and how both are undone.
+
+- A node under a final notice bears the taint with the effect NoSchedule and is cordoned. The annotation
+  `crikpy.io/cordoned-for` says that the cordon is ours; a node that somebody else had cordoned does not get it and
+  stays cordoned afterwards. Whoever uncordons such a node by hand has the last word for that notice: the
+  annotation `crikpy.io/uncordoned-for` takes the place of the other, and a cordon that comes later is theirs.
+- A node under a rebalance recommendation may live for days: it bears the taint with the effect PreferNoSchedule,
+  so that replacements go elsewhere where they can, and it is not cordoned.
+
+What a node should bear is decided once, by `wanted_marks`; planning compares and acting writes by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from crikpy import names
+from crikpy.controller.actions import MarkNode, UndoNode
+from crikpy.controller.viewing import ClusterView
+from crikpy.kube.nodes import parse_node
+from crikpy.kube.raw import Json, items, mapping
+from crikpy.model.nodes import Node, Taint
+from crikpy.model.notices import InterruptionNotice
+
+UNCORDONED = f"{names.DOMAIN}/uncordoned-for"
+"""Annotation of nodes that somebody uncordoned by hand after we had cordoned them: the notice's id."""
+
+NO_SCHEDULE = "NoSchedule"
+PREFER_NO_SCHEDULE = "PreferNoSchedule"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Marks:
+    """What concerns us of a node's specification.
+
+    Attributes:
+        taints: those with our key.
+        unschedulable: it is cordoned.
+        cordoned_for: id of the notice for which we cordoned it, or empty.
+        uncordoned_for: id of the notice during which somebody else uncordoned it, or empty.
+    """
+
+    taints: tuple[Taint, ...]
+    unschedulable: bool
+    cordoned_for: str = ""
+    uncordoned_for: str = ""
+
+
+def plan_marks(view: ClusterView) -> Iterator[MarkNode | UndoNode]:
+    """Yield what must be done so that every node bears the marks that it should."""
+    for node in view.nodes.values():
+        notice = view.notices.get(node.name)
+        if node.deleting or marks_of(node) == wanted_marks(node, notice):
+            continue
+        yield UndoNode(node=node.name) if notice is None else MarkNode(node=node.name, notice=notice)
+
+
+def marks_of(node: Node) -> Marks:
+    """Return the marks that a node bears."""
+    annotations = dict(node.annotations)
+    return Marks(
+        taints=tuple(taint for taint in node.taints if taint.key == names.TAINT),
+        unschedulable=node.unschedulable,
+        cordoned_for=annotations.get(names.CORDONED, ""),
+        uncordoned_for=annotations.get(UNCORDONED, ""),
+    )
+
+
+def is_marked(node: Node) -> bool:
+    """Say whether the scheduler avoids a node, be it for our sake or for somebody else's."""
+    return node.unschedulable or any(taint.key == names.TAINT for taint in node.taints)
+
+
+def wanted_marks(node: Node, notice: InterruptionNotice | None) -> Marks:
+    """Return the marks that a node should bear under a notice, or under none."""
+    now = marks_of(node)
+    if notice is None or not notice.final:
+        taint = notice and Taint(key=names.TAINT, value=notice.trigger.value, effect=PREFER_NO_SCHEDULE)
+        return Marks(taints=(taint,) if taint else (), unschedulable=now.unschedulable and not now.cordoned_for)
+    taints = (Taint(key=names.TAINT, value=notice.trigger.value, effect=NO_SCHEDULE),)
+    was_uncordoned = now.cordoned_for == notice.id and not now.unschedulable
+    if was_uncordoned or now.uncordoned_for == notice.id:
+        return Marks(taints=taints, unschedulable=now.unschedulable, uncordoned_for=notice.id)
+    is_ours = bool(now.cordoned_for) or not now.unschedulable
+    return Marks(taints=taints, unschedulable=True, cordoned_for=notice.id if is_ours else "")
+
+
+def render_marks(raw: Json, notice: InterruptionNotice | None) -> Json | None:
+    """Return the merge patch that gives a node, as it was just read, its marks; None when it bears them.
+
+    The patch names the resource version, since it replaces the whole list of taints: others write there too.
+    """
+    node = parse_node(raw)
+    has, wants = marks_of(node), wanted_marks(node, notice)
+    if has == wants:
+        return None
+    spec: Json = {}
+    metadata: Json = {"resourceVersion": node.resource_version}
+    if has.taints != wants.taints:
+        others = [
+            taint for taint in items(mapping(raw.get("spec")).get("taints")) if taint.get("key") != names.TAINT
+        ]
+        spec["taints"] = others + [_render_taint(taint) for taint in wants.taints]
+    if has.unschedulable != wants.unschedulable:
+        spec["unschedulable"] = wants.unschedulable
+    annotations = {names.CORDONED: wants.cordoned_for or None, UNCORDONED: wants.uncordoned_for or None}
+    return {"metadata": metadata | {"annotations": annotations}, "spec": spec}
+
+
+def _render_taint(taint: Taint) -> Json:
+    return {"key": taint.key, "value": taint.value, "effect": taint.effect}

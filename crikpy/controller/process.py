@@ -1,0 +1,100 @@
+"""The cluster's process, put together: the webhook on every replica, everything else on the one that leads.
+
+Nothing that is out of reach at the beginning keeps it from beginning: an API server that is away comes back. What
+is configured wrongly does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import Coroutine
+from typing import Any, Final
+
+from crikpy import names
+from crikpy.aio.serving import Server, probe_routes
+from crikpy.aio.tasks import stop
+from crikpy.controller.admission import Admission
+from crikpy.controller.certifying import Certifier
+from crikpy.controller.images import RegistryLookup
+from crikpy.controller.rounds import Rounds
+from crikpy.controller.webhooks import review_routes
+from crikpy.kube.client import KubeApi, KubeClient
+from crikpy.kube.events import EventRecorder
+from crikpy.kube.leases import Leadership
+from crikpy.metrics import Metrics
+from crikpy.registry.entrypoints import Registries
+from crikpy.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+LEASE: Final = "crikpy-controller"
+"""Name of the Lease that the replicas share."""
+
+
+async def run_controller(settings: Settings, end: asyncio.Event) -> None:
+    """Work until the event is set, then end in order: acts under way are cut off, the Lease is given up.
+
+    An act that is cut off does no harm: whoever leads next plans it again.
+
+    Raises:
+        SettingsError: there is no configuration for Kubernetes, or it cannot be used.
+        UsageError: an address or port cannot be had.
+    """
+    controller = settings.controller
+    metrics = Metrics()
+    async with contextlib.AsyncExitStack() as stack:
+        api = await stack.enter_async_context(await KubeClient.connect(settings.kube))
+        registries = await stack.enter_async_context(Registries())
+        certifier = Certifier(api, controller)
+        admission = Admission(RegistryLookup(api, registries), controller, metrics=metrics)
+        webhook = Server(
+            review_routes(admission), address=controller.address, port=controller.webhook_port, tls=certifier.tls
+        )
+        probes = Server(
+            probe_routes(metrics, certifier.complaint), address=controller.address, port=controller.port
+        )
+        await stack.enter_async_context(webhook)
+        await stack.enter_async_context(probes)
+        _log.info("the controller works", extra={"server": api.host, "webhook": webhook.port, "port": probes.port})
+        await _work(api, settings, certifier, metrics, end)
+        _log.info("the controller ends")
+
+
+async def _work(
+    api: KubeApi, settings: Settings, certifier: Certifier, metrics: Metrics, end: asyncio.Event
+) -> None:
+    """Do everything that goes on for as long as the controller does, until the end or a defect of ours."""
+    identity = settings.controller.identity or os.uname().nodename
+    recorder = EventRecorder(api, component=names.FIELD_MANAGER_CONTROLLER, host=identity)
+    leadership = Leadership(
+        api,
+        namespace=settings.controller.namespace,
+        name=LEASE,
+        identity=identity,
+        lease_s=settings.kube.lease_s,
+        metrics=metrics,
+    )
+
+    async def lead() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(certifier.lead())
+            group.create_task(Rounds(api, settings, recorder, metrics).run())
+
+    # In this order they are stopped: the leader first, and the events of its last acts are still written.
+    acts: dict[str, Coroutine[Any, Any, Any]] = {
+        "leading": leadership.lead(lead),
+        "certificate": certifier.follow(),
+        "events": recorder.run(),
+        "end": end.wait(),
+    }
+    tasks = [asyncio.create_task(act, name=name) for name, act in acts.items()]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            await stop(task)

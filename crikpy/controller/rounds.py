@@ -1,0 +1,147 @@
+"""What the leader does as long as it leads: look, plan, act, again and again.
+
+Three mirrors show nodes, pods and orders. Every change of them begins a round a moment later, and time alone does
+so every other second, since deadlines pass without any change. A round waits for nothing: its acts run beside it,
+a bounded number at once, and the next round leaves out what is under way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import UTC, datetime
+
+from crikpy.aio.tasks import stop
+from crikpy.controller.acting import Actor
+from crikpy.controller.actions import Action, TellNotInjected
+from crikpy.controller.attempts import Attempts
+from crikpy.controller.planning import plan
+from crikpy.controller.viewing import ClusterView, KnownOrder, PlanSettings
+from crikpy.errors import EvictionBlockedError, KubeError
+from crikpy.kube.client import KubeApi
+from crikpy.kube.events import EventRecorder
+from crikpy.kube.nodes import parse_node
+from crikpy.kube.pods import parse_pod
+from crikpy.kube.raw import Json
+from crikpy.kube.resources import CHECKPOINTS, NODES, PODS
+from crikpy.kube.watching import Mirror
+from crikpy.metrics import Metrics
+from crikpy.model.nodes import Node
+from crikpy.model.pods import Pod
+from crikpy.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+_TICK_S = 2.0
+"""Longest time between two rounds."""
+
+_GATHER_S = 0.05
+"""How long a round waits for further changes after the first: a notice is often several."""
+
+_ACTS = 32
+"""Acts at once."""
+
+_COMPLAIN_EVERY = 10
+"""An act that keeps failing is logged the first time and then every so many times."""
+
+
+class Rounds:
+    """The work of a leader; made anew for every term."""
+
+    def __init__(self, api: KubeApi, settings: Settings, recorder: EventRecorder, metrics: Metrics) -> None:
+        self._settings = PlanSettings.of(settings)
+        self._actor = Actor(api, recorder, metrics)
+        self._nodes: Mirror[Node] = Mirror(api, NODES, parse_node, metrics=metrics)
+        self._pods: Mirror[Pod | None] = Mirror(api, PODS, parse_opted_in, metrics=metrics)
+        self._orders: Mirror[KnownOrder] = Mirror(api, CHECKPOINTS, KnownOrder.read, metrics=metrics)
+        self._attempts = Attempts()
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._room = asyncio.Semaphore(_ACTS)
+        self._changed = asyncio.Event()
+        self._told: set[str] = set()
+        self._sees = False
+
+    async def run(self) -> None:
+        """Lead until cancelled; whatever is under way has ended then."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for mirror in self._mirrors:
+                    group.create_task(mirror.run())
+                    group.create_task(self._hear(mirror))
+                while True:
+                    await self._wait_for_change()
+                    self._round()
+        finally:
+            for task in self._running.values():
+                task.cancel()
+            for task in list(self._running.values()):
+                await stop(task)
+
+    @property
+    def _mirrors(self) -> tuple[Mirror[Node], Mirror[Pod | None], Mirror[KnownOrder]]:
+        return self._nodes, self._pods, self._orders
+
+    async def _hear(self, mirror: Mirror[Node] | Mirror[Pod | None] | Mirror[KnownOrder]) -> None:
+        with mirror.subscribe() as changes:
+            async for _ in changes:
+                self._changed.set()
+
+    async def _wait_for_change(self) -> None:
+        try:
+            async with asyncio.timeout(_TICK_S):
+                await self._changed.wait()
+            await asyncio.sleep(_GATHER_S)
+        except TimeoutError:
+            pass
+        self._changed.clear()
+
+    def _round(self) -> None:
+        """Plan and begin what is not under way; without a full and current picture nothing is begun."""
+        sees = all(mirror.synced and mirror.reachable for mirror in self._mirrors)
+        if sees != self._sees:
+            _log.info("the whole cluster is in sight" if sees else "the cluster is out of sight; nothing is begun")
+            self._sees = sees
+        if not sees:
+            return
+        planned = plan(self._view())
+        self._attempts.forget_except({action.key for action in planned})
+        for action in planned:
+            if action.key not in self._running and self._attempts.may_begin(action.key):
+                self._running[action.key] = asyncio.create_task(self._attempt(action))
+
+    def _view(self) -> ClusterView:
+        pods = {pod.uid: pod for pod in self._pods.items.values() if pod is not None}
+        self._told &= pods.keys()
+        return ClusterView(
+            now=datetime.now(UTC),
+            settings=self._settings,
+            nodes=dict(self._nodes.items),
+            pods=pods,
+            orders=tuple(self._orders.items.values()),
+            told=frozenset(self._told),
+        )
+
+    async def _attempt(self, action: Action) -> None:
+        """Carry out one action; its failure is its own."""
+        try:
+            async with self._room:
+                await self._actor.perform(action)
+            if isinstance(action, TellNotInjected):
+                self._told.add(action.pod.uid)
+            self._attempts.succeeded(action.key)
+        except KubeError as fault:
+            failures = self._attempts.failed(action.key)
+            if failures % _COMPLAIN_EVERY == 1:
+                level = logging.INFO if isinstance(fault, EvictionBlockedError) else logging.WARNING
+                _log.log(level, "could not %s: %s", action.key, fault, extra={"failures": failures})
+        except Exception:  # noqa: BLE001  # a defect of one act must not end all others
+            _log.exception("could not %s for a defect of ours", action.key)
+            self._attempts.failed(action.key)
+        finally:
+            del self._running[action.key]
+
+
+def parse_opted_in(raw: Json) -> Pod | None:
+    """Read a pod; None for one that has not opted in, of which nothing need be kept."""
+    pod = parse_pod(raw)
+    return pod if pod.opted_in else None

@@ -1,0 +1,180 @@
+"""The cluster as one immutable picture: all that planning may know, and the questions that every plan asks of it.
+
+A picture is taken again and again; nothing is remembered between two of them, so that a controller that starts in
+the middle of an interruption plans as one that saw its beginning.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import TypeVar
+
+from crikpy import names
+from crikpy.kube.orders import parse_order
+from crikpy.kube.raw import Json, mapping
+from crikpy.model.nodes import Node
+from crikpy.model.notices import InterruptionNotice, Trigger
+from crikpy.model.orders import Order
+from crikpy.model.pods import Pod, PodOptions
+from crikpy.settings import Settings
+
+_T = TypeVar("_T")
+
+_UNHEARD = "NodeStatusUnknown"
+"""Reason of the condition Ready once kubelet has stopped reporting (node lifecycle controller)."""
+
+_VANISHES = ("terminate", "stop")
+"""Actions after which nothing of the machine's memory is left."""
+
+_GONE_MARGIN = timedelta(seconds=30)
+"""How long after its deadline a silent machine is believed to be gone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanSettings:
+    """The settings that plans depend on.
+
+    Attributes:
+        lead: how long before scheduled maintenance pods are saved.
+        margin: between an order's deadline and the machine's end.
+        spare: how long after a notice's deadline a node that still reports is taken for spared.
+        order_ttl: how long a Checkpoint object in a final phase is kept.
+    """
+
+    lead: timedelta
+    margin: timedelta
+    spare: timedelta
+    order_ttl: timedelta
+
+    @classmethod
+    def of(cls, settings: Settings) -> PlanSettings:
+        """Take them from all settings."""
+        return cls(
+            lead=timedelta(seconds=settings.run.scheduled_lead_s),
+            margin=timedelta(seconds=settings.controller.margin_s),
+            spare=timedelta(seconds=settings.controller.spare_s),
+            order_ttl=timedelta(seconds=settings.controller.order_ttl_s),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownOrder:
+    """A Checkpoint object as planning sees it.
+
+    Attributes:
+        order: what it says.
+        recreates: it holds a bare pod that is still to be made again.
+    """
+
+    order: Order
+    recreates: bool = False
+
+    @classmethod
+    def read(cls, raw: Json) -> KnownOrder:
+        """Read it from its JSON.
+
+        Raises:
+            KubeInvalidError: as parse_order.
+        """
+        annotations = mapping(mapping(raw.get("metadata")).get("annotations"))
+        return cls(order=parse_order(raw), recreates=names.RECREATE_FROM in annotations)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterView:
+    """The picture.
+
+    Attributes:
+        now: when it was taken, aware UTC.
+        settings: what plans depend on.
+        nodes: all nodes by name.
+        pods: the opted-in pods by UID.
+        orders: all Checkpoint objects.
+        told: UIDs of pods about which people have been told that they are not injected.
+    """
+
+    now: datetime
+    settings: PlanSettings
+    nodes: Mapping[str, Node]
+    pods: Mapping[str, Pod]
+    orders: tuple[KnownOrder, ...] = ()
+    told: frozenset[str] = frozenset()
+
+    @cached_property
+    def pods_by_node(self) -> Mapping[str, tuple[Pod, ...]]:
+        """The opted-in pods of each node that has any."""
+        return _grouped((pod.node, pod) for pod in self.pods.values() if pod.node)
+
+    @cached_property
+    def orders_by_pod(self) -> Mapping[str, tuple[KnownOrder, ...]]:
+        """The orders for each pod that ever had one, by its UID."""
+        return _grouped((known.order.spec.pod_uid, known) for known in self.orders)
+
+    @cached_property
+    def notices(self) -> Mapping[str, InterruptionNotice]:
+        """The notices to act upon now, by node; see `in_force`."""
+        found = ((node.name, self.in_force(node)) for node in self.nodes.values())
+        return {name: notice for name, notice in found if notice is not None}
+
+    def in_force(self, node: Node) -> InterruptionNotice | None:
+        """Return the notice that a node is under, unless it lies far ahead or was outlived."""
+        notice = node.notice
+        if notice is None or self._lies_ahead(notice) or self._was_spared(node, notice):
+            return None
+        return notice
+
+    def _lies_ahead(self, notice: InterruptionNotice) -> bool:
+        """Say whether there is time yet: maintenance is announced weeks ahead."""
+        if notice.trigger is not Trigger.SCHEDULED_EVENT or notice.deadline is None:
+            return False
+        return self.now < notice.deadline - self.settings.lead
+
+    def _was_spared(self, node: Node, notice: InterruptionNotice) -> bool:
+        """Say whether a machine has outlived its notice.
+
+        Two signs are asked for: Kubernetes calls the node ready now, and kubelet itself has reported after the
+        deadline, which it does every five minutes at least.
+        """
+        if notice.deadline is None or self.now < notice.deadline + self.settings.spare:
+            return False
+        return node.ready and node.heartbeat is not None and node.heartbeat > notice.deadline
+
+    def is_lost(self, node: Node) -> bool:
+        """Say whether a machine is surely gone, though Kubernetes cannot know it.
+
+        Only a spot interruption ends a machine at the announced time without fail, and only termination and stop
+        leave nothing that could wake up and go on. The machine must have been silent since.
+        """
+        notice = node.notice
+        if notice is None or notice.deadline is None or notice.trigger is not Trigger.SPOT_INTERRUPTION:
+            return False
+        if notice.action not in _VANISHES or self.now < notice.deadline + _GONE_MARGIN:
+            return False
+        silent = not node.ready and node.ready_reason == _UNHEARD
+        return silent and node.heartbeat is not None and node.heartbeat <= notice.deadline
+
+    def under_its_notice(self, order: Order) -> bool:
+        """Say whether the notice that an order was made for is the one that its node is under."""
+        notice = self.notices.get(order.spec.node)
+        return notice is not None and notice.id == order.spec.notice
+
+
+def options_of(pod: Pod) -> PodOptions:
+    """Return what a pod's annotations ask for, or the defaults where they cannot be read: it is saved all the same."""
+    return pod.options or PodOptions()
+
+
+def can_be_saved(pod: Pod) -> bool:
+    """Say whether an agent could save a pod: below our launcher, running and meant to go on."""
+    return pod.opted_in and bool(pod.injected) and pod.phase == "Running" and not pod.deleting
+
+
+def _grouped(pairs: Iterable[tuple[str, _T]]) -> Mapping[str, tuple[_T, ...]]:
+    groups: defaultdict[str, list[_T]] = defaultdict(list)
+    for key, value in pairs:
+        groups[key].append(value)
+    return {key: tuple(group) for key, group in groups.items()}
