@@ -7,14 +7,13 @@ import dataclasses
 import click
 
 from crikpy.aio.clock import Deadline
-from crikpy.cli.console import output_option, print_json
+from crikpy.cli.console import output_option, print_findings, print_json
 from crikpy.criu.features import check_node
 from crikpy.errors import NodeError
-from crikpy.model.health import Finding, Verdict
+from crikpy.model.health import Verdict
 from crikpy.settings import Settings
 
 _PATIENCE_S = 60.0
-_MARKS = {Verdict.OK: ("ok", "green"), Verdict.WARNING: ("warn", "yellow"), Verdict.FAILED: ("FAIL", "red")}
 
 
 @click.command("check")
@@ -27,16 +26,8 @@ def command(settings: Settings, output: str) -> None:
     if output == "json":
         print_json({"able": not failed, "findings": [dataclasses.asdict(finding) for finding in findings]})
     else:
-        _print(findings, able=not failed)
+        print_findings(findings)
+        able = "This node can save jobs."
+        click.echo("This node cannot save jobs; see the lines marked FAIL." if failed else able)
     if failed:
         raise click.exceptions.Exit(NodeError.exit_code)
-
-
-def _print(findings: tuple[Finding, ...], *, able: bool) -> None:
-    width = max(len(finding.name) for finding in findings)
-    for finding in findings:
-        word, colour = _MARKS[finding.verdict]
-        click.echo(f"{click.style(f'{word:>4}', fg=colour)}  {finding.name:<{width}}  {finding.fact}")
-        if finding.remedy:
-            click.echo(f"{'':>{width + 6}}  → {finding.remedy}")
-    click.echo("This node can save jobs." if able else "This node cannot save jobs; see the lines marked FAIL.")

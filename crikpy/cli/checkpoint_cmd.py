@@ -1,34 +1,98 @@
-"""`crikpy checkpoint`: save a job that runs on this machine, now."""
+"""`crikpy checkpoint`: save a job that runs on this machine, or a pod of a cluster, now."""
 
 from __future__ import annotations
 
 import click
 
+from crikpy import names
 from crikpy.aio.clock import Deadline
 from crikpy.capsule.places import JobPlace
-from crikpy.cli.console import ConsoleReporter, group_options, human_bytes, output_option, print_json, workload_of
+from crikpy.cli.clusters import on_cluster, order_facts, pod_name
+from crikpy.cli.console import ConsoleReporter, human_bytes, output_option, print_json, workload_of
 from crikpy.cli.main import require_root
-from crikpy.flows.checkpointing import CheckpointOrder, checkpoint
+from crikpy.errors import DumpError, UsageError
+from crikpy.flows.checkpointing import checkpoint
+from crikpy.flows.members import CheckpointOrder, Member
+from crikpy.kube.client import KubeClient
+from crikpy.kube.requesting import await_order, order_checkpoint
 from crikpy.model.manifest import Manifest
 from crikpy.model.notices import Trigger
+from crikpy.model.orders import Order
+from crikpy.model.workload import Workload
 from crikpy.settings import Settings
 from crikpy.store.opening import open_store
 
 
 @click.command("checkpoint")
-@click.argument("name")
-@group_options
-@click.option("--leave-running", is_flag=True, help="Let the job run on here afterwards.")
+@click.argument("target", metavar="NAME|pod/NAME")
+@click.option("--cluster", help=f"Group of machines that the job NAME is of.  [default: {names.PLAIN_GROUP[0]}]")
+@click.option("-n", "--namespace", help="Part of the group, or namespace of the pod.")
+@click.option("--leave-running", is_flag=True, help="Let the job run on here afterwards; a pod runs on anyway.")
+@click.option("--move", is_flag=True, help="End the pod once it is saved, so that its replacement resumes it.")
 @output_option
 @click.pass_obj
-def command(settings: Settings, name: str, cluster: str, namespace: str, leave_running: bool, output: str) -> None:
-    """Save the job NAME, which `crikpy run` started on this machine, and end it there with status 75."""
+def command(
+    settings: Settings,
+    target: str,
+    cluster: str | None,
+    namespace: str | None,
+    leave_running: bool,
+    move: bool,
+    output: str,
+) -> None:
+    """Save the job NAME or the pod pod/NAME.
+
+    NAME is a job that `crikpy run` started on this machine; unless --leave-running is given it ends here with
+    status 75. A pod is saved by the agent on its node, and runs on unless --move is given.
+    """
+    pod = pod_name(target)
+    if pod is not None:
+        if leave_running and move:
+            raise UsageError("--leave-running and --move exclude each other")
+        _checkpoint_pod(settings, pod, namespace, move=move, as_json=output == "json")
+        return
+    if move:
+        raise UsageError(
+            "--move is for pods", remedy="write pod/NAME; a job on a machine ends unless --leave-running"
+        )
+    group, part = names.PLAIN_GROUP
+    workload = workload_of(cluster or group, namespace or part, target)
+    _checkpoint_job(settings, workload, leave_running=leave_running, as_json=output == "json")
+
+
+def _checkpoint_pod(settings: Settings, pod: str, namespace: str | None, *, move: bool, as_json: bool) -> None:
+    within_s = settings.run.manual_deadline_s
+    with ConsoleReporter(as_json=as_json) as reporter:
+
+        def tell(order: Order) -> None:
+            reporter.event(order.status.phase.lower(), f"{order.status.phase}: {order.status.message}")
+
+        async def save(api: KubeClient) -> Order:
+            where = namespace or api.default_namespace
+            order = await order_checkpoint(api, where, pod, move=move, within_s=within_s)
+            reporter.event("ordered", f"the agent on {order.spec.node} has order {order.name}", order=order.name)
+            return await await_order(api, order, Deadline.after(within_s), on_change=tell)
+
+        order = on_cluster(settings, save)
+    status = order.status
+    if as_json:
+        print_json(order_facts(order))
+    elif status.checkpoint:
+        sizes = f"{human_bytes(status.bytes.memory)}, {human_bytes(status.bytes.stored)} stored"
+        click.echo(f"{status.checkpoint}: {sizes}, stood still {status.frozen_s or 0.0:.1f} s")
+    if not status.checkpoint:
+        raise DumpError(
+            f"pod {order.namespace}/{pod} was not saved and runs on: {status.message or status.reason}",
+            remedy=f"`crikpy why pod/{pod} -n {order.namespace}` says more",
+        )
+
+
+def _checkpoint_job(settings: Settings, workload: Workload, *, leave_running: bool, as_json: bool) -> None:
     require_root()
-    place = JobPlace(settings.run, workload_of(cluster, namespace, name))
+    place = JobPlace(settings.run, workload)
     here = place.find()
     order = CheckpointOrder(
         trigger=Trigger.MANUAL,
-        command=here.command,
         deadline=Deadline.after(settings.run.manual_deadline_s),
         leave_running=leave_running,
     )
@@ -37,10 +101,11 @@ def command(settings: Settings, name: str, cluster: str, namespace: str, leave_r
         if not leave_running:
             place.mark_moved()
 
-    with ConsoleReporter(as_json=output == "json") as reporter:
+    with ConsoleReporter(as_json=as_json) as reporter:
         store = open_store(here.store_url, settings.store)
-        manifest = checkpoint(here.capsule, store, here.workload, order, settings, reporter, on_committed=mark)
-    if output == "json":
+        member = Member(capsule=here.capsule, workload=here.workload, command=here.command)
+        manifest = checkpoint(member, store, order, settings, reporter, on_committed=mark)
+    if as_json:
         print_json(
             {
                 "checkpoint": manifest.checkpoint,

@@ -9,7 +9,7 @@ import contextlib
 import json
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -28,11 +28,13 @@ from rich.progress import (
 from crikpy import names
 from crikpy.cli.remedies import remedy_of
 from crikpy.errors import CrikpyError
+from crikpy.model.health import Finding, Verdict
 from crikpy.model.streams import TransferProgress
 from crikpy.model.workload import Workload
 from crikpy.store.layout import parse_workload
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+_MARKS = {Verdict.OK: ("ok", "green"), Verdict.WARNING: ("warn", "yellow"), Verdict.FAILED: ("FAIL", "red")}
 _DIRECTIONS = {"upload": "to the store", "download": "from the store"}
 
 
@@ -47,13 +49,13 @@ def output_option(command: _F) -> _F:
     )(command)
 
 
-def store_option(command: _F) -> _F:
+def store_option(command: _F, *, required: bool = True) -> _F:
     """Give a command `--store URL`."""
     return click.option(
         "--store",
         "store_url",
         envvar="CRIKPY_STORE",
-        required=True,
+        required=required,
         metavar="URL",
         help="Where checkpoints are: s3://BUCKET/PREFIX or an absolute path. [env: CRIKPY_STORE]",
     )(command)
@@ -92,6 +94,16 @@ def print_error(error: CrikpyError, *, as_json: bool) -> None:
     click.echo(f"crikpy: what to do: {remedy_of(error)}", err=True)
     for line in error.detail.splitlines():
         click.echo(f"  | {line}", err=True)
+
+
+def print_findings(findings: Sequence[Finding]) -> None:
+    """Print what was looked at, a line each, with what to do about it below."""
+    width = max(len(finding.name) for finding in findings)
+    for finding in findings:
+        word, colour = _MARKS[finding.verdict]
+        click.echo(f"{click.style(f'{word:>4}', fg=colour)}  {finding.name:<{width}}  {finding.fact}")
+        if finding.remedy:
+            click.echo(f"{'':>{width + 6}}  → {finding.remedy}")
 
 
 def human_bytes(count: float) -> str:

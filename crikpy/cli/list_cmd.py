@@ -1,15 +1,22 @@
-"""`crikpy list`: what the store holds."""
+"""`crikpy list`: what the store holds, or which Checkpoint objects a cluster has."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sized
+from functools import partial
 
 import click
 from rich.console import Console
 from rich.table import Table
 
 from crikpy import names
+from crikpy.cli.clusters import on_cluster, order_facts, order_table, pod_name
 from crikpy.cli.console import human_bytes, output_option, print_json, store_option
+from crikpy.kube.client import KubeClient
+from crikpy.kube.orders import parse_order
+from crikpy.kube.resources import CHECKPOINTS
+from crikpy.model.orders import Order
 from crikpy.model.workload import Workload
 from crikpy.settings import Settings
 from crikpy.store.checkpoints import Checkpoints, list_workloads
@@ -22,20 +29,55 @@ _WIDTH = 160
 
 @click.command("list")
 @click.argument("name", required=False)
-@store_option
-@click.option("--cluster", help="Only this group of machines.")
-@click.option("--namespace", help="Only this part of the group.")
+@partial(store_option, required=False)
+@click.option("--cluster", help="In a store: only this cluster, or this group of machines.")
+@click.option("-n", "--namespace", help="Only this namespace, or this part of the group.")
+@click.option("-A", "--all-namespaces", is_flag=True, help="On a cluster: all namespaces.")
 @output_option
 @click.pass_obj
 def command(
     settings: Settings,
     name: str | None,
-    store_url: str,
+    store_url: str | None,
     cluster: str | None,
     namespace: str | None,
+    all_namespaces: bool,
     output: str,
 ) -> None:
-    """List checkpoints, the newest first; those of the job NAME, or of all jobs."""
+    """List checkpoints, the newest first.
+
+    With --store those in a store, of the job NAME or of all jobs. Without, the Checkpoint objects of the cluster
+    that kubectl would speak to, of the pod NAME (or pod/NAME) or of all pods.
+    """
+    if store_url:
+        _list_store(settings, name, store_url, cluster, namespace, output)
+    else:
+        pod = name and (pod_name(name) or name)
+        _list_orders(settings, pod, namespace, all_namespaces=all_namespaces, output=output)
+
+
+def _list_orders(
+    settings: Settings, pod: str | None, namespace: str | None, *, all_namespaces: bool, output: str
+) -> None:
+    async def orders(api: KubeClient) -> list[Order]:
+        where = "" if all_namespaces else namespace or api.default_namespace
+        found = [parse_order(raw) for raw in (await api.list(CHECKPOINTS, namespace=where)).items]
+        return sorted(
+            (order for order in found if pod is None or order.spec.pod == pod),
+            key=lambda order: (order.created.timestamp() if order.created else 0.0, order.name),
+            reverse=True,
+        )
+
+    found = on_cluster(settings, orders)
+    if output == "json":
+        print_json([order_facts(order) for order in found])
+    else:
+        _show(order_table(found, with_namespace=all_namespaces), found)
+
+
+def _list_store(
+    settings: Settings, name: str | None, store_url: str, cluster: str | None, namespace: str | None, output: str
+) -> None:
     store = open_store(store_url, settings.store)
     workloads = list_workloads(store, cluster=cluster, namespace=namespace)
     found = [
@@ -46,12 +88,17 @@ def command(
     ]
     if output == "json":
         print_json([_facts(workload, summary) for workload, summary in found])
-    elif not found:
-        click.echo("no checkpoints", err=True)
     else:
-        console = Console()
-        console.width = max(console.width, _WIDTH)
-        console.print(_table(found), crop=False)
+        _show(_table(found), found)
+
+
+def _show(table: Table, found: Sized) -> None:
+    if not len(found):
+        click.echo("no checkpoints", err=True)
+        return
+    console = Console()
+    console.width = max(console.width, _WIDTH)
+    console.print(table, crop=False)
 
 
 def state_of(summary: CheckpointSummary) -> str:

@@ -25,6 +25,9 @@ _COMMANDS = {
     "verify": "verify_cmd",
     "rm": "rm_cmd",
     "gc": "gc_cmd",
+    "why": "why_cmd",
+    "agent": "agent_cmd",
+    "controller": "controller_cmd",
 }
 
 

@@ -32,7 +32,7 @@ _BY_CLASS: Final[dict[type[errors.CrikpyError], str]] = {
     errors.KubeError: "see what the API server says, `kubectl version` and `kubectl get --raw /readyz`",
     errors.KubeUnavailableError: "see whether the API server is up: `kubectl get --raw /readyz`",
     errors.KubeForbiddenError: "see what this account may do: `kubectl auth can-i --list`",
-    errors.KubeNotFoundError: "see `kubectl get checkpoints -A`; if that kind is unknown, install crikpy's manifests",
+    errors.KubeNotFoundError: "see `kubectl get ckpt -A`; install crikpy's manifests if that kind is unknown",
     errors.EvictionBlockedError: "see `kubectl get poddisruptionbudgets -A`",
     errors.MetadataError: "set CRIKPY_NOTICES_IMDS_ENABLED=false where there is no metadata service",
 }

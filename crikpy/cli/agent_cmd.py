@@ -1,0 +1,52 @@
+"""`crikpy agent`: the process of one node of a cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import os
+import signal
+import sys
+
+import click
+
+from crikpy import log
+from crikpy.agent.process import run_agent
+from crikpy.cli.console import store_option
+from crikpy.cli.main import require_root
+from crikpy.settings import Settings
+
+
+@click.command("agent")
+@store_option
+@click.option(
+    "--node",
+    envvar="CRIKPY_AGENT_NODE",
+    required=True,
+    metavar="NAME",
+    help="The node's name in the cluster. [env: CRIKPY_AGENT_NODE]",
+)
+@click.pass_context
+def command(context: click.Context, store_url: str, node: str) -> None:
+    """Save and resume the pods of this node, as the cluster and the node's own notices demand.
+
+    Runs until SIGTERM, as the DaemonSet's only process; logs JSON unless standard error is a terminal. Further
+    settings are CRIKPY_AGENT_, CRIKPY_KUBE_ and other variables, see docs/settings.md.
+    """
+    require_root()
+    if context.find_root().params.get("log_format") is None and not sys.stderr.isatty():
+        log.set_up(as_json=True, level=logging.getLogger().level)
+    settings: Settings = context.obj
+    settings = dataclasses.replace(settings, agent=dataclasses.replace(settings.agent, node=node))
+    asyncio.run(_work(settings, store_url))
+
+
+async def _work(settings: Settings, store_url: str) -> None:
+    end = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, end.set)
+    if not await run_agent(settings, store_url, end):
+        # Threads still work for jobs, which run on when this process is gone; nothing is gained by waiting.
+        logging.getLogger(__name__).warning("ends with work under way")
+        os._exit(0)

@@ -1,0 +1,123 @@
+"""What commands about a cluster share: the way to its API server, and how pods and orders are named and shown."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import click
+from rich.table import Table
+
+from crikpy.cli.console import human_bytes
+from crikpy.errors import UsageError
+from crikpy.kube.client import KubeClient
+from crikpy.model.orders import Order
+from crikpy.settings import Settings
+
+_T = TypeVar("_T")
+_F = TypeVar("_F", bound=Callable[..., Any])
+_POD = re.compile(r"(?:pod|pods|po)/([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?)")
+
+
+def namespace_option(command: _F) -> _F:
+    """Give a command `-n`, `--namespace`, as kubectl has it."""
+    return click.option(
+        "-n", "--namespace", metavar="NAMESPACE", help="Namespace of the pod.  [default: that of the kubeconfig]"
+    )(command)
+
+
+def pod_name(target: str) -> str | None:
+    """Return the name in `pod/NAME`; None when the words name something else."""
+    found = _POD.fullmatch(target)
+    return found[1] if found else None
+
+
+def require_pod_name(target: str) -> str:
+    """Return the name in `pod/NAME`.
+
+    Raises:
+        UsageError: that is not a pod's name.
+    """
+    name = pod_name(target)
+    if name is None:
+        raise UsageError(f"{target!r} is not the name of a pod", remedy="write pod/NAME, as kubectl does")
+    return name
+
+
+def on_cluster(settings: Settings, act: Callable[[KubeClient], Awaitable[_T]]) -> _T:
+    """Do something with the API server that the settings lead to."""
+
+    async def connected() -> _T:
+        async with await KubeClient.connect(settings.kube) as api:
+            return await act(api)
+
+    return asyncio.run(connected())
+
+
+def order_facts(order: Order) -> dict[str, object]:
+    """Return an order for `--output json`."""
+    status = order.status
+    return {
+        "namespace": order.namespace,
+        "name": order.name,
+        "pod": order.spec.pod,
+        "pod_uid": order.spec.pod_uid,
+        "node": order.spec.node,
+        "workload": order.spec.workload,
+        "trigger": order.spec.trigger,
+        "leave_running": order.spec.leave_running,
+        "phase": status.phase,
+        "reason": status.reason,
+        "message": status.message,
+        "checkpoint": status.checkpoint,
+        "location": status.location,
+        "memory_bytes": status.bytes.memory,
+        "stored_bytes": status.bytes.stored,
+        "reused_bytes": status.bytes.reused,
+        "frozen_s": status.frozen_s,
+        "total_s": status.total_s,
+        "restored_by": status.restored_by,
+        "created": _text(order.created),
+        "started": _text(status.started),
+        "completed": _text(status.completed),
+    }
+
+
+def order_table(orders: Iterable[Order], *, with_namespace: bool) -> Table:
+    """Return orders for people, the newest first."""
+    table = Table(box=None, pad_edge=False)
+    columns = ("NAME", "POD", "NODE", "TRIGGER", "PHASE", "SIZE", "FROZEN", "RESTORED BY", "AGE")
+    for column in ("NAMESPACE", *columns) if with_namespace else columns:
+        table.add_column(column, no_wrap=True)
+    for order in orders:
+        status = order.status
+        words = (
+            order.name,
+            order.spec.pod,
+            order.spec.node,
+            order.spec.trigger,
+            status.phase,
+            human_bytes(status.bytes.memory) if status.bytes.memory else "",
+            f"{status.frozen_s:.1f} s" if status.frozen_s is not None else "",
+            "/".join(status.restored_by.split("/")[:2]),
+            _age(order.created),
+        )
+        table.add_row(*((order.namespace, *words) if with_namespace else words))
+    return table
+
+
+def _text(time: datetime | None) -> str:
+    return time.isoformat(timespec="seconds") if time else ""
+
+
+def _age(created: datetime | None) -> str:
+    if created is None:
+        return ""
+    seconds = max(0, int((datetime.now(UTC) - created).total_seconds()))
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= 2 * size:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"

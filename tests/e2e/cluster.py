@@ -1,0 +1,244 @@
+"""The cluster that the end-to-end tests run on: hack/cluster's own, or the one that a kubeconfig leads to.
+
+On hack/cluster's the tests can also cut a node's power and stop the API server; elsewhere such tests are skipped.
+Notices are given by a stand-in for the metadata service: at its true address on the nodes of hack/cluster,
+elsewhere as a DaemonSet on each node's loopback, with the agent's image.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crikpy.aio.children import Child
+from tests.e2e.kubectl import Json, Kubectl, wait_for
+from tests.fakes.imds import tell
+
+ROOT = Path(__file__).resolve().parents[2]
+HACK = ROOT / "hack/cluster"
+METADATA = "169.254.169.254"
+
+
+class Cluster:
+    """A running cluster.
+
+    Attributes:
+        kubectl: kubectl with the administrator's rights.
+        own: whether it is hack/cluster's.
+        nodes: names of the nodes that pods may use.
+    """
+
+    def __init__(self, kubeconfig: Path, *, own: bool) -> None:
+        program = str(shutil.which("kubectl") or "kubectl")
+        ours = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "crikpy/cluster/bin/kubectl"
+        self.kubectl = Kubectl(str(ours) if own and ours.exists() else program, kubeconfig)
+        self.own = own
+        self.nodes = tuple(
+            node["metadata"]["name"]
+            for node in self.kubectl.list("nodes")
+            if not any(taint["effect"] != "PreferNoSchedule" for taint in node["spec"].get("taints") or ())
+        )
+        if len(self.nodes) < 2:
+            pytest.skip(f"needs two nodes that take pods, and there are: {', '.join(self.nodes) or 'none'}")
+
+    def hack(self, *words: str, timeout: float = 120) -> str:
+        """Run hack/cluster; only on its own cluster."""
+        if not self.own:
+            pytest.skip(f"needs hack/cluster, for `{' '.join(words)}`")
+        done = subprocess.run([str(HACK), *words], capture_output=True, text=True, timeout=timeout)
+        assert done.returncode == 0, f"hack/cluster {' '.join(words)}: {done.stderr[-2000:]}"
+        return done.stdout
+
+    def instance(self, node: str) -> str:
+        """Return the EC2 instance id of a node, or one that stands for it."""
+        provider = self.kubectl.get("node", node)["spec"].get("providerID", "")
+        return provider.rpartition("/")[2] if provider.startswith("aws:") else "i-0123456789abcdef0"
+
+    @contextlib.contextmanager
+    def api_server_down(self) -> Iterator[None]:
+        """Stop the API server until the context ends."""
+        self.hack("apiserver", "stop")
+        try:
+            yield
+        finally:
+            self.hack("apiserver", "start")
+            wait_for("the API server", lambda: self.kubectl("get", "--raw", "/readyz"))
+
+    @contextlib.contextmanager
+    def cordoned(self, *nodes: str) -> Iterator[None]:
+        """Keep new pods off some nodes until the context ends."""
+        for node in nodes:
+            self.kubectl("cordon", node)
+        try:
+            yield
+        finally:
+            for node in nodes:
+                self.kubectl("uncordon", node)
+
+    def healthy(self, node: str) -> bool:
+        """Say whether a node is ready, takes pods and bears no taint."""
+        found = self.kubectl.get("node", node)
+        ready = any(
+            condition["type"] == "Ready" and condition["status"] == "True"
+            for condition in found["status"]["conditions"]
+        )
+        return ready and not found["spec"].get("unschedulable") and not found["spec"].get("taints")
+
+
+class LocalMetadata:
+    """A metadata service for each node of hack/cluster, in the node's network and outside of its power supply."""
+
+    def __init__(self, cluster: Cluster, folder: Path) -> None:
+        self._cluster = cluster
+        self._folder = folder
+        self._children: list[Child] = []
+
+    endpoint = f"http://{METADATA}"
+
+    def start(self) -> None:
+        """Serve on every node."""
+        for node in self._cluster.nodes:
+            serve = [".venv/bin/python", "-m", "tests.fakes.imds", "serve", "--address", METADATA, "--port", "80"]
+            serve += ["--instance", self._cluster.instance(node), "--control", str(self._socket(node))]
+            script = f"ip address replace {METADATA}/32 dev lo; cd {ROOT}; exec {' '.join(serve)}"
+            self._children.append(Child([str(HACK), "exec", "--net", node, "sh", "-c", script]))
+        for node in self._cluster.nodes:
+            wait_for(f"the metadata service of {node}", self._socket(node).exists)
+
+    def stop(self) -> None:
+        """End all of it."""
+        for child in self._children:
+            child.kill_tree()
+
+    def tell(self, node: str, order: Json) -> Any:
+        """Give an order to a node's service."""
+        return tell(self._socket(node), order)
+
+    def _socket(self, node: str) -> Path:
+        return self._folder / f"{node}.sock"
+
+
+class PodMetadata:
+    """The same as pods with the agent's image, for clusters whose nodes are out of our reach."""
+
+    endpoint = "http://127.0.0.1:1338"
+
+    def __init__(self, cluster: Cluster, namespace: str, image: str) -> None:
+        self._cluster = cluster
+        self._namespace = namespace
+        self._image = image
+
+    def start(self) -> None:
+        """Serve on every node."""
+        program = (ROOT / "tests/fakes/imds.py").read_text()
+        serve = ["python3", "/fake/imds.py", "serve", "--port", "1338", "--control", "/run/fake/imds.sock"]
+        self._cluster.kubectl.apply(
+            {
+                "apiVersion": "v1",
+                "kind": "ConfigMap",
+                "metadata": {"name": "imds", "namespace": self._namespace},
+                "data": {"imds.py": program},
+            },
+            {
+                "apiVersion": "apps/v1",
+                "kind": "DaemonSet",
+                "metadata": {"name": "imds", "namespace": self._namespace},
+                "spec": {
+                    "selector": {"matchLabels": {"app": "imds"}},
+                    "template": {
+                        "metadata": {"labels": {"app": "imds"}},
+                        "spec": {
+                            "hostNetwork": True,
+                            "tolerations": [{"operator": "Exists"}],
+                            "containers": [
+                                {
+                                    "name": "imds",
+                                    "image": self._image,
+                                    "command": serve,
+                                    "volumeMounts": [
+                                        {"name": "fake", "mountPath": "/fake"},
+                                        {"name": "run", "mountPath": "/run/fake"},
+                                    ],
+                                }
+                            ],
+                            "volumes": [
+                                {"name": "fake", "configMap": {"name": "imds"}},
+                                {"name": "run", "emptyDir": {}},
+                            ],
+                        },
+                    },
+                },
+            },
+        )
+        self._cluster.kubectl("rollout", "status", "daemonset/imds", "-n", self._namespace, "--timeout=120s")
+
+    def stop(self) -> None:
+        """End all of it."""
+        self._cluster.kubectl(
+            "delete", "daemonset/imds", "configmap/imds", "-n", self._namespace, "--ignore-not-found"
+        )
+
+    def tell(self, node: str, order: Json) -> Any:
+        """Give an order to a node's service."""
+        for pod in self._cluster.kubectl.list("pods", self._namespace, selector="app=imds"):
+            if pod["spec"]["nodeName"] == node:
+                words = ("python3", "/fake/imds.py", "tell", "/run/fake/imds.sock", json.dumps(order))
+                name = pod["metadata"]["name"]
+                return json.loads(self._cluster.kubectl("exec", "-n", self._namespace, name, "--", *words))
+        raise AssertionError(f"no metadata service on {node}")
+
+
+Metadata = LocalMetadata | PodMetadata
+
+
+class Notices:
+    """Gives and withdraws notices, and sees that none is left over."""
+
+    def __init__(self, cluster: Cluster, metadata: Metadata) -> None:
+        self._cluster = cluster
+        self._metadata = metadata
+
+    def spot(self, node: str, *, in_s: float = 120) -> None:
+        """Announce an interruption."""
+        self._metadata.tell(node, {"do": "spot", "action": "terminate", "in_s": in_s})
+
+    def rebalance(self, node: str) -> None:
+        """Recommend a rebalance."""
+        self._metadata.tell(node, {"do": "rebalance"})
+
+    def withdraw(self, node: str) -> None:
+        """Take back what was announced."""
+        for path in ("meta-data/spot/instance-action", "meta-data/events/recommendations/rebalance"):
+            self._metadata.tell(node, {"do": "put", "path": path, "body": None})
+
+    def withdraw_all(self, nodes: Sequence[str]) -> None:
+        """Take back everything, and wait until the nodes take pods again."""
+        for node in nodes:
+            self.withdraw(node)
+        wait_for("nodes without taints", lambda: all(self._cluster.healthy(node) for node in nodes))
+
+
+def find_cluster() -> Cluster:
+    """Return the cluster to test on; skips when there is none.
+
+    KUBECONFIG leads to one of the user's; CRIKPY_TEST_KUBECONFIG is set by hack/test to that of hack/cluster.
+    """
+    own = os.environ.get("CRIKPY_TEST_KUBECONFIG")
+    path = os.environ.get("KUBECONFIG") or own
+    if not path:
+        pytest.skip("needs a cluster: hack/test starts one, or set KUBECONFIG")
+    return Cluster(Path(path), own=own is not None and path == own)
+
+
+def settle(seconds: float) -> None:
+    """Let a job run for a while: its own time is the only thing that shows that it runs."""
+    time.sleep(seconds)

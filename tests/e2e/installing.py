@@ -1,0 +1,168 @@
+"""crikpy on a cluster, installed from its own manifests as a user would, with a store and a metadata service.
+
+On hack/cluster's cluster the store is an S3 server on this machine, and the images are those of hack/images.
+Elsewhere CRIKPY_E2E_STORE names the store (`s3://BUCKET/PREFIX`), the AWS_ variables of this environment open it,
+and CRIKPY_E2E_TAG names the images' tag.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path
+from types import TracebackType
+
+import pytest
+
+import crikpy
+from crikpy import names
+from crikpy.settings import StoreSettings, from_env
+from crikpy.store.base import ObjectStore
+from crikpy.store.opening import open_store
+from tests.e2e.cluster import ROOT, Cluster, LocalMetadata, Metadata, Notices, PodMetadata
+from tests.e2e.kubectl import Json, wait_for
+from tests.fakes.s3_server import S3Server
+
+SYSTEM = "crikpy-system"
+HOST_ADDRESS = "10.77.0.254"
+"""This machine, as the nodes of hack/cluster see it."""
+
+TAG = os.environ.get("CRIKPY_E2E_TAG", crikpy.__version__)
+AGENT_IMAGE = f"ghcr.io/crikpy/agent:{TAG}"
+BASE = ROOT / "controller/overlays/s3-compatible"
+_BUCKET = "crikpy-e2e"
+_AWS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+_READY_S = 180
+
+
+class Installation:
+    """crikpy on a cluster while the context lasts.
+
+    Attributes:
+        notices: gives notices to nodes.
+    """
+
+    CLUSTER = "e2e"
+    """Name of the cluster in the store."""
+
+    def __init__(self, cluster: Cluster, folder: Path) -> None:
+        self.cluster = cluster
+        self._folder = folder
+        self._stack = contextlib.ExitStack()
+        self._environment: dict[str, str] = {}
+        self._url = ""
+        self.notices: Notices
+
+    def __enter__(self) -> Installation:
+        try:
+            self._open_store()
+            metadata = self._metadata()
+            self.notices = Notices(self.cluster, metadata)
+            self._install(metadata)
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def open_store(self) -> ObjectStore:
+        """Return the store that the agents write to."""
+        os.environ.update({name: value for name, value in self._environment.items() if name in _AWS})
+        return open_store(self._url, self._settings())
+
+    def _settings(self) -> StoreSettings:
+        ours = {name: value for name, value in self._environment.items() if name.startswith(names.ENV_PREFIX)}
+        return from_env(ours).store
+
+    def _open_store(self) -> None:
+        if not self.cluster.own:
+            self._url = os.environ.get("CRIKPY_E2E_STORE", "")
+            if not self._url:
+                pytest.skip("needs CRIKPY_E2E_STORE, since this is not hack/cluster's cluster")
+            kept = {name: value for name, value in os.environ.items() if name.startswith("CRIKPY_STORE_")}
+            self._environment = kept | {name: os.environ[name] for name in _AWS if name in os.environ}
+            return
+        server = self._stack.enter_context(S3Server(self._folder / "s3", address=HOST_ADDRESS))
+        server.create_bucket(_BUCKET)
+        self._url, self._environment = f"s3://{_BUCKET}/{self.CLUSTER}", server.environment()
+
+    def _metadata(self) -> Metadata:
+        if self.cluster.own:
+            local = LocalMetadata(self.cluster, self._folder)
+            self._stack.callback(local.stop)
+            local.start()
+            return local
+        self.cluster.kubectl.apply(
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "crikpy-e2e-imds"}}
+        )
+        pods = PodMetadata(self.cluster, "crikpy-e2e-imds", AGENT_IMAGE)
+        self._stack.callback(pods.stop)
+        pods.start()
+        return pods
+
+    def _install(self, metadata: Metadata) -> None:
+        kubectl = self.cluster.kubectl
+        overlay = self._overlay(metadata)
+        manifests = kubectl("kustomize", "--load-restrictor=LoadRestrictionsNone", str(overlay))
+        self._stack.callback(self._remove, manifests)
+        kubectl("apply", "--server-side", "-f", "-", stdin=manifests)
+        for what in ("daemonset/crikpy-agent", "deployment/crikpy-controller"):
+            kubectl("rollout", "status", what, "-n", SYSTEM, f"--timeout={_READY_S}s", timeout=_READY_S + 10)
+        wait_for("every node to say that it can save jobs", self._nodes_ready)
+        wait_for("the webhook's certificate", self._webhook_ready)
+
+    def _remove(self, manifests: str) -> None:
+        kubectl = self.cluster.kubectl
+        kubectl("delete", "--ignore-not-found", "--wait=false", "-f", "-", stdin=manifests)
+        wait_for("the agents' end", lambda: not kubectl.find("namespace", SYSTEM), within_s=120)
+
+    def _overlay(self, metadata: Metadata) -> Path:
+        """Write what differs from the shipped overlay; secrets go into a file that only root may read."""
+        folder = self._folder / "overlay"
+        folder.mkdir(mode=0o700)
+        config = {
+            "CRIKPY_STORE": self._url,
+            "CRIKPY_KUBE_CLUSTER": self.CLUSTER,
+            "CRIKPY_NOTICES_IMDS_ENDPOINT": metadata.endpoint,
+            "CRIKPY_CONTROLLER_LAUNCHER_IMAGE": f"ghcr.io/crikpy/launcher:{TAG}",
+            **{name: value for name, value in self._environment.items() if name.startswith("CRIKPY_")},
+        }
+        secret = {name: value for name, value in self._environment.items() if name in _AWS}
+        literals = [f"{name}={value}" for name, value in config.items()]
+        kustomization = {
+            "apiVersion": "kustomize.config.k8s.io/v1beta1",
+            "kind": "Kustomization",
+            "resources": [os.path.relpath(BASE, folder)],
+            "images": [{"name": f"ghcr.io/crikpy/{image}", "newTag": TAG} for image in ("agent", "controller")],
+            "configMapGenerator": [
+                {"name": "crikpy-config", "namespace": SYSTEM, "behavior": "merge", "literals": literals}
+            ],
+            "patches": [_patch("Secret", "crikpy-store", {"stringData": secret})],
+        }
+        path = folder / "kustomization.yaml"
+        path.touch(mode=0o600)
+        path.write_text(json.dumps(kustomization))
+        return folder
+
+    def _nodes_ready(self) -> bool:
+        return all(
+            any(
+                condition["type"] == names.CONDITION_READY and condition["status"] == "True"
+                for condition in self.cluster.kubectl.get("node", node)["status"]["conditions"]
+            )
+            for node in self.cluster.nodes
+        )
+
+    def _webhook_ready(self) -> bool:
+        found = self.cluster.kubectl.get("mutatingwebhookconfiguration", "crikpy-webhook")
+        return all(webhook["clientConfig"].get("caBundle") for webhook in found["webhooks"])
+
+
+def _patch(kind: str, name: str, change: Json) -> Json:
+    body = {"apiVersion": "v1", "kind": kind, "metadata": {"name": name, "namespace": SYSTEM}, **change}
+    return {"patch": json.dumps(body)}

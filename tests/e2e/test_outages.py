@@ -1,0 +1,131 @@
+"""What crikpy rests on goes away, one thing at a time: no job is worse off than without crikpy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from crikpy import names
+from tests.e2e.cluster import Cluster, Notices, settle
+from tests.e2e.kubectl import Kubectl, wait_for
+from tests.e2e.pods import Namespace, assert_goes_on, namespace
+from tests.e2e.workloads import deployment, job, template
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(420)]
+
+SYSTEM = "crikpy-system"
+
+
+@pytest.fixture
+def place(installed: Cluster, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Namespace]:
+    name = f"crikpy-e2e-{abs(hash(request.node.name)) % 10**8}"
+    with namespace(installed.kubectl, name, tmp_path) as made:
+        yield made
+
+
+@contextmanager
+def controller_down(kubectl: Kubectl) -> Iterator[None]:
+    """Take every replica of the controller, and with them the webhook, away until the context ends."""
+    replicas = kubectl.get("deployment", "crikpy-controller", SYSTEM)["spec"]["replicas"]
+    kubectl("scale", "deployment/crikpy-controller", "-n", SYSTEM, "--replicas=0")
+    try:
+        wait_for(
+            "the controller's end", lambda: not kubectl.list("pods", SYSTEM, selector="app=crikpy-controller")
+        )
+        yield
+    finally:
+        kubectl("scale", "deployment/crikpy-controller", "-n", SYSTEM, f"--replicas={replicas}")
+        kubectl("rollout", "status", "deployment/crikpy-controller", "-n", SYSTEM, "--timeout=120s", timeout=130)
+
+
+def test_a_notice_while_the_controller_is_down_is_acted_on_by_the_node_and_finished_later(
+    installed: Cluster, notices: Notices, place: Namespace
+) -> None:
+    place.apply(job("alone", template(app="alone")))
+    (pod,) = place.watch("alone")
+    try:
+        with controller_down(installed.kubectl):
+            notices.spot(pod.node)
+            saved = wait_for(
+                "the event", lambda: place.kubectl.events(place.name, name=pod.name, reason="CheckpointComplete")
+            )
+            assert saved
+        after = place.replacement("alone", pod)
+        assert_goes_on(pod.counts(), place.counts(after["metadata"]["name"]))
+        place.await_phase(pod, "Restored")
+    finally:
+        notices.withdraw_all([pod.node])
+
+
+def test_a_notice_while_the_api_server_is_down_is_acted_on_by_the_node_and_finished_later(
+    installed: Cluster, notices: Notices, place: Namespace
+) -> None:
+    place.apply(job("mute", template(app="mute")))
+    (pod,) = place.watch("mute")
+    try:
+        with installed.api_server_down():
+            notices.spot(pod.node)
+            settle(12)
+        after = place.replacement("mute", pod)
+        assert after["spec"]["nodeName"] != pod.node
+        # The outage has cut off what was written down; the ended pod still has its whole log.
+        assert_goes_on(place.counts(pod.name), place.counts(after["metadata"]["name"]))
+        order = place.await_phase(pod, "Restored")
+        assert order["spec"]["trigger"] == "SpotInterruption"
+    finally:
+        notices.withdraw_all([pod.node])
+
+
+def test_a_pod_made_while_the_webhook_is_down_runs_unsaved_and_says_so(
+    installed: Cluster, place: Namespace
+) -> None:
+    with controller_down(installed.kubectl):
+        place.apply(deployment("early", template(app="early"), replicas=1))
+        (pod,) = place.watch("early")
+    raw = place.kubectl.get("pod", pod.name, place.name)
+    assert names.INJECTED not in raw["metadata"]["annotations"]
+    assert wait_for("the event", lambda: place.kubectl.events(place.name, name=pod.name, reason="NotInjected"))
+
+
+def test_a_pod_whose_node_dies_without_notice_goes_on_from_its_last_checkpoint(
+    installed: Cluster, place: Namespace
+) -> None:
+    installed.hack("status")
+    place.apply(deployment("crashed", template(app="crashed", annotations={names.INTERVAL: "10s"}), replicas=1))
+    (pod,) = place.watch("crashed")
+    place.await_phase(pod, "Complete")
+    installed.hack("crash", pod.node)
+    try:
+        # What the cloud's controller does once the instance is gone.
+        installed.kubectl("delete", "node", pod.node)
+        after = place.replacement("crashed", pod, within_s=150)
+        counts = wait_for("steps", lambda: place.counts(after["metadata"]["name"]))
+        assert counts[0].step > 0
+        assert counts[0].pid == pod.counts()[0].pid
+    finally:
+        installed.hack("start", pod.node)
+        wait_for("the node", lambda: installed.healthy(pod.node))
+
+
+def test_a_notice_that_is_withdrawn_leaves_node_and_job_as_they_were(
+    installed: Cluster, notices: Notices, place: Namespace
+) -> None:
+    budget = {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": "stays"},
+        "spec": {"maxUnavailable": 0, "selector": {"matchLabels": {"app": "stays"}}},
+    }
+    place.apply(deployment("stays", template(app="stays"), replicas=1), budget)
+    (pod,) = place.watch("stays")
+    notices.spot(pod.node, in_s=300)
+    place.await_phase(pod, "Complete")
+    notices.withdraw_all([pod.node])
+    before = len(pod.counts())
+    wait_for("more steps of the same process", lambda: len(pod.counts()) > before + 4)
+    assert {count.life for count in pod.counts()} == {pod.counts()[0].life}
+    (still,) = place.pods("stays")
+    assert still["metadata"]["uid"] == pod.uid
