@@ -79,10 +79,14 @@ LABEL_NODE: Final = f"{DOMAIN}/node"
 """Labels of Checkpoint objects."""
 
 TAINT: Final = f"{DOMAIN}/interruption"
-"""Taint of a node under a final notice; its value is the trigger, its effect NoSchedule."""
+"""Taint of a node under a notice; its value is the trigger, its effect NoSchedule where the node surely goes, and
+PreferNoSchedule under a rebalance recommendation."""
 
 CORDONED: Final = f"{DOMAIN}/cordoned-for"
 """Annotation of nodes that we cordoned ourselves: the notice's id. Without it a cordon is somebody else's."""
+
+UNCORDONED: Final = f"{DOMAIN}/uncordoned-for"
+"""Annotation of nodes that somebody uncordoned although a notice of this id is in force: it stays so."""
 
 CONDITION_NOTICE: Final = "CrikpyInterruptionNotice"
 CONDITION_READY: Final = "CrikpyReady"

@@ -1,1 +1,1 @@
-"""The process on each node: sees its pods, starts or resumes them, saves them when ordered or on its own notice."""
+"""The process on each node: sees its pods, starts or resumes them, saves them on order or on a notice."""

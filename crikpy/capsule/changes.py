@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from crikpy.capsule import beneath, members
@@ -24,8 +25,41 @@ _KUBELETS = "..data"
 """The link by which kubelet exchanges the content of secrets, tokens and config maps as one."""
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a path of a capsule really lies; capsules that share a directory see one place by different paths.
+
+    Attributes:
+        device: `major:minor` of the filesystem.
+        path: inside of that filesystem.
+    """
+
+    device: str
+    path: str
+
+    def lies_in(self, others: Iterable[Place]) -> bool:
+        """Say whether it is one of the others or below one."""
+        return any(self.device == other.device and lies_in(self.path, other.path) for other in others)
+
+
+def place_of(path: str, mounts: Sequence[Mount]) -> Place:
+    """Return where a path lies that is absolute, without links and dots."""
+    mount = mount_of(path, mounts)
+    inside = f"{mount.root}/{path.removeprefix(mount.point)}"
+    return Place(mount.device, "/" + os.path.normpath(inside).strip("/"))
+
+
+def places_of(trees: Iterable[CarriedTree], mounts: Sequence[Mount]) -> tuple[Place, ...]:
+    """Return the places of the directories among some trees that travel whole."""
+    return tuple(place_of(tree.root, mounts) for tree in trees if tree.kind == members.TREE)
+
+
 def plan_changes(
-    capsule: Capsule, open_paths: Sequence[str], *, node_root: Path = Path("/")
+    capsule: Capsule,
+    open_paths: Sequence[str],
+    *,
+    node_root: Path = Path("/"),
+    elsewhere: Collection[Place] = (),
 ) -> tuple[CarriedTree, ...]:
     """Say what of the capsule's files must travel; nothing twice.
 
@@ -34,6 +68,7 @@ def plan_changes(
         open_paths: paths inside the capsule of regular files that the job has open for writing.
         node_root: the root of the mount namespace in which the container runtime runs: `/proc/1/root` for an
             agent that runs in a container itself.
+        elsewhere: directories that travel with another capsule and not with this one.
 
     Returns:
         The root's changes first, then whole directories, then single files as one tree.
@@ -59,9 +94,12 @@ def plan_changes(
     for directory in sorted({*points, *_clean(capsule.carried)}):
         if _within(directory, excluded) or not _exists(directory, view):
             continue
+        if place_of(directory, mounts).lies_in(elsewhere):
+            continue
         if not _covered(directory, trees, mounts):
             skipped = _skipped(directory, excluded, seen)
             trees.append(CarriedTree(kind=members.TREE, root=directory, source=view, skipped=skipped))
+    open_paths = [path for path in open_paths if not place_of(path, mounts).lies_in(elsewhere)]
     files = tuple(_single_files(open_paths, trees, mounts, excluded, view))
     if files:
         trees.append(CarriedTree(kind=members.FILES, root="/", source=view, names=files))
@@ -94,7 +132,7 @@ def _overlay(root: Mount, node_root: Path, skipped: frozenset[str]) -> CarriedTr
             remedy="set the runtime's storage to absolute paths",
         )
     source = node_root / upper.relative_to("/")
-    if not source.is_dir():
+    if not os.path.isdir(source):  # noqa: PTH112  # Path.is_dir raises where it may not look
         raise FilesystemError(
             f"the changes of the container's root are not at {str(source)!r}",
             remedy="run crikpy in the node's mount namespace, or give it the node's root",

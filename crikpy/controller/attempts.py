@@ -25,10 +25,16 @@ class _Rest:
 
 
 class Attempts:
-    """The rest of each act, by its key."""
+    """The rest of each act, by its key.
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    Args:
+        clock: seconds, monotonic.
+        echo_s: how long an act rests after a success.
+    """
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic, echo_s: float = _ECHO_S) -> None:
         self._clock = clock
+        self._echo_s = echo_s
         self._rests: dict[str, _Rest] = {}
 
     def may_begin(self, key: str) -> bool:
@@ -38,7 +44,7 @@ class Attempts:
 
     def succeeded(self, key: str) -> None:
         """Let an act rest until mirrors show it."""
-        self._rests[key] = _Rest(self._clock() + _ECHO_S, 0)
+        self._rests[key] = _Rest(self._clock() + self._echo_s, 0)
 
     def failed(self, key: str) -> int:
         """Let an act rest longer than the last time; returns how often in a row it has failed."""

@@ -1,4 +1,4 @@
-"""Periodic checkpoints of running pods that ask for them, spread so that not all jobs of a node stand still at once.
+"""Periodic checkpoints of running pods that ask for them, spread so that a node's jobs do not all stop at once.
 
 A node under a final notice takes none: what matters there is the one checkpoint that the notice asks for. Neither
 does a pod that is being saved already.

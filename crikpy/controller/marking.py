@@ -23,9 +23,6 @@ from crikpy.kube.raw import Json, items, mapping
 from crikpy.model.nodes import Node, Taint
 from crikpy.model.notices import InterruptionNotice
 
-UNCORDONED = f"{names.DOMAIN}/uncordoned-for"
-"""Annotation of nodes that somebody uncordoned by hand after we had cordoned them: the notice's id."""
-
 NO_SCHEDULE = "NoSchedule"
 PREFER_NO_SCHEDULE = "PreferNoSchedule"
 
@@ -63,7 +60,7 @@ def marks_of(node: Node) -> Marks:
         taints=tuple(taint for taint in node.taints if taint.key == names.TAINT),
         unschedulable=node.unschedulable,
         cordoned_for=annotations.get(names.CORDONED, ""),
-        uncordoned_for=annotations.get(UNCORDONED, ""),
+        uncordoned_for=annotations.get(names.UNCORDONED, ""),
     )
 
 
@@ -104,7 +101,7 @@ def render_marks(raw: Json, notice: InterruptionNotice | None) -> Json | None:
         spec["taints"] = others + [_render_taint(taint) for taint in wants.taints]
     if has.unschedulable != wants.unschedulable:
         spec["unschedulable"] = wants.unschedulable
-    annotations = {names.CORDONED: wants.cordoned_for or None, UNCORDONED: wants.uncordoned_for or None}
+    annotations = {names.CORDONED: wants.cordoned_for or None, names.UNCORDONED: wants.uncordoned_for or None}
     return {"metadata": metadata | {"annotations": annotations}, "spec": spec}
 
 

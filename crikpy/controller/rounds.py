@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from datetime import UTC, datetime
 
 from crikpy.aio.tasks import stop
@@ -33,10 +34,10 @@ from crikpy.settings import Settings
 _log = logging.getLogger(__name__)
 
 _TICK_S = 2.0
-"""Longest time between two rounds."""
 
 _GATHER_S = 0.05
-"""How long a round waits for further changes after the first: a notice is often several."""
+"""How long a round waits for further changes after the first: a notice is often several. At least as long as the
+last plan took, so that planning never takes more than half of the time."""
 
 _ACTS = 32
 """Acts at once."""
@@ -46,20 +47,40 @@ _COMPLAIN_EVERY = 10
 
 
 class Rounds:
-    """The work of a leader; made anew for every term."""
+    """The work of a leader; made anew for every term.
 
-    def __init__(self, api: KubeApi, settings: Settings, recorder: EventRecorder, metrics: Metrics) -> None:
+    Args:
+        api: the cluster.
+        settings: on which plans depend.
+        recorder: tells people.
+        metrics: counted in.
+        attempts: when what may be tried again.
+        tick_s: longest time between two rounds.
+    """
+
+    def __init__(
+        self,
+        api: KubeApi,
+        settings: Settings,
+        recorder: EventRecorder,
+        metrics: Metrics,
+        *,
+        attempts: Attempts | None = None,
+        tick_s: float = _TICK_S,
+    ) -> None:
         self._settings = PlanSettings.of(settings)
         self._actor = Actor(api, recorder, metrics)
         self._nodes: Mirror[Node] = Mirror(api, NODES, parse_node, metrics=metrics)
         self._pods: Mirror[Pod | None] = Mirror(api, PODS, parse_opted_in, metrics=metrics)
         self._orders: Mirror[KnownOrder] = Mirror(api, CHECKPOINTS, KnownOrder.read, metrics=metrics)
-        self._attempts = Attempts()
+        self._attempts = attempts or Attempts()
+        self._tick_s = tick_s
         self._running: dict[str, asyncio.Task[None]] = {}
         self._room = asyncio.Semaphore(_ACTS)
         self._changed = asyncio.Event()
         self._told: set[str] = set()
         self._sees = False
+        self._planning_s = 0.0
 
     async def run(self) -> None:
         """Lead until cancelled; whatever is under way has ended then."""
@@ -88,9 +109,9 @@ class Rounds:
 
     async def _wait_for_change(self) -> None:
         try:
-            async with asyncio.timeout(_TICK_S):
+            async with asyncio.timeout(self._tick_s):
                 await self._changed.wait()
-            await asyncio.sleep(_GATHER_S)
+            await asyncio.sleep(max(_GATHER_S, self._planning_s))
         except TimeoutError:
             pass
         self._changed.clear()
@@ -103,7 +124,9 @@ class Rounds:
             self._sees = sees
         if not sees:
             return
+        began = time.monotonic()
         planned = plan(self._view())
+        self._planning_s = time.monotonic() - began
         self._attempts.forget_except({action.key for action in planned})
         for action in planned:
             if action.key not in self._running and self._attempts.may_begin(action.key):

@@ -164,7 +164,7 @@ class ClusterView:
 
 
 def options_of(pod: Pod) -> PodOptions:
-    """Return what a pod's annotations ask for, or the defaults where they cannot be read: it is saved all the same."""
+    """Return what a pod's annotations ask for, or the defaults where they cannot be read: it is saved still."""
     return pod.options or PodOptions()
 
 

@@ -48,8 +48,13 @@ makes the restore fail before the job runs. So an older kernel alone is no reaso
 """
 
 
-def facts(criu_version: str) -> Compatibility:
-    """Return this machine's facts; the image stays empty, for only the caller knows it."""
+def facts(criu_version: str, image: str = "") -> Compatibility:
+    """Return this machine's facts.
+
+    Args:
+        criu_version: of the CRIU that is here.
+        image: digest of the container's image, or empty where it is unknown or there is none.
+    """
     machine = os.uname()
     model, features = cpu_facts(Path("/proc/cpuinfo").read_text(), machine.machine)
     return Compatibility(
@@ -59,6 +64,7 @@ def facts(criu_version: str) -> Compatibility:
         criu=criu_version,
         cpu_model=model,
         cpu_features=features,
+        image=image,
     )
 
 
@@ -133,6 +139,7 @@ def _kernel(dumped: Compatibility, here: Compatibility) -> str:
 
 
 def _image(dumped: Compatibility, here: Compatibility) -> str:
-    if dumped.image == here.image:
+    """A digest that is unknown on either side forbids nothing: what counts then are the sizes of open files."""
+    if not dumped.image or not here.image or dumped.image == here.image:
         return ""
-    return f"image: dumped from {dumped.image or 'no image'}, this is {here.image or 'no image'}"
+    return f"image {dumped.image} there, {here.image} here"

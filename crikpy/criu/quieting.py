@@ -1,9 +1,10 @@
-"""Stop a tree at a moment when none of its threads has anything in AMX's tile registers.
+"""Stop a tree before CRIU comes, at a moment when none of its threads has anything in AMX's tile registers.
 
-CRIU 4.2 takes these registers from a thread that it dumps: not only are they missing in the image, but the code
+Trees that are saved together must all stand still before the first is dumped, and CRIU stops only one. Besides,
+CRIU 4.2 takes the tile registers from a thread that it dumps: not only are they missing in the image, but the code
 that it runs inside the job gives back the registers that it knows of, and no others. A thread that is dumped
-between LDTILECFG and TILERELEASE dies of SIGILL, even when the dump fails and the job is let go. So the tree is
-stopped before CRIU comes, and threads that use tiles are let on by themselves until they have released them.
+between LDTILECFG and TILERELEASE dies of SIGILL, even when the dump fails and the job is let go. So threads that
+use tiles are let on by themselves until they have released them.
 
 The stop is that of SIGSTOP, the only one that outlasts the tracer that CRIU has to replace. Registers are read,
 never written, and if this process dies while it looks, the kernel lets the job run on.
@@ -17,7 +18,7 @@ import os
 import signal
 import struct
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -51,10 +52,29 @@ _POLL_S: Final = 0.0002
 
 _ENDED: Final = frozenset("ZX")
 
+_HAS_TILES: Final = os.uname().machine == "x86_64"
 
-@contextlib.contextmanager
-def stopped_without_tiles(root: int, deadline: Deadline) -> Iterator[None]:
-    """Keep a tree stopped, its tile registers empty; it is continued when the body fails.
+
+class StoppedTree:
+    """A tree whose processes the kernel keeps stopped.
+
+    Attributes:
+        at: monotonic time by which every thread stood still.
+        stopped_before: processes that a signal had stopped before and that must stay so, by their PIDs here.
+    """
+
+    def __init__(self, stopped: Iterable[int], stopped_before: Iterable[int]) -> None:
+        self.at = time.monotonic()
+        self.stopped_before = frozenset(stopped_before)
+        self._stopped = tuple(stopped)
+
+    def undo(self) -> None:
+        """Continue what was stopped, children before their parents, who could take them for stopped by others."""
+        _continue(self._stopped)
+
+
+def stop_tree(root: int, deadline: Deadline) -> StoppedTree:
+    """Stop a tree, its tile registers empty.
 
     Args:
         root: the tree's root process, as this process sees it.
@@ -71,14 +91,19 @@ def stopped_without_tiles(root: int, deadline: Deadline) -> Iterator[None]:
         with ThreadPoolExecutor(1, thread_name_prefix="crikpy-quieting") as tracer:
             tracer.submit(hold.stop).result()
         hold.await_stop()
-        yield
     except BaseException:
-        hold.undo_stop()
+        _continue(hold.stopped)
         raise
+    return StoppedTree(hold.stopped, hold.stopped_before)
 
 
 class _Hold:
-    """Every thread of a tree in the hands of ptrace, which obeys only the thread of ours that took them."""
+    """Every thread of a tree in the hands of ptrace, which obeys only the thread of ours that took them.
+
+    Attributes:
+        stopped: processes that have been sent a SIGSTOP here.
+        stopped_before: processes that a signal had stopped before.
+    """
 
     def __init__(self, root: int, deadline: Deadline) -> None:
         self._root = root
@@ -86,8 +111,8 @@ class _Hold:
         self._threads: dict[int, int] = {}
         """Thread → its process."""
         self._still: set[int] = set()
-        self._stopped_before: set[int] = set()
-        self._stopped: list[int] = []
+        self.stopped_before: set[int] = set()
+        self.stopped: list[int] = []
 
     def stop(self) -> None:
         """Hold every thread until none uses tiles, then have the kernel keep them all stopped."""
@@ -95,9 +120,9 @@ class _Hold:
         try:
             self._await_release()
             # Pending for all threads of a process before any of them is let go, so that none gets past it.
-            for pid in sorted(set(self._threads.values()) - self._stopped_before):
+            for pid in sorted(set(self._threads.values()) - self.stopped_before):
                 os.kill(pid, signal.SIGSTOP)
-                self._stopped.append(pid)
+                self.stopped.append(pid)
         except OSError as fault:
             raise DumpError(f"the job could not be stopped: {fault.strerror}") from fault
         finally:
@@ -112,12 +137,6 @@ class _Hold:
             while _state(thread) not in {"T", *_ENDED}:
                 self._deadline.check("stopping the job")
                 time.sleep(_POLL_S)
-
-    def undo_stop(self) -> None:
-        """Continue what was stopped here."""
-        for pid in self._stopped:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
 
     def _await_release(self) -> None:
         """Let threads that use tiles go on for a moment, as often as it takes."""
@@ -141,7 +160,7 @@ class _Hold:
                 if _seize(thread):
                     self._threads[thread] = pid
             self._interrupt(fresh.keys() & self._threads.keys())
-        return [thread for thread in self._threads if _uses_tiles(thread)]
+        return [thread for thread in self._threads if _HAS_TILES and _uses_tiles(thread)]
 
     def _interrupt(self, threads: Iterable[int]) -> None:
         for thread in threads:
@@ -154,7 +173,13 @@ class _Hold:
                 continue
             self._still.add(thread)
             if reason != signal.SIGTRAP:
-                self._stopped_before.add(self._threads[thread])
+                self.stopped_before.add(self._threads[thread])
+
+
+def _continue(pids: Sequence[int]) -> None:
+    for pid in reversed(pids):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
 
 
 def _await_stop(thread: int, deadline: Deadline) -> int | None:

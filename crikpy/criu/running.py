@@ -18,7 +18,7 @@ from pathlib import Path
 from crikpy import names
 from crikpy.aio.children import Child
 from crikpy.aio.clock import Deadline
-from crikpy.criu import argv, learning, logs, quieting, tiles
+from crikpy.criu import argv, learning, logs, tiles
 from crikpy.criu.capturing import CaptureServer
 from crikpy.criu.serving import ServeServer
 from crikpy.criu.streaming import StreamServer
@@ -37,13 +37,9 @@ class DumpOutcome:
     """A dump that succeeded; the tree is stopped.
 
     Attributes:
-        frozen_at: monotonic time by which every task had stopped.
-        ended_at: monotonic time at which CRIU was done.
         tiles: the job may have the permission to use AMX's tile registers, which its restore has to know.
     """
 
-    frozen_at: float
-    ended_at: float
     tiles: bool
 
 
@@ -60,29 +56,26 @@ class Criu:
         root_pid: int,
         sink: ImageSink,
         deadline: Deadline,
-        *,
-        node_pid: int,
     ) -> DumpOutcome:
-        """Dump a tree into a sink and leave it stopped; on any failure CRIU has let it run on.
+        """Dump a tree, stopped by crikpy.criu.quieting, into a sink; it stays stopped.
+
+        On a failure CRIU has let go of it, so that it stands only where it was stopped before.
 
         Args:
             entry: the words that enter the capsule, put before CRIU's own.
             root_pid: the root process inside the capsule.
             sink: takes the images.
             deadline: when everything must have reached the sink.
-            node_pid: the root process as the node sees it.
 
         Raises:
             DumpError: CRIU refused or failed.
-            TilesInUseError: the job would not let go of AMX's tile registers.
+            TilesInUseError: a thread has something in AMX's tile registers.
             CrikpyError: the sink failed; its own error is raised.
         """
-        stack_bytes = tiles.needed_stack_bytes()
-        watch = tiles.CoreWatch(sink, stack_bytes)
+        watch = tiles.CoreWatch(sink, tiles.needed_stack_bytes())
         with (
             self._workspace(deadline) as (descriptors, images_dir, log),
             CaptureServer(images_dir, watch) as server,
-            _stopped(node_pid if stack_bytes is not None else None, deadline) as stopped_at,
         ):
             words = argv.dump(
                 descriptors,
@@ -95,13 +88,11 @@ class Criu:
                 status = _wait(child, server, deadline, self._undo_s)
             if status != 0:
                 _raise_failure(server, deadline, status, DumpError, "the dump failed", log)
-            ended_at = time.monotonic()
             with _log_beside(log):
                 server.finish(deadline)
             if server.first_image_at is None:
                 raise DumpError("CRIU said that it was done but gave us no image")
-            frozen_at = server.first_image_at if stopped_at is None else stopped_at
-            return DumpOutcome(frozen_at=frozen_at, ended_at=ended_at, tiles=watch.may_have_asked())
+            return DumpOutcome(tiles=watch.may_have_asked())
 
     def restore(
         self,
@@ -171,16 +162,6 @@ class Criu:
                 tiles=None if library is None else keep(library),
             )
             yield descriptors, folder, log
-
-
-@contextlib.contextmanager
-def _stopped(node_pid: int | None, deadline: Deadline) -> Iterator[float | None]:
-    """Stop a tree first where CRIU could not do so without harm, see crikpy.criu.quieting; yield when it stood."""
-    if node_pid is None:
-        yield None
-        return
-    with quieting.stopped_without_tiles(node_pid, deadline):
-        yield time.monotonic()
 
 
 def _start(words: Sequence[str], descriptors: argv.Descriptors, *inherited: int) -> Child:

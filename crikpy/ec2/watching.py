@@ -1,4 +1,4 @@
-"""The eternal look at the metadata service: every notice once, whatever the service does in between.
+"""The eternal look at the metadata service: every notice once, its withdrawal too, whatever happens in between.
 
 Polling is all that IMDS offers. Nothing is decided here; and nothing here ends the watch, since a machine whose
 metadata service is away for a while is interrupted like any other.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -22,8 +23,23 @@ from crikpy.settings import NoticeSettings
 
 _log = logging.getLogger(__name__)
 
+_WITHDRAWN_AFTER = 3
+"""Looks in succession that miss a notice before it counts as withdrawn: a job runs on and a node is used again on
+its account, so one odd answer is not enough."""
+
 _LONGEST_PAUSE_S = 5.0
 """Cap of the back-off: AWS advises to look every 5 s, and an outage can end just before a notice."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Withdrawn:
+    """A notice that its source announces no longer: the machine stays.
+
+    Attributes:
+        notice: as it was yielded before.
+    """
+
+    notice: InterruptionNotice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,28 +48,30 @@ class _Look:
 
     Attributes:
         notices: in the order of SOURCES.
+        read: the sources that could be read and understood, as notices name them.
         faults: by the source's name, those that could not be read or understood.
         reachable: whether the service answered anything.
     """
 
     notices: tuple[InterruptionNotice, ...] = ()
+    read: frozenset[str] = frozenset()
     faults: dict[str, MetadataError] = field(default_factory=dict)
     reachable: bool = True
 
 
 async def watch_notices(
     client: MetadataClient, settings: NoticeSettings, *, metrics: Metrics
-) -> AsyncIterator[InterruptionNotice]:
+) -> AsyncIterator[InterruptionNotice | Withdrawn]:
     """Yield each notice once, at the first look that finds it; never ends and never raises for an outage.
 
-    The watch stands still while its consumer works on a notice, so a consumer that takes long hands the notice
-    on. A notice that AWS withdraws and repeats is not yielded again. Does nothing for ever where the settings
-    switch the metadata service off.
+    A notice that a source which answers no longer announces is yielded once more as withdrawn; should it come
+    back after that, it is new. The watch stands still while its consumer works on a notice, so a consumer that
+    takes long hands the notice on. Does nothing for ever where the settings switch the metadata service off.
     """
     if not settings.imds_enabled:
         _log.info("the metadata service is switched off by settings; no interruption notices come from it")
         await asyncio.Event().wait()
-    yielded: set[str] = set()
+    standing = _Standing()
     complaints = _Complaints(metrics)
     longest_s = max(_LONGEST_PAUSE_S, settings.poll_interval_s)
     pause_s = settings.poll_interval_s
@@ -61,11 +79,11 @@ async def watch_notices(
         began = time.monotonic()
         look = await _look(client)
         complaints.note(look)
-        for notice in look.notices:
-            if notice.id not in yielded:
-                yielded.add(notice.id)
-                metrics.notices.labels(trigger=notice.trigger.value).inc()
-                yield notice
+        for notice in standing.begun(look):
+            metrics.notices.labels(trigger=notice.trigger.value).inc()
+            yield notice
+        for notice in standing.ended(look):
+            yield Withdrawn(notice=notice)
         pause_s = settings.poll_interval_s if look.reachable else min(2 * pause_s, longest_s)
         await asyncio.sleep(max(0.0, began + pause_s - time.monotonic()))
 
@@ -79,6 +97,9 @@ async def _look(client: MetadataClient) -> _Look:
     found = await asyncio.gather(*(_read(client, source, instance) for source in SOURCES))
     return _Look(
         notices=tuple(notice for notices, _, _ in found for notice in notices),
+        read=frozenset(
+            f"imds:{source.name}" for source, (_, fault, _) in zip(SOURCES, found, strict=True) if fault is None
+        ),
         faults={
             source.name: fault for source, (_, fault, _) in zip(SOURCES, found, strict=True) if fault is not None
         },
@@ -100,6 +121,33 @@ async def _read(
         return translate(source, payload, instance=instance, seen=datetime.now(UTC)), None, True
     except MetadataError as fault:
         return (), fault, True
+
+
+class _Standing:
+    """The notices in force, and how often in succession each has been missed."""
+
+    def __init__(self) -> None:
+        self._notices: dict[str, InterruptionNotice] = {}
+        self._missed: Counter[str] = Counter()
+
+    def begun(self, look: _Look) -> list[InterruptionNotice]:
+        """Take a look's new notices and return them."""
+        fresh = [notice for notice in look.notices if notice.id not in self._notices]
+        self._notices.update((notice.id, notice) for notice in fresh)
+        return fresh
+
+    def ended(self, look: _Look) -> list[InterruptionNotice]:
+        """Drop the notices that have been missed often enough, by sources that were read, and return them."""
+        seen = {notice.id for notice in look.notices}
+        for notice in self._notices.values():
+            if notice.id in seen:
+                del self._missed[notice.id]
+            elif notice.source in look.read:
+                self._missed[notice.id] += 1
+        gone = [notice for notice in self._notices.values() if self._missed[notice.id] >= _WITHDRAWN_AFTER]
+        for notice in gone:
+            del self._notices[notice.id], self._missed[notice.id]
+        return gone
 
 
 class _Complaints:

@@ -1,8 +1,9 @@
-"""The story of one restore, from a complete checkpoint to a job that goes on in a waiting capsule.
+"""The story of one restore, from a complete checkpoint to jobs that go on in waiting capsules: all, or none.
 
-Nothing is touched before it is known that the checkpoint fits, and it is claimed before anything of it runs: a
-checkpoint is resumed at most once. What a failed restore means for the job is the caller's decision; here it
-only leaves the capsule empty again and the checkpoint quarantined.
+Nothing is touched before it is known that the checkpoint fits everywhere, and it is claimed before anything of it
+runs: a checkpoint is resumed at most once. No job goes on before all of them stand again. What a failed restore
+means for the jobs is the caller's decision; here it only leaves the capsules empty again and the checkpoint in
+quarantine.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from crikpy.aio import retrying
 from crikpy.aio.clock import Deadline
 from crikpy.capsule import entering, stdio
 from crikpy.capsule.applying import apply_archive
@@ -25,12 +27,11 @@ from crikpy.criu import compat
 from crikpy.criu.argv import InheritedPipe
 from crikpy.criu.features import criu_version
 from crikpy.criu.running import Criu
-from crikpy.errors import CheckpointClaimedError, CrikpyError, IncompatibleError
-from crikpy.flows.checkpointing import kill_all, let_go
-from crikpy.flows.reporting import Reporter
-from crikpy.model.capsule import Capsule
-from crikpy.model.manifest import Manifest
-from crikpy.model.workload import Workload
+from crikpy.errors import CrikpyError, IncompatibleError
+from crikpy.flows.members import Member
+from crikpy.flows.reporting import Reporter, Transfers
+from crikpy.flows.stopping import Inhabitants
+from crikpy.model.manifest import Manifest, StoredImage
 from crikpy.settings import Settings
 from crikpy.store.base import ObjectStore
 from crikpy.store.checkpoints import Checkpoints
@@ -44,76 +45,100 @@ _SPARE_PIDS = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RestoreOrder:
-    """What is to be done.
+class Waiting:
+    """A capsule whose job is to be resumed.
 
     Attributes:
-        manifest: the checkpoint.
-        claim: who resumes it.
-        deadline: when the job must run.
+        member: the capsule, the workload whose checkpoint it is, and the image that it runs.
+        launcher: holds the capsule's launcher, which waits.
+        manifest: the workload's part of the checkpoint.
     """
 
+    member: Member
+    launcher: LauncherConnection
     manifest: Manifest
-    claim: Claim
-    deadline: Deadline
 
 
 def restore(
-    capsule: Capsule,
-    launcher: LauncherConnection,
+    waiting: Sequence[Waiting],
     store: ObjectStore,
-    workload: Workload,
-    order: RestoreOrder,
+    claim: Claim,
+    deadline: Deadline,
     settings: Settings,
     reporter: Reporter,
 ) -> None:
-    """Resume a checkpoint in a capsule whose launcher waits and is held by `launcher`.
+    """Resume a checkpoint in all the capsules that it was taken of.
+
+    On return the jobs run and their launchers are still held. Tells the reporter `claimed` (fact `checkpoint`) and
+    `resumed` (`pids`, `pid` the first of them), or `restore-failed`.
+
+    Args:
+        waiting: the capsules; their manifests are of one checkpoint.
+        store: where from.
+        claim: who resumes it.
+        deadline: when the jobs must run.
+        settings: which CRIU, how much memory.
+        reporter: hears the story.
 
     Raises:
-        IncompatibleError: it does not fit this machine; nothing was touched, it is still there to be resumed.
-        CheckpointClaimedError: somebody else has resumed it.
-        CrikpyError: the restore failed; the capsule is empty, the checkpoint quarantined.
+        IncompatibleError: it does not fit here, or not as a whole; nothing was touched, it is still there to be
+            resumed.
+        CheckpointClaimedError: somebody else has resumed it, or its job has finished; nothing was touched.
+        StoreUnavailableError, DeadlineError: it could not be claimed; nothing was touched.
+        CrikpyError: the restore failed; the capsules are empty, the checkpoint is in quarantine. A launcher still
+            waits, unless it had adopted its job already and says now that this has ended.
     """
-    manifest = order.manifest
-    checkpoints = Checkpoints(store, workload)
-    require_fit(capsule, manifest, settings, order.deadline)
-    checkpoints.claim(manifest.checkpoint, order.claim)
-    reporter.event("claimed", f"checkpoint {manifest.checkpoint} is ours", checkpoint=manifest.checkpoint)
-    with _quarantine_on_failure(capsule, checkpoints, manifest, reporter):
-        with ChunkReader(
-            store,
-            workload,
-            manifest.images,
-            settings=settings.store,
-            deadline=order.deadline,
-            on_progress=partial(reporter.transfer, "download"),
-        ) as reader:
-            _apply_archives(capsule, manifest, reader, order.deadline)
-            _restore_processes(capsule, manifest, reader, settings, order.deadline)
-        launcher.adopt(manifest.job.root_pid, order.deadline)
-    let_go(capsule, but=manifest.job.stopped)
-    reporter.event("resumed", "the job goes on", pid=manifest.job.root_pid)
+    ordered = sorted(waiting, key=lambda one: one.member.workload)
+    require_fit(ordered, settings, deadline)
+    with contextlib.ExitStack() as stack:
+        capsules = [stack.enter_context(Inhabitants(one.launcher.launcher_pid)) for one in ordered]
+        _claim_all(ordered, store, claim, deadline)
+        checkpoint = ordered[0].manifest.checkpoint
+        reporter.event("claimed", f"checkpoint {checkpoint} is ours", checkpoint=checkpoint)
+        with _all_or_none(ordered, capsules, store, reporter):
+            _bring_back(ordered, store, deadline, settings, reporter)
+            for one in ordered:
+                one.launcher.adopt(one.manifest.job.root_pid, deadline)
+        for one, capsule in zip(ordered, capsules, strict=True):
+            capsule.let_go(but=one.manifest.job.stopped)
+    pids = [one.manifest.job.root_pid for one in ordered]
+    reporter.event("resumed", "the job goes on" if len(pids) == 1 else "the jobs go on", pid=pids[0], pids=pids)
 
 
-def require_fit(capsule: Capsule, manifest: Manifest, settings: Settings, deadline: Deadline) -> None:
-    """Compare a checkpoint with this machine.
+def require_fit(waiting: Sequence[Waiting], settings: Settings, deadline: Deadline) -> None:
+    """Compare a checkpoint with this machine, and with the capsules as a whole.
 
     Raises:
         IncompatibleError: naming everything that differs.
     """
-    here = compat.facts(criu_version(settings.criu.bundle, deadline))
-    differences = [*compat.differences(manifest.compatibility, here), *_file_differences(capsule, manifest)]
+    version = criu_version(settings.criu.bundle, deadline)
+    differences = list(_part_differences(waiting))
+    for one in waiting:
+        here = compat.facts(version, one.member.image)
+        found = (*compat.differences(one.manifest.compatibility, here), *_file_differences(one))
+        differences += [difference for difference in found if difference not in differences]
     if differences:
         raise IncompatibleError(
-            f"checkpoint {manifest.checkpoint} does not fit this machine: {'; '.join(differences)}",
+            f"checkpoint {waiting[0].manifest.checkpoint} does not fit this machine: {'; '.join(differences)}",
             remedy="resume it on a machine like the one it was taken on; it is kept",
         )
 
 
-def _file_differences(capsule: Capsule, manifest: Manifest) -> Iterator[str]:
+def _part_differences(waiting: Sequence[Waiting]) -> Iterator[str]:
+    """Yield why these are not the capsules that were saved together."""
+    here = sorted(one.member.workload.name for one in waiting)
+    for one in waiting:
+        if one.manifest.checkpoint != waiting[0].manifest.checkpoint:
+            yield f"{one.member.workload.name} is of another checkpoint, {one.manifest.checkpoint}"
+        together = sorted(one.manifest.origin.together or (one.member.workload.name,))
+        if together != here:
+            yield f"{', '.join(together)} were saved together, {', '.join(here)} are to be resumed"
+
+
+def _file_differences(one: Waiting) -> Iterator[str]:
     """Yield what is wrong with the files that the job has open and that the machine must have by itself."""
-    view = Path(f"/proc/{capsule.launcher_pid}/root")
-    for file in manifest.open_files:
+    view = Path(f"/proc/{one.member.capsule.launcher_pid}/root")
+    for file in one.manifest.open_files:
         try:
             size = (view / file.path.lstrip("/")).stat().st_size
         except OSError:
@@ -123,47 +148,96 @@ def _file_differences(capsule: Capsule, manifest: Manifest) -> Iterator[str]:
             yield f"file {file.path} has {size} bytes here, {file.size} there"
 
 
-def _apply_archives(capsule: Capsule, manifest: Manifest, reader: ChunkReader, deadline: Deadline) -> None:
-    mounts = read_mounts(capsule.launcher_pid)
-    root = os.open(f"/proc/{capsule.launcher_pid}/root", os.O_RDONLY | os.O_DIRECTORY)
+def _claim_all(ordered: Sequence[Waiting], store: ObjectStore, claim: Claim, deadline: Deadline) -> None:
+    """Claim every part, the first workload's first: whoever gets that one gets the others."""
+    # A claim of this attempt alone, so that trying it again can tell our own from any other.
+    ours = claim.anew()
+    for number, one in enumerate(ordered):
+        act = partial(Checkpoints(store, one.member.workload).claim, one.manifest.checkpoint, ours)
+        if number == 0:
+            act()
+        else:
+            retrying.call(act, deadline=deadline)
+
+
+def _bring_back(
+    ordered: Sequence[Waiting], store: ObjectStore, deadline: Deadline, settings: Settings, reporter: Reporter
+) -> None:
+    """Put all files in place, then make all processes, which stay stopped: they may share files."""
+    total = sum(image.size for one in ordered for image in one.manifest.images)
+    transfers = Transfers(reporter, "download", total)
+
+    def reader(one: Waiting, images: Sequence[StoredImage]) -> ChunkReader:
+        return ChunkReader(
+            store,
+            one.member.workload,
+            images,
+            settings=settings.store,
+            deadline=deadline,
+            on_progress=transfers.begin(),
+        )
+
+    divided = [(one, *_archives_apart(one.manifest)) for one in ordered]
+    for one, archives, _ in divided:
+        if archives:
+            with reader(one, archives) as source:
+                _apply_archives(one, source, deadline)
+    for one, _, images in divided:
+        with reader(one, images) as source:
+            _restore_processes(one, source, settings, deadline)
+
+
+def _archives_apart(manifest: Manifest) -> tuple[list[StoredImage], list[StoredImage]]:
+    """Return the images that hold archives, and CRIU's own."""
+    archived = {archive.image for archive in manifest.archives}
+    return (
+        [image for image in manifest.images if image.name in archived],
+        [image for image in manifest.images if image.name not in archived],
+    )
+
+
+def _apply_archives(one: Waiting, reader: ChunkReader, deadline: Deadline) -> None:
+    launcher_pid = one.member.capsule.launcher_pid
+    mounts = read_mounts(launcher_pid)
+    root = os.open(f"/proc/{launcher_pid}/root", os.O_RDONLY | os.O_DIRECTORY)
     try:
-        for archive in manifest.archives:
+        for archive in one.manifest.archives:
             with io.BufferedReader(reader.file(archive.image), _BUFFER_BYTES) as source:
                 spared = mounts_to_spare(archive, mounts)
-                apply_archive(source, root, archive, spared, deadline=deadline, keep=manifest.checkpoint)
+                apply_archive(source, root, archive, spared, deadline=deadline, keep=one.manifest.checkpoint)
     finally:
         os.close(root)
 
 
-def _restore_processes(
-    capsule: Capsule, manifest: Manifest, reader: ChunkReader, settings: Settings, deadline: Deadline
-) -> None:
+def _restore_processes(one: Waiting, reader: ChunkReader, settings: Settings, deadline: Deadline) -> None:
     """Have CRIU make the tree, its helpers' and its later children's PIDs kept clear of the tree's own."""
-    highest = manifest.job.highest_pid
-    entering.raise_last_pid(capsule.launcher_pid, entering.clear_last_pid(highest + _SPARE_PIDS), deadline)
-    replacements = stdio.open_replacements(capsule.launcher_pid, manifest.job.stdio)
+    launcher_pid, job = one.member.capsule.launcher_pid, one.manifest.job
+    entering.raise_last_pid(launcher_pid, entering.clear_last_pid(job.highest_pid + _SPARE_PIDS), deadline)
+    replacements = stdio.open_replacements(launcher_pid, job.stdio)
     try:
         pipes = [InheritedPipe(descriptor=descriptor, identity=identity) for descriptor, identity in replacements]
-        entry = entering.restore_entry(capsule.launcher_pid)
-        Criu(settings.criu).restore(entry, reader, pipes, deadline, may_use_tiles=manifest.job.tiles)
+        entry = entering.restore_entry(launcher_pid)
+        Criu(settings.criu).restore(entry, reader, pipes, deadline, may_use_tiles=job.tiles)
     finally:
         for descriptor, _ in replacements:
             os.close(descriptor)
-    entering.raise_last_pid(capsule.launcher_pid, entering.clear_last_pid(highest), deadline)
+    entering.raise_last_pid(launcher_pid, entering.clear_last_pid(job.highest_pid), deadline)
 
 
 @contextlib.contextmanager
-def _quarantine_on_failure(
-    capsule: Capsule, checkpoints: Checkpoints, manifest: Manifest, reporter: Reporter
+def _all_or_none(
+    ordered: Sequence[Waiting], capsules: Sequence[Inhabitants], store: ObjectStore, reporter: Reporter
 ) -> Iterator[None]:
+    """On a failure leave nothing of any job, and see to it that nobody tries this checkpoint again."""
     try:
         yield
-    except CrikpyError as fault:
-        kill_all(capsule)
-        reporter.event("restore-failed", f"checkpoint {manifest.checkpoint} could not be resumed: {fault}")
-        with contextlib.suppress(CrikpyError, CheckpointClaimedError):
-            checkpoints.quarantine(manifest.checkpoint, str(fault))
-        raise
-    except BaseException:
-        kill_all(capsule)
+    except BaseException as fault:
+        for capsule in capsules:
+            capsule.kill()
+        if isinstance(fault, CrikpyError):
+            checkpoint = ordered[0].manifest.checkpoint
+            reporter.event("restore-failed", f"checkpoint {checkpoint} could not be resumed: {fault}")
+            for one in ordered:
+                with contextlib.suppress(CrikpyError):
+                    Checkpoints(store, one.member.workload).quarantine(checkpoint, str(fault))
         raise

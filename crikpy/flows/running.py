@@ -35,9 +35,10 @@ from crikpy.errors import (
     IntegrityError,
     MetadataError,
 )
-from crikpy.flows.checkpointing import CheckpointOrder, checkpoint
+from crikpy.flows.checkpointing import checkpoint
+from crikpy.flows.members import CheckpointOrder, Member
 from crikpy.flows.reporting import Reporter
-from crikpy.flows.restoring import RestoreOrder, restore
+from crikpy.flows.restoring import Waiting, restore
 from crikpy.metrics import Metrics
 from crikpy.model.capsule import Capsule
 from crikpy.model.manifest import Manifest
@@ -201,12 +202,12 @@ class _RunningJob:
     def _resume(self, launcher: LauncherConnection, found: Manifest) -> bool:
         """Resume a checkpoint; return False when the command shall be started instead."""
         deadline = Deadline.after(self._settings.run.manual_deadline_s)
-        order = RestoreOrder(manifest=found, claim=self._claim, deadline=deadline)
+        waiting = Waiting(member=self._member(), launcher=launcher, manifest=found)
         self.reporter.event(
             "resuming", f"resuming checkpoint {found.checkpoint}, taken on {found.origin.host} at {found.created}"
         )
         try:
-            restore(self.capsule, launcher, self._store, self._plan.workload, order, self._settings, self.reporter)
+            restore([waiting], self._store, self._claim, deadline, self._settings, self.reporter)
         except CrikpyError as fault:
             if self._plan.must_resume or not self._plan.start_on_failure:
                 raise
@@ -222,16 +223,14 @@ class _RunningJob:
             trigger=trigger,
             notice=notice,
             instance=self._claim.instance,
-            command=self._command,
             deadline=deadline,
             leave_running=leave_running,
         )
 
         def attempt() -> Manifest:
             return checkpoint(
-                self.capsule,
+                self._member(),
                 self._store,
-                self._plan.workload,
                 order,
                 self._settings,
                 self.reporter,
@@ -267,6 +266,9 @@ class _RunningJob:
         """Send a signal to the job, by way of its launcher."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.capsule.launcher_pid, number)
+
+    def _member(self) -> Member:
+        return Member(capsule=self.capsule, workload=self._plan.workload, command=self._command)
 
     def _capsule_plan(self) -> CapsulePlan:
         return CapsulePlan(
@@ -336,7 +338,8 @@ async def _take_notices(
 ) -> None:
     loop = asyncio.get_running_loop()
     async for notice in watch_notices(client, settings.notices, metrics=metrics):
-        loop.call_later(_pause_before(notice, settings), news.put_nowait, notice)
+        if isinstance(notice, InterruptionNotice):  # a withdrawn one comes too late for a job that has moved
+            loop.call_later(_pause_before(notice, settings), news.put_nowait, notice)
 
 
 def _pause_before(notice: InterruptionNotice, settings: Settings) -> float:

@@ -172,7 +172,6 @@ class Mirror(Generic[T]):
         self._metrics = metrics
         self._backoff = backoff
         self._items: dict[str, T] = {}
-        self._raw: dict[str, Json] = {}
         self._synced = asyncio.Event()
         self._fault: KubeError | None = None
         self._reachable = False
@@ -194,10 +193,6 @@ class Mirror(Generic[T]):
     def items(self) -> Mapping[str, T]:
         """The parsed objects by key, a live read-only view; copy it to iterate over it across an await."""
         return MappingProxyType(self._items)
-
-    def raw(self, key: str) -> Json | None:
-        """Return the raw JSON of an object, not to be changed, or None when there is none."""
-        return self._raw.get(key)
 
     @property
     def synced(self) -> bool:
@@ -251,12 +246,11 @@ class Mirror(Generic[T]):
             self._forget(key, item)
             return
         change = Change.MODIFIED if key in self._items else Change.ADDED
-        self._items[key], self._raw[key] = item, seen.object
+        self._items[key] = item
         self._tell(change, item)
 
     def _forget(self, key: str, *last: T) -> None:
         """Take an object out; its last state is told where it is given, else the one that was known."""
-        self._raw.pop(key, None)
         if key in self._items:
             known = self._items.pop(key)
             self._tell(Change.DELETED, last[0] if last else known)

@@ -136,6 +136,9 @@ class Origin:
         boot_id: /proc/sys/kernel/random/boot_id.
         trigger: word of crikpy.model.notices.Trigger.
         notice: id of the interruption notice, or empty.
+        pod: `namespace/name` of the pod, or empty.
+        pod_uid: its UID, or empty.
+        together: names of the workloads, this one among them, whose jobs were saved as one; empty for a job alone.
     """
 
     host: str
@@ -143,6 +146,9 @@ class Origin:
     boot_id: str
     trigger: str
     notice: str = ""
+    pod: str = ""
+    pod_uid: str = ""
+    together: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Final, TypeVar
@@ -38,6 +39,8 @@ _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _READERS: Final = 8
 _TRUSTED_MANIFESTS: Final = 2
+_LOOKED_AT: Final = 32
+"""Checkpoints among which that of a pod is looked for; before a job is stopped there is not time for all."""
 
 
 class Checkpoints:
@@ -52,18 +55,30 @@ class Checkpoints:
         self.store = store
         self.workload = workload
 
-    def begin(self, claim: Claim) -> tuple[str, frozenset[str]]:
+    def begin(self, claim: Claim, checkpoint: str = "", *, pod_uid: str = "") -> tuple[str, frozenset[str]]:
         """Announce a new checkpoint; return its id and the chunks that need not be written again.
 
         As long as the announcement stands without a manifest, nobody collects chunks of the workload (gc.py).
+
+        Args:
+            claim: who writes it.
+            checkpoint: its id, where it is one with checkpoints of other workloads; empty makes a new one.
+            pod_uid: the pod whose job it is, or empty; its own last checkpoint has most in common with it.
         """
-        checkpoint = layout.new_checkpoint_id()
+        checkpoint = checkpoint or layout.new_checkpoint_id()
         self.store.put(layout.started_key(self.workload, checkpoint), msgspec.json.encode(claim))
-        return checkpoint, self.known_chunks()
+        return checkpoint, self.known_chunks(pod_uid=pod_uid)
 
     def give_up(self, checkpoint: str) -> None:
         """Take the announcement back, after a failure."""
         self.store.delete(layout.started_key(self.workload, checkpoint))
+
+    def withdraw(self, checkpoint: str, reason: str) -> None:
+        """Undo what is there of a checkpoint of ours: quarantine one that is complete, else give it up."""
+        if names.MANIFEST in self._parts(checkpoint):
+            self.quarantine(checkpoint, reason)
+        else:
+            self.give_up(checkpoint)
 
     def commit(self, manifest: Manifest) -> None:
         """Make the checkpoint complete; on return it is, whatever happens to this machine.
@@ -83,9 +98,21 @@ class Checkpoints:
         if not written and not self._holds(key, data):
             raise StoreError(f"checkpoint {manifest.checkpoint} exists already with other content")
 
-    def list(self) -> list[CheckpointSummary]:
-        """Return every checkpoint, the newest first."""
-        found = self._found()
+    def complete(self, *, unclaimed: bool = False) -> frozenset[str]:
+        """Return the ids of all checkpoints with a manifest, or of those among them that nobody has claimed."""
+        return frozenset(
+            checkpoint
+            for checkpoint, parts in self._found().items()
+            if names.MANIFEST in parts and not (unclaimed and names.CLAIM in parts)
+        )
+
+    def list(self, among: Collection[str] | None = None) -> list[CheckpointSummary]:
+        """Return every checkpoint, or those with the given ids, the newest first."""
+        found = {
+            checkpoint: parts
+            for checkpoint, parts in self._found().items()
+            if among is None or checkpoint in among
+        }
         with ThreadPoolExecutor(_READERS) as readers:
             return list(readers.map(self._summary, found, found.values()))
 
@@ -95,8 +122,7 @@ class Checkpoints:
         Raises:
             CheckpointNotFoundError: there is nothing of it at all.
         """
-        prefix = layout.checkpoint_prefix(self.workload, checkpoint)
-        parts = {info.key.removeprefix(prefix) for info in self.store.list(prefix)}
+        parts = self._parts(checkpoint)
         if not parts:
             raise self._absent(checkpoint)
         return self._summary(checkpoint, parts)
@@ -152,8 +178,8 @@ class Checkpoints:
             )
         return manifest
 
-    def known_chunks(self, newest: int = _TRUSTED_MANIFESTS) -> frozenset[str]:
-        """Return the chunks that the newest complete checkpoints refer to.
+    def known_chunks(self, newest: int = _TRUSTED_MANIFESTS, *, pod_uid: str = "") -> frozenset[str]:
+        """Return the chunks that the newest complete checkpoints refer to, and the newest one of a pod.
 
         Those in quarantine do not count: whatever is wrong with them may be wrong with their chunks.
         """
@@ -162,25 +188,21 @@ class Checkpoints:
             for checkpoint, parts in self._found().items()
             if names.MANIFEST in parts and names.QUARANTINE not in parts
         ]
-        known: set[str] = set()
-        for checkpoint in trusted[:newest]:
-            try:
-                known |= chunks_of(self.manifest(checkpoint))
-            except (IntegrityError, FormatVersionError, CheckpointNotFoundError) as fault:
-                _log.warning(
-                    "no chunks of a checkpoint are reused", extra={"checkpoint": checkpoint, "why": fault}
-                )
-        return frozenset(known)
+        own = self._newest_of(pod_uid, trusted[:_LOOKED_AT]) if pod_uid else None
+        manifests = (*self._readable(trusted[:newest]), *([own] if own else []))
+        return frozenset[str]().union(*map(chunks_of, manifests))
 
     def claim(self, checkpoint: str, claim: Claim) -> None:
-        """Take the checkpoint for resumption; this succeeds once in its life.
+        """Take the checkpoint for resumption; this succeeds for one claim in its life, as often as that is tried.
 
         Raises:
             CheckpointClaimedError: naming who took it.
         """
-        if self._lay(checkpoint, claim):
+        if self.lay(checkpoint, claim):
             return
         other = self._claim(checkpoint) or UNREADABLE
+        if other == claim:
+            return
         what = "belongs to a job that has finished on" if other.outcome == FINISHED else "was resumed on"
         raise CheckpointClaimedError(
             f"checkpoint {checkpoint} of {self.workload} {what} {other}",
@@ -189,9 +211,8 @@ class Checkpoints:
 
     def retire(self, claim: Claim) -> None:
         """Claim everything that is left, because the job has finished: nobody resumes what is done."""
-        for checkpoint, parts in self._found().items():
-            if names.MANIFEST in parts and names.CLAIM not in parts:
-                self._lay(checkpoint, claim.finished())
+        for checkpoint in self.complete(unclaimed=True):
+            self.lay(checkpoint, claim.finished())
 
     def quarantine(self, checkpoint: str, reason: str) -> None:
         """Say that the checkpoint must not be used, and why; the first reason stays."""
@@ -205,6 +226,39 @@ class Checkpoints:
         self.store.delete(layout.manifest_key(self.workload, checkpoint))
         for info in list(self.store.list(prefix)):
             self.store.delete(info.key)
+
+    def _newest_of(self, pod_uid: str, checkpoints: Sequence[str]) -> Manifest | None:
+        """Return the first of these manifests that is a pod's, a few at a time since each is a request."""
+        for start in range(0, len(checkpoints), _READERS):
+            for manifest in self._readable(checkpoints[start : start + _READERS]):
+                if manifest.origin.pod_uid == pod_uid:
+                    return manifest
+        return None
+
+    def _readable(self, checkpoints: Sequence[str]) -> Iterator[Manifest]:
+        """Yield the manifests, in this order, of those that have one to be believed."""
+
+        def read(checkpoint: str) -> Manifest | None:
+            try:
+                return self.manifest(checkpoint)
+            except (IntegrityError, FormatVersionError, CheckpointNotFoundError) as fault:
+                _log.warning(
+                    "no chunks of a checkpoint are reused", extra={"checkpoint": checkpoint, "why": fault}
+                )
+                return None
+
+        with ThreadPoolExecutor(_READERS) as readers:
+            yield from filter(None, readers.map(read, checkpoints))
+
+    def lay(self, checkpoint: str, claim: Claim) -> bool:
+        """Write a claim unless there is one; say whether it was written."""
+        key = layout.claim_key(self.workload, checkpoint)
+        return self.store.put_if_absent(key, msgspec.json.encode(claim))
+
+    def _parts(self, checkpoint: str) -> set[str]:
+        """Return the names of the records of one checkpoint."""
+        prefix = layout.checkpoint_prefix(self.workload, checkpoint)
+        return {info.key.removeprefix(prefix) for info in self.store.list(prefix)}
 
     def _found(self) -> dict[str, set[str]]:
         """Return the names of the records of each checkpoint, the newest checkpoint first."""
@@ -236,12 +290,11 @@ class Checkpoints:
             created=manifest.created,
             host=manifest.origin.host,
             trigger=manifest.origin.trigger,
+            pod=manifest.origin.pod,
+            pod_uid=manifest.origin.pod_uid,
+            together=manifest.origin.together,
             sizes=manifest.sizes,
         )
-
-    def _lay(self, checkpoint: str, claim: Claim) -> bool:
-        key = layout.claim_key(self.workload, checkpoint)
-        return self.store.put_if_absent(key, msgspec.json.encode(claim))
 
     def _claim(self, checkpoint: str) -> Claim | None:
         return self._record(layout.claim_key(self.workload, checkpoint), Claim, UNREADABLE)

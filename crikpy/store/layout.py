@@ -45,6 +45,15 @@ def new_checkpoint_id(now: datetime | None = None) -> str:
     return f"{moment:%Y%m%dT%H%M%SZ}-{fraction:04x}{secrets.token_hex(2)}"
 
 
+def time_of(checkpoint: str) -> datetime:
+    """Return when a checkpoint's id was made, aware UTC, to the second.
+
+    Raises:
+        ValueError: it is not an id.
+    """
+    return datetime.strptime(checkpoint.partition("-")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+
+
 def is_checkpoint_id(text: str) -> bool:
     """Say whether it has the form of an id."""
     return _CHECKPOINT.fullmatch(text) is not None

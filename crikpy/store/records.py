@@ -51,6 +51,10 @@ class Claim:
             token=secrets.token_hex(8),
         )
 
+    def anew(self) -> Claim:
+        """Return a claim of the same process that is told from this one by its token."""
+        return replace(self, time=now(), token=secrets.token_hex(8))
+
     def finished(self) -> Claim:
         """Return the claim that a finished job lays on what it leaves behind."""
         return replace(self, time=now(), outcome=FINISHED)
@@ -104,6 +108,9 @@ class CheckpointSummary:
         created: RFC 3339 time of the commit; empty unless the manifest is readable.
         host: where it was taken; empty unless the manifest is readable.
         trigger: why it was taken; empty unless the manifest is readable.
+        pod: `namespace/name` of the pod that was saved; empty unless there was one and the manifest is readable.
+        pod_uid: that pod's UID; empty likewise.
+        together: names of the workloads that were saved as one; empty for a job alone.
         sizes: how large it is; None unless the manifest is readable.
         claim: who resumed it, if anybody.
         quarantine: why it must not be used, if so.
@@ -115,6 +122,9 @@ class CheckpointSummary:
     created: str = ""
     host: str = ""
     trigger: str = ""
+    pod: str = ""
+    pod_uid: str = ""
+    together: tuple[str, ...] = ()
     sizes: Sizes | None = None
     claim: Claim | None = None
     quarantine: Quarantine | None = None

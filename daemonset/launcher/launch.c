@@ -25,7 +25,7 @@
 
 #define PROTOCOL "crikpy-launch 1"
 #define USAGE "usage: launch [--socket PATH] [--agent-wait SECONDS] [--term-wait SECONDS] [--] CMD [ARG...]" \
-              " | launch install DIR | launch version"
+              " | launch install DIR... | launch version"
 enum { PEERS = 8, LINE = 512, PAST = 1024, NAME = 80, OVERFLOW_UID = 65534, EXIT_LAUNCHER = 125 };
 enum { TICK_MS = 50, RESUME_TIMES = 20, RESUME_EVERY_MS = 500, CLEAR_TRIES = 200, CLEAR_EVERY_US = 10000 };
 
@@ -246,22 +246,23 @@ static int open_socket(const char *path)
     return fd;
 }
 
-/* Puts a copy of this very program into a folder, whole or not at all. */
-static int install(const char *folder)
+/* Puts a copy of this very program into each folder, whole or not at all, until one fails. */
+static int install(int start, char *const *folders)
 {
     char draft[] = ".launch.XXXXXX";
-    const int from = open("/proc/self/exe", O_RDONLY), to = chdir(folder) == 0 ? mkstemp(draft) : -1;
+    const int from = open("/proc/self/exe", O_RDONLY), to = fchdir(start) || chdir(*folders) ? -1 : mkstemp(draft);
     ssize_t copied = to < 0 ? -1 : 1;
     while (copied > 0) copied = sendfile(to, from, NULL, INT_MAX);
-    if (copied == 0 && fchmod(to, 0755) == 0 && fsync(to) == 0 && rename(draft, "launch") == 0) return 0;
+    if (copied == 0 && fchmod(to, 0755) == 0 && fsync(to) == 0 && rename(draft, "launch") == 0)
+        return folders[1] ? install(start, folders + 1) : 0;
     if (to >= 0) unlink(draft);
-    return complain(EXIT_LAUNCHER, folder, strerror(errno));
+    return complain(EXIT_LAUNCHER, *folders, strerror(errno));
 }
 
 int main(int argc, char **argv)
 {
     const char *path = "/.crikpy/launch.sock";
-    if (argc == 3 && !strcmp(argv[1], "install")) return install(argv[2]);
+    if (argc >= 3 && !strcmp(argv[1], "install")) return install(open(".", O_PATH), argv + 2);
     if (argc == 2 && !strcmp(argv[1], "version")) return puts(PROTOCOL) < 0 ? EXIT_LAUNCHER : 0;
     for (command = argv + 1; *command && !strncmp(*command, "--", 2); command += 2) {
         const char *option = *command, *value = command[1] ? command[1] : "";

@@ -14,7 +14,7 @@ import pytest
 
 import crikpy
 from crikpy.capsule import mounts
-from crikpy.capsule.changes import mounts_to_spare, plan_changes
+from crikpy.capsule.changes import Place, mounts_to_spare, place_of, places_of, plan_changes
 from crikpy.capsule.members import CarriedTree
 from crikpy.errors import FilesystemError, NoSuchJobError
 from crikpy.model.capsule import Capsule
@@ -110,6 +110,36 @@ def test_carried_directories_come_once(container: tuple[int, Path]) -> None:
     carried = ("/data2", "/mem/sub", "/run/secrets/token", "/gone/away")
     roots = [tree.root for tree in plan_changes(_capsule(pid, carried=carried), [])]
     assert roots == ["/", "/data", "/dev/shm", "/mem", "/mem/inner", "/run/secrets/token"]
+
+
+def test_one_place_seen_by_two_paths_is_one(container: tuple[int, Path]) -> None:
+    pid, _ = container
+    seen = mounts.read_mounts(pid)
+    assert place_of("/mem/inner/deep/file", seen) == place_of("/mem/twice/deep/file", seen)
+    assert place_of("/mem/inner/deep", seen).lies_in([place_of("/mem/twice", seen)])
+    assert not place_of("/mem/inner", seen).lies_in([place_of("/mem", seen), place_of("/mem/twice/deep", seen)])
+    assert place_of("/", seen).path == "/"
+    assert place_of("/data/f", seen).path.endswith("/disk/f")
+    assert not Place("0:1", "/data2").lies_in([Place("0:1", "/data"), Place("0:2", "/data2")])
+
+
+def test_what_travels_with_another_capsule_does_not_travel_again(container: tuple[int, Path]) -> None:
+    pid, _ = container
+    (Path(f"/proc/{pid}/root") / "mem/f").write_text("open for writing")
+    seen = mounts.read_mounts(pid)
+    all_of_it = plan_changes(_capsule(pid), ["/mem/f"])
+    assert Place(*_device_and_path("/mem", seen)) in places_of(all_of_it, seen)
+    elsewhere = [place_of("/mem", seen), place_of("/mem/twice", seen)]
+    plan = plan_changes(_capsule(pid), ["/mem/f"], elsewhere=elsewhere)
+    assert [tree.root for tree in plan] == ["/", "/data", "/dev/shm"]
+    assert [
+        tree.root for tree in plan_changes(_capsule(pid), ["/mem/f"], elsewhere=places_of(all_of_it, seen))
+    ] == ["/"]
+
+
+def _device_and_path(point: str, seen: tuple[mounts.Mount, ...]) -> tuple[str, str]:
+    (mount,) = (mount for mount in seen if mount.point == point)
+    return mount.device, mount.root
 
 
 @pytest.mark.parametrize("carried", ["/log", "/to-data", "/to-data/below", "data", "/data/../etc"])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from crikpy import names
 from crikpy.controller.actions import MarkNode, UndoNode
-from crikpy.controller.marking import UNCORDONED, plan_marks, render_marks, wanted_marks
+from crikpy.controller.marking import plan_marks, render_marks, wanted_marks
 from crikpy.kube.nodes import parse_node
 from crikpy.model.nodes import Node
 from crikpy.model.notices import InterruptionNotice, Trigger
@@ -26,7 +26,7 @@ def raw_node(
     *, taints: Any = None, unschedulable: bool = False, cordoned_for: str = "", uncordoned_for: str = ""
 ) -> dict[str, Any]:
     """Return a node's JSON."""
-    marks = {names.CORDONED: cordoned_for, UNCORDONED: uncordoned_for}
+    marks = {names.CORDONED: cordoned_for, names.UNCORDONED: uncordoned_for}
     annotations = {"other.io/x": "y"} | {name: notice for name, notice in marks.items() if notice}
     spec: dict[str, Any] = {"providerID": "aws:///z/i-0"}
     if taints is not None:

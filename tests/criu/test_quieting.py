@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from crikpy.aio.clock import Deadline
-from crikpy.criu.quieting import stopped_without_tiles
+from crikpy.criu.quieting import stop_tree
 from crikpy.errors import DeadlineError, DumpError
 
 PATIENCE_S = 20.0
@@ -119,15 +119,16 @@ def await_states(tree: Tree, unwanted: str) -> None:
 
 
 def test_every_thread_of_the_tree_stands_still_and_nobody_traces_it(tree: Tree) -> None:
-    with stopped_without_tiles(tree.root, Deadline.after(PATIENCE_S)):
-        assert tree.states() == {"T"}
-        assert tree.tracers() == {"0"}
+    before = time.monotonic()
+    stopped = stop_tree(tree.root, Deadline.after(PATIENCE_S))
+    assert before <= stopped.at <= time.monotonic()
+    assert stopped.stopped_before == frozenset()
     assert tree.states() == {"T"}
+    assert tree.tracers() == {"0"}
 
 
-def test_the_tree_runs_on_when_the_body_fails(tree: Tree) -> None:
-    with pytest.raises(ValueError, match="body"), stopped_without_tiles(tree.root, Deadline.after(PATIENCE_S)):
-        raise ValueError("body")
+def test_what_was_stopped_is_let_go(tree: Tree) -> None:
+    stop_tree(tree.root, Deadline.after(PATIENCE_S)).undo()
     await_states(tree, "T")
 
 
@@ -136,8 +137,9 @@ def test_a_process_that_was_stopped_before_stays_stopped(tree: Tree) -> None:
     deadline = Deadline.after(PATIENCE_S)
     while psutil.Process(tree.children[0]).status() != psutil.STATUS_STOPPED:
         assert not deadline.expired(), "it never stopped"
-    with pytest.raises(ValueError, match="body"), stopped_without_tiles(tree.root, Deadline.after(PATIENCE_S)):
-        raise ValueError("body")
+    stopped = stop_tree(tree.root, Deadline.after(PATIENCE_S))
+    assert stopped.stopped_before == {tree.children[0]}
+    stopped.undo()
     assert psutil.Process(tree.children[0]).status() == psutil.STATUS_STOPPED
     assert psutil.Process(tree.root).status() != psutil.STATUS_STOPPED
 
@@ -158,8 +160,7 @@ def test_signals_that_arrive_while_it_is_being_stopped_are_not_lost(tree: Tree) 
     disturber = threading.Thread(target=disturb)
     disturber.start()
     for _ in range(50):
-        with pytest.raises(ValueError, match="body"), stopped_without_tiles(tree.root, Deadline.after(PATIENCE_S)):
-            raise ValueError("body")
+        stop_tree(tree.root, Deadline.after(PATIENCE_S)).undo()
     stop.set()
     disturber.join(PATIENCE_S)
     assert not disturber.is_alive(), "a signal was lost"
@@ -167,8 +168,8 @@ def test_signals_that_arrive_while_it_is_being_stopped_are_not_lost(tree: Tree) 
 
 
 def test_nothing_is_begun_when_no_time_is_left(tree: Tree) -> None:
-    with pytest.raises(DeadlineError), stopped_without_tiles(tree.root, Deadline.after(0)):
-        pytest.fail("it was not to be stopped")
+    with pytest.raises(DeadlineError):
+        stop_tree(tree.root, Deadline.after(0))
     assert "T" not in tree.states()
     assert tree.tracers() == {"0"}
 
@@ -181,8 +182,8 @@ def test_a_process_that_cannot_be_stopped_in_time_is_let_go(tmp_path: Path) -> N
         patience = Deadline.after(PATIENCE_S)
         while psutil.Process(spawner.pid).status() != psutil.STATUS_DISK_SLEEP:
             assert not patience.expired(), "it never slept"
-        with pytest.raises(DeadlineError), stopped_without_tiles(spawner.pid, Deadline.after(0.2)):
-            pytest.fail("it was not to be stopped")
+        with pytest.raises(DeadlineError):
+            stop_tree(spawner.pid, Deadline.after(0.2))
         with fifo.open("w"):
             assert spawner.stdout is not None
             assert spawner.stdout.readline() == b"spawned\n"
@@ -199,7 +200,7 @@ def test_a_tree_that_is_traced_already_is_refused_and_runs_on(tree: Tree) -> Non
         assert tracer.stdout.readline() == b"\n"
         try:
             with pytest.raises(DumpError, match="not permitted"):
-                stopped_without_tiles(tree.root, Deadline.after(PATIENCE_S)).__enter__()
+                stop_tree(tree.root, Deadline.after(PATIENCE_S))
             await_states(tree, "T")
         finally:
             tracer.kill()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from typing import Any
 import psutil
 import pytest
 
-from crikpy.aio.children import Child
 from crikpy.aio.clock import Deadline
 from crikpy.criu.argv import ENVIRONMENT, InheritedPipe
 from crikpy.criu.running import Criu
@@ -45,22 +43,12 @@ def _leaves_nothing() -> Iterator[None]:
     assert (everything_open(), psutil.Process().children()) == before
 
 
-@pytest.fixture
-def job() -> Iterator[int]:
-    """A process that stands for the job's root."""
-    with Child(("sleep", "1000")) as child:
-        yield child.pid
-
-
 def _criu(bundle: Path) -> Criu:
     return Criu(CriuSettings(bundle=bundle, launcher=bundle / "launch"), undo_s=UNDO_S)
 
 
-def _dump(
-    bundle: FakeBundle, job: int, sink: Sink, deadline: Deadline = LONG, entry: tuple[str, ...] = ()
-) -> tuple[float, float]:
-    outcome = _criu(bundle.path).dump(entry, 9001, sink, deadline, node_pid=job)
-    return outcome.frozen_at, outcome.ended_at
+def _dump(bundle: FakeBundle, sink: Sink, deadline: Deadline = LONG, entry: tuple[str, ...] = ()) -> None:
+    _criu(bundle.path).dump(entry, 9001, sink, deadline)
 
 
 def _restore(bundle: FakeBundle, images: dict[str, bytes], deadline: Deadline = LONG, **source: Any) -> None:
@@ -75,23 +63,21 @@ def _is_gone(pid: int) -> bool:
     return True
 
 
-def test_a_dump_brings_every_image_to_the_sink(tmp_path: Path, job: int) -> None:
+def test_a_dump_brings_every_image_to_the_sink(tmp_path: Path) -> None:
     bundle, sink = (
         FakeBundle(tmp_path / "b", ["image", "inventory.img", 90], ["image", "pages-1.img", 900_000]),
         Sink(),
     )
-    before = time.monotonic()
-    frozen_at, ended_at = _dump(bundle, job, sink)
+    _dump(bundle, sink)
     assert sink.whole == {
         "inventory.img": content("inventory.img", 90),
         "pages-1.img": content("pages-1.img", 900_000),
     }
-    assert before <= frozen_at <= ended_at <= time.monotonic()
 
 
-def test_criu_has_the_words_and_the_environment_that_are_pinned_and_nothing_else(tmp_path: Path, job: int) -> None:
+def test_criu_has_the_words_and_the_environment_that_are_pinned_and_nothing_else(tmp_path: Path) -> None:
     bundle = FakeBundle(tmp_path / "b", ["image", "inventory.img", 1])
-    _dump(bundle, job, Sink())
+    _dump(bundle, Sink())
     record = bundle.record
     assert record["environment"] == ENVIRONMENT
     assert {"dump", "--tree=9001", "--leave-stopped", "--ghost-limit=536870912", "--timeout=30"} <= {
@@ -101,103 +87,103 @@ def test_criu_has_the_words_and_the_environment_that_are_pinned_and_nothing_else
     assert not Path(record["images"]).exists()
 
 
-def test_the_words_that_enter_the_capsule_come_first(tmp_path: Path, job: int) -> None:
+def test_the_words_that_enter_the_capsule_come_first(tmp_path: Path) -> None:
     bundle, sink = FakeBundle(tmp_path / "b", ["image", "a.img", 1]), Sink()
-    _dump(bundle, job, sink, entry=("/usr/bin/env", "ENTERED=yes"))
+    _dump(bundle, sink, entry=("/usr/bin/env", "ENTERED=yes"))
     assert bundle.record["environment"] == ENVIRONMENT | {"ENTERED": "yes"}
 
 
-def test_a_refused_dump_says_why_in_words_and_with_the_end_of_the_log(tmp_path: Path, job: int) -> None:
+def test_a_refused_dump_says_why_in_words_and_with_the_end_of_the_log(tmp_path: Path) -> None:
     end = "(00.06) Error (criu/cr-dump.c:2128): Dumping FAILED."
     bundle = FakeBundle(tmp_path / "b", ["log", "(00.01) Dumping"], ["log", IO_URING], ["log", end], ["exit", 1])
     with pytest.raises(DumpError, match="the job uses io_uring") as caught:
-        _dump(bundle, job, Sink())
+        _dump(bundle, Sink())
     assert caught.value.detail == f"{IO_URING}\n{end}"
 
 
-def test_a_dump_that_fails_without_a_word_is_a_failure_all_the_same(tmp_path: Path, job: int) -> None:
+def test_a_dump_that_fails_without_a_word_is_a_failure_all_the_same(tmp_path: Path) -> None:
     with pytest.raises(DumpError, match=r"^the dump failed$"):
-        _dump(FakeBundle(tmp_path / "b", ["image", "a.img", 1], ["exit", 1]), job, Sink())
+        _dump(FakeBundle(tmp_path / "b", ["image", "a.img", 1], ["exit", 1]), Sink())
 
 
-def test_what_is_complained_of_before_there_is_a_log_is_told(tmp_path: Path, job: int) -> None:
+def test_what_is_complained_of_before_there_is_a_log_is_told(tmp_path: Path) -> None:
     bundle = FakeBundle(tmp_path / "b", ["complain", "error while loading shared libraries"], ["exit", 127])
     with pytest.raises(DumpError) as caught:
-        _dump(bundle, job, Sink())
+        _dump(bundle, Sink())
     assert caught.value.detail == "error while loading shared libraries"
 
 
-def test_an_entry_that_fails_is_told(tmp_path: Path, job: int) -> None:
+def test_an_entry_that_fails_is_told(tmp_path: Path) -> None:
     bundle = FakeBundle(tmp_path / "b")
     with pytest.raises(DumpError) as caught:
-        _dump(bundle, job, Sink(), entry=("/usr/bin/nsenter", "--no-such-option"))
+        _dump(bundle, Sink(), entry=("/usr/bin/nsenter", "--no-such-option"))
     assert "no-such-option" in caught.value.detail
     assert not bundle.started
 
 
-def test_a_dump_that_gives_no_image_is_no_success(tmp_path: Path, job: int) -> None:
+def test_a_dump_that_gives_no_image_is_no_success(tmp_path: Path) -> None:
     with pytest.raises(DumpError, match="gave us no image"):
-        _dump(FakeBundle(tmp_path / "b", ["exit", 0]), job, Sink())
+        _dump(FakeBundle(tmp_path / "b", ["exit", 0]), Sink())
 
 
 @pytest.mark.parametrize("at", [-1, 0, None])
-def test_the_sinks_own_error_is_raised_with_the_log_beside_it(tmp_path: Path, job: int, at: int | None) -> None:
+def test_the_sinks_own_error_is_raised_with_the_log_beside_it(tmp_path: Path, at: int | None) -> None:
     full = StoreFullError("no room")
     bundle = FakeBundle(tmp_path / "b", ["log", IO_URING], ["image", "pages-1.img", 4_000_000], ["exit", 0])
     with pytest.raises(StoreFullError) as caught:
-        _dump(bundle, job, Sink(fail_at={"pages-1.img": (at, full)}))
+        _dump(bundle, Sink(fail_at={"pages-1.img": (at, full)}))
     assert caught.value is full
     assert IO_URING in caught.value.detail
 
 
-def test_a_criu_that_is_killed_is_no_success(tmp_path: Path, job: int) -> None:
+def test_a_criu_that_is_killed_is_no_success(tmp_path: Path) -> None:
     bundle = FakeBundle(tmp_path / "b", ["image", "a.img", 1], ["kill", "SIGSEGV"])
     with pytest.raises(DumpError, match="CRIU was killed by SIGSEGV"):
-        _dump(bundle, job, Sink())
+        _dump(bundle, Sink())
 
 
-def test_past_the_deadline_criu_may_undo_its_work(tmp_path: Path, job: int) -> None:
+def test_past_the_deadline_criu_may_undo_its_work(tmp_path: Path) -> None:
     bundle = FakeBundle(tmp_path / "b", ["until-cut", "pages-1.img"], ["exit", 1])
     with pytest.raises(DeadlineError):
-        _dump(bundle, job, Sink(), Deadline.after(SOON_S))
+        _dump(bundle, Sink(), Deadline.after(SOON_S))
     assert bundle.record["did"] == ["started", "until-cut", "ending"]
 
 
-def test_a_criu_that_hangs_past_the_deadline_is_killed_with_all_that_it_made(tmp_path: Path, job: int) -> None:
+def test_a_criu_that_hangs_past_the_deadline_is_killed_with_all_that_it_made(tmp_path: Path) -> None:
     bundle = FakeBundle(tmp_path / "b", ["ignore"], ["child"], ["until-cut", "pages-1.img"], ["hang"])
     with pytest.raises(DeadlineError):
-        _dump(bundle, job, Sink(), Deadline.after(SOON_S))
+        _dump(bundle, Sink(), Deadline.after(SOON_S))
     record = bundle.record
     assert record["did"][-2:] == ["until-cut", "hanging"]
     assert _is_gone(record["pid"])
     assert _is_gone(record["child"])
 
 
-def test_what_a_failed_criu_left_behind_is_killed(tmp_path: Path, job: int) -> None:
+def test_what_a_failed_criu_left_behind_is_killed(tmp_path: Path) -> None:
     bundle = FakeBundle(tmp_path / "b", ["child"], ["exit", 1])
     with pytest.raises(DumpError):
-        _dump(bundle, job, Sink())
+        _dump(bundle, Sink())
     assert _is_gone(bundle.record["child"])
 
 
 @pytest.mark.parametrize("lacks", ["everything", "its loader", "a directory"])
-def test_a_missing_bundle_is_named_with_its_remedy(tmp_path: Path, job: int, lacks: str) -> None:
+def test_a_missing_bundle_is_named_with_its_remedy(tmp_path: Path, lacks: str) -> None:
     path = tmp_path / "bundle"
     if lacks == "its loader":
         path.mkdir()
     elif lacks == "a directory":
         path.touch()
     with pytest.raises(CriuMissingError, match=f"no CRIU bundle at {path}") as caught:
-        _criu(path).dump((), 9001, Sink(), LONG, node_pid=job)
+        _criu(path).dump((), 9001, Sink(), LONG)
     assert "hack/criu-bundle" in caught.value.remedy
     with contextlib.closing(Source({})) as source, pytest.raises(CriuMissingError):
         _criu(path).restore((), source, (), LONG, may_use_tiles=False)
 
 
-def test_an_entry_that_does_not_exist_is_an_error_of_criu(tmp_path: Path, job: int) -> None:
+def test_an_entry_that_does_not_exist_is_an_error_of_criu(tmp_path: Path) -> None:
     bundle = FakeBundle(tmp_path / "b")
     with pytest.raises(CriuError, match="CRIU could not be started"):
-        _dump(bundle, job, Sink(), entry=("/no/such/nsenter",))
+        _dump(bundle, Sink(), entry=("/no/such/nsenter",))
 
 
 def test_a_restore_gets_every_image_that_it_asks_for(tmp_path: Path) -> None:

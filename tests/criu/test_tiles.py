@@ -21,6 +21,7 @@ from crikpy.aio.clock import Deadline
 from crikpy.capsule import entering
 from crikpy.criu import tiles
 from crikpy.criu.argv import Descriptors, InheritedPipe, dump, restore
+from crikpy.criu.quieting import stop_tree
 from crikpy.criu.running import Criu, DumpOutcome
 from crikpy.criu.tiles import Core, CoreWatch
 from crikpy.errors import CriuError, TilesInUseError
@@ -243,13 +244,14 @@ class Moves:
         self._pipes: tuple[str, ...] = ()
 
     def dump(self, images: Images) -> DumpOutcome:
-        """Dump the job and leave it stopped."""
+        """Stop the job, dump it and leave it stopped."""
         launcher = self.job.launcher_pid
         (root,) = (outer for outer, inner in self.job.members().items() if inner > names.PID_FLOOR)
         self._pipes = tuple(str(Path(f"/proc/{root}/fd/{fd}").readlink()) for fd in (1, 2))
         inner = entering.inner_pid(root)
         deadline = Deadline.after(PATIENCE_S)
-        return self.criu.dump(entering.dump_entry(launcher), inner, images, deadline, node_pid=root)
+        stop_tree(root, deadline)
+        return self.criu.dump(entering.dump_entry(launcher), inner, images, deadline)
 
     def let_go(self) -> None:
         """Continue the job."""

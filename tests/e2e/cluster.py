@@ -26,6 +26,8 @@ from tests.fakes.imds import tell
 ROOT = Path(__file__).resolve().parents[2]
 HACK = ROOT / "hack/cluster"
 METADATA = "169.254.169.254"
+_CAP_SYS_RESOURCE = 24
+"""capability.h"""
 
 
 class Cluster:
@@ -83,6 +85,14 @@ class Cluster:
         finally:
             for node in nodes:
                 self.kubectl("uncordon", node)
+
+    def lacks_sys_resource(self) -> bool:
+        """Say whether nothing here can get CAP_SYS_RESOURCE, as in some sandboxes; the nodes of clouds have it."""
+        if not self.own:
+            return False
+        status = Path("/proc/self/status").read_text()
+        bounding = next(line.split()[1] for line in status.splitlines() if line.startswith("CapBnd:"))
+        return not int(bounding, 16) >> _CAP_SYS_RESOURCE & 1
 
     def healthy(self, node: str) -> bool:
         """Say whether a node is ready, takes pods and bears no taint."""

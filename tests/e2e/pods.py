@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from crikpy import names
 from tests.e2e.kubectl import Json, Kubectl, wait_for
 from tests.e2e.workloads import Counted, read_counts
 
@@ -96,6 +98,26 @@ class Namespace:
             return None
 
         return wait_for(f"a pod of {app} that goes on with the count of {of.name}", look, within_s=within_s)
+
+    def order(self, pod: Watched) -> None:
+        """Order a checkpoint by hand, that leaves the pod running."""
+        raw = self.kubectl.get("pod", pod.name, self.name)
+        spec = {
+            "podName": pod.name,
+            "podUID": pod.uid,
+            "nodeName": pod.node,
+            "containers": raw["metadata"]["annotations"][names.INJECTED].split(","),
+            "workload": "by-hand",
+            "trigger": "Manual",
+            "leaveRunning": True,
+        }
+        order = {
+            "apiVersion": names.API_VERSION,
+            "kind": "Checkpoint",
+            "metadata": {"generateName": f"{pod.name}-"},
+            "spec": spec,
+        }
+        self.kubectl("create", "-n", self.name, "-f", "-", stdin=json.dumps(order))
 
     def order_of(self, pod: Watched) -> Json | None:
         """Return the newest Checkpoint object for a pod."""

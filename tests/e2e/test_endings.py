@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,8 +40,9 @@ def test_a_deleted_pod_ends_as_it_would_without_crikpy(place: Namespace) -> None
 
 
 def test_a_pod_that_was_deleted_by_hand_is_begun_anew_by_its_controller(place: Namespace) -> None:
-    place.apply(deployment("again", template(app="again", annotations={names.INTERVAL: "10s"}), replicas=1))
+    place.apply(deployment("again", template(app="again"), replicas=1))
     (pod,) = place.watch("again")
+    place.order(pod)
     place.await_phase(pod, "Complete")
     place.kubectl("delete", "pod", pod.name, "-n", place.name, "--wait=true")
     (after,) = place.watch("again")
@@ -67,7 +67,7 @@ def test_a_job_that_completes_while_it_is_saved_is_complete(place: Namespace) ->
     place.apply(job("ending", template(counting(steps=40), app="ending")))
     (pod,) = place.watch("ending", at_least=30)
     for _ in range(3):
-        _order_by_hand(place, pod.name)
+        place.order(pod)
     wait_for(
         "the job to complete", lambda: place.kubectl.get("job", "ending", place.name)["status"].get("succeeded")
     )
@@ -77,25 +77,6 @@ def test_a_job_that_completes_while_it_is_saved_is_complete(place: Namespace) ->
         "every order to end",
         lambda: all(phase_of(order) in final for order in place.kubectl.list("checkpoints", place.name)),
     )
-
-
-def _order_by_hand(place: Namespace, pod: str) -> None:
-    raw = place.kubectl.get("pod", pod, place.name)
-    order = {
-        "apiVersion": names.API_VERSION,
-        "kind": "Checkpoint",
-        "metadata": {"generateName": f"{pod}-"},
-        "spec": {
-            "podName": pod,
-            "podUID": raw["metadata"]["uid"],
-            "nodeName": raw["spec"]["nodeName"],
-            "containers": ["main"],
-            "workload": "by-hand",
-            "trigger": "Manual",
-            "leaveRunning": True,
-        },
-    }
-    place.kubectl("create", "-n", place.name, "-f", "-", stdin=json.dumps(order))
 
 
 def test_exec_works_before_during_and_after_a_checkpoint_and_a_move(

@@ -8,9 +8,10 @@ import logging
 from collections.abc import AsyncIterator, Callable
 
 import pytest
+from aiohttp import web
 
 from crikpy.ec2.imds import MetadataClient
-from crikpy.ec2.watching import watch_notices
+from crikpy.ec2.watching import Withdrawn, watch_notices
 from crikpy.metrics import Metrics
 from crikpy.model.notices import InterruptionNotice, Trigger
 from crikpy.settings import NoticeSettings
@@ -26,12 +27,16 @@ class Watch:
         self.imds = imds
         self.metrics = Metrics()
         self.notices: list[InterruptionNotice] = []
+        self.withdrawn: list[InterruptionNotice] = []
         self._settings = settings
 
     async def run(self) -> None:
         async with MetadataClient(self._settings) as client:
-            async for notice in watch_notices(client, self._settings, metrics=self.metrics):
-                self.notices.append(notice)
+            async for news in watch_notices(client, self._settings, metrics=self.metrics):
+                if isinstance(news, Withdrawn):
+                    self.withdrawn.append(news.notice)
+                else:
+                    self.notices.append(news)
 
     async def sees(self, count: int) -> InterruptionNotice:
         """Wait until so many notices were yielded and return the last."""
@@ -105,15 +110,63 @@ async def test_all_sources_are_watched_and_the_pressing_ones_come_first(imds: Fa
         ]
 
 
-async def test_a_withdrawn_notice_that_comes_back_is_not_yielded_again(imds: FakeImds) -> None:
+async def test_a_withdrawn_notice_is_told_once_and_is_new_when_it_comes_back(imds: FakeImds) -> None:
     async with watching(imds) as watch:
         imds.spot(at="2030-01-02T03:04:05Z")
-        await watch.sees(1)
+        notice = await watch.sees(1)
+        imds.rebalance()
+        await watch.sees(2)
         imds.put(SPOT, None)
+        await until(lambda: bool(watch.withdrawn))
         await watch.looks_again()
+        assert watch.withdrawn == [notice], "the rebalance recommendation still stands"
         imds.spot(at="2030-01-02T03:04:05Z")
+        assert (await watch.sees(3)).id == notice.id
+
+
+async def test_one_of_several_scheduled_events_is_withdrawn(imds: FakeImds) -> None:
+    event = {"Code": "instance-stop", "State": "active", "NotBefore": "21 Jan 2030 09:00:43 GMT"}
+    imds.scheduled({**event, "EventId": "a"}, {**event, "EventId": "b"})
+    async with watching(imds) as watch:
+        await watch.sees(2)
+        imds.scheduled({**event, "EventId": "a", "State": "canceled"}, {**event, "EventId": "b"})
+        await until(lambda: bool(watch.withdrawn))
         await watch.looks_again()
-        assert len(watch.notices) == 1
+        assert watch.withdrawn == [watch.notices[0]]
+
+
+class Forgetful(FakeImds):
+    """A service that finds the interruption notice only at every third look."""
+
+    def _give_page(self, path: str, request: web.BaseRequest) -> web.StreamResponse:
+        if path == SPOT:
+            self.seen["looks"] += 1
+            if self.seen["looks"] % 3:
+                return web.Response(status=404)
+        return super()._give_page(path, request)
+
+
+async def test_two_odd_answers_in_succession_withdraw_nothing() -> None:
+    async with Forgetful().serving() as imds, watching(imds) as watch:
+        imds.spot(at="2030-01-02T03:04:05Z")
+        await watch.sees(1)
+        for _ in range(4):
+            await watch.looks_again()
+        assert (watch.withdrawn, len(watch.notices)) == ([], 1)
+
+
+@pytest.mark.parametrize("trouble", ["reset", "503", "garbage"])
+async def test_a_source_that_does_not_answer_withdraws_nothing(imds: FakeImds, trouble: str) -> None:
+    imds.spot(at="2030-01-02T03:04:05Z")
+    async with watching(imds) as watch:
+        await watch.sees(1)
+        if trouble == "garbage":
+            imds.put(SPOT, "<html>")
+        else:
+            imds.trouble(trouble, SPOT)
+        for _ in range(5):
+            await watch.looks_again()
+        assert (watch.withdrawn, len(watch.notices)) == ([], 1)
 
 
 async def test_a_second_interruption_of_the_same_machine_is_a_new_notice(imds: FakeImds) -> None:

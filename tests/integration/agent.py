@@ -19,8 +19,9 @@ from typing import NoReturn
 
 from crikpy.aio.clock import Deadline
 from crikpy.capsule.launcher import LauncherConnection
-from crikpy.flows.checkpointing import CheckpointOrder, checkpoint
-from crikpy.flows.restoring import RestoreOrder, restore
+from crikpy.flows.checkpointing import checkpoint
+from crikpy.flows.members import CheckpointOrder, Member
+from crikpy.flows.restoring import Waiting, restore
 from crikpy.model.capsule import Capsule
 from crikpy.model.notices import Trigger
 from crikpy.model.workload import Workload
@@ -67,16 +68,17 @@ def _act(act: str, order: Order) -> None:
     cluster, namespace, name = order.workload
     workload = Workload(cluster=cluster, namespace=namespace, name=name)
     capsule = Capsule(launcher_pid=order.launcher_pid, socket=Path(order.socket), carried=tuple(order.carried))
+    member = Member(capsule=capsule, workload=workload)
     deadline = Deadline.after(_WITHIN_S)
     if act == "save":
         plan = CheckpointOrder(trigger=Trigger.MANUAL, deadline=deadline, leave_running=False)
-        checkpoint(capsule, store, workload, plan, settings, story)
+        checkpoint(member, store, plan, settings, story)
         return
     manifest = Checkpoints(store, workload).manifest(order.checkpoint)
     with LauncherConnection(capsule.socket, deadline) as launcher:
         launcher.hold(deadline)
-        wanted = RestoreOrder(manifest=manifest, claim=Claim.ours(), deadline=deadline)
-        restore(capsule, launcher, store, workload, wanted, settings, story)
+        waiting = Waiting(member=member, launcher=launcher, manifest=manifest)
+        restore([waiting], store, Claim.ours(), deadline, settings, story)
         launcher.release(deadline)
 
 

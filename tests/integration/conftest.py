@@ -6,14 +6,16 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
-from crikpy.settings import Settings, from_env
+from crikpy.settings import MIB, Settings, from_env
 from tests.integration.moving import Bench, Kind
+from tests.integration.pods import Pod
 
 NEEDED = ("CRIKPY_CRIU_BUNDLE", "CRIKPY_CRIU_LAUNCHER")
 
@@ -56,9 +58,52 @@ def container_bench(folder: Path, settings: Settings) -> Iterator[Bench]:
     yield from _bench(folder, Kind.CONTAINER, settings)
 
 
-def _bench(folder: Path, kind: Kind, settings: Settings) -> Iterator[Bench]:
+@pytest.fixture(params=[Kind.PLAIN, Kind.CONTAINER])
+def pod(request: pytest.FixtureRequest, folder: Path, settings: Settings) -> Iterator[Pod]:
+    """Two benches for capsules of either kind that belong together."""
+    yield from _pod(folder, Kind(request.param), settings)
+
+
+@pytest.fixture
+def container_pod(folder: Path, settings: Settings) -> Iterator[Pod]:
+    """Two benches for containers that belong together."""
+    yield from _pod(folder, Kind.CONTAINER, settings)
+
+
+@pytest.fixture
+def jobs(pod: Pod) -> Pod:
+    """Two jobs, the second with more memory than can be taken in before something is stored."""
+    bound = replace(pod.settings.store, memory_bytes=224 * MIB)
+    pod.use(replace(pod.settings, store=bound))
+    pod.begin(_heavy_last(pod))
+    return pod
+
+
+def _heavy_last(pod: Pod) -> dict[str, Sequence[object]]:
+    """Return jobs by name, so that the one that is saved last takes longest."""
+    by_workload = {bench.workload: name for name, bench in pod.benches.items()}
+    last = by_workload[pod.workloads[-1]]
+    return {name: ("memory", 72, 1) if name == last else ("family", 4) for name in pod.benches}
+
+
+def _pod(folder: Path, kind: Kind, settings: Settings) -> Iterator[Pod]:
+    _require(kind)
+    made = Pod(folder, kind, settings)
+    try:
+        yield made
+    finally:
+        made.end()
+    left = sorted(trace for bench in made.benches.values() for trace in _traces(bench))
+    assert not left, f"left behind: {left}"
+
+
+def _require(kind: Kind) -> None:
     if kind is Kind.CONTAINER and shutil.which("runc") is None:
         pytest.skip("needs runc (apt install runc)")
+
+
+def _bench(folder: Path, kind: Kind, settings: Settings) -> Iterator[Bench]:
+    _require(kind)
     made = Bench(folder, kind, settings)
     try:
         yield made

@@ -47,6 +47,7 @@ class Container:
         words: the job's command line.
         environment: variables of the job besides PATH.
         uid: user that everything inside runs as.
+        shared_directories: directories of the machine by their paths inside, like a pod's volumes.
         changes: programs and other files that differ from the machine's from the start, by their paths inside.
         read_only: whether the root may not be written.
         agent_wait_s: after this long without an agent the launcher starts the job.
@@ -58,6 +59,7 @@ class Container:
     words: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
     uid: int = 0
+    shared_directories: Mapping[str, Path] = field(default_factory=dict)
     changes: Mapping[str, str] = field(default_factory=dict)
     read_only: bool = False
     agent_wait_s: int = 3600
@@ -136,6 +138,10 @@ class Container:
                 _mount("/sys", "sysfs", "sysfs", "nosuid", "noexec", "nodev", "ro"),
                 _mount("/sys/fs/cgroup", "cgroup", "cgroup", "nosuid", "noexec", "nodev", "relatime", "ro"),
                 _mount(SHARED, "bind", str(self.shared), "rbind", "rprivate", "rw"),
+                *(
+                    _mount(path, "bind", str(there), "rbind", "rw")
+                    for path, there in self.shared_directories.items()
+                ),
                 _mount("/etc/hostname", "bind", str(self.folder / "hostname"), "rbind", "rprivate", "rw"),
             ],
             "linux": {

@@ -17,8 +17,9 @@ from crikpy import names
 from crikpy.aio.clock import Deadline
 from crikpy.capsule.launcher import LauncherConnection
 from crikpy.errors import CrikpyError
-from crikpy.flows.checkpointing import CheckpointOrder, checkpoint
-from crikpy.flows.restoring import RestoreOrder, restore
+from crikpy.flows.checkpointing import checkpoint
+from crikpy.flows.members import CheckpointOrder, Member
+from crikpy.flows.restoring import Waiting, restore
 from crikpy.model.capsule import Capsule
 from crikpy.model.manifest import Manifest
 from crikpy.model.notices import Trigger
@@ -72,6 +73,7 @@ class Bench:
         workload: whose they are.
         uid: user of the jobs in containers.
         read_only: whether the root of containers may not be written.
+        shared_directories: of containers, directories of the machine by their paths inside.
     """
 
     def __init__(self, folder: Path, kind: Kind, settings: Settings) -> None:
@@ -84,6 +86,7 @@ class Bench:
         self.workload = Workload(cluster="tests", namespace="bench", name=self.name)
         self.uid = 0
         self.read_only = False
+        self.shared_directories: dict[str, Path] = {}
         self._temporary = folder / "tmp"
         self._capsules: list[JobCapsule] = []
         self._words: tuple[str, ...] = ()
@@ -120,6 +123,7 @@ class Bench:
                 uid=self.uid,
                 changes=changes or {},
                 read_only=self.read_only,
+                shared_directories=self.shared_directories,
             )
             made = ContainerJob(container)
         self._capsules.append(made)
@@ -139,19 +143,12 @@ class Bench:
         """Checkpoint a job by the engine's own story; with other facts about its capsule if they are given."""
         order = CheckpointOrder(
             trigger=Trigger.MANUAL,
-            command=self._words,
             deadline=Deadline.after(within_s),
             leave_running=leave_running,
         )
-        with _with_details():
-            return checkpoint(
-                capsule or job.capsule,
-                store or self.store,
-                self.workload,
-                order,
-                self.settings,
-                story or Story(),
-            )
+        member = Member(capsule=capsule or job.capsule, workload=self.workload, command=self._words)
+        with with_details():
+            return checkpoint(member, store or self.store, order, self.settings, story or Story())
 
     def resume(self, manifest: Manifest, *, store: ObjectStore | None = None) -> JobCapsule:
         """Restore a checkpoint into a new capsule by the engine's own story."""
@@ -170,9 +167,11 @@ class Bench:
         within_s: float = PATIENCE_S,
     ) -> None:
         """Restore a checkpoint into a capsule that is held."""
-        order = RestoreOrder(manifest=manifest, claim=Claim.ours(), deadline=Deadline.after(within_s))
-        with _with_details():
-            restore(capsule.capsule, launcher, store or self.store, self.workload, order, self.settings, Story())
+        member = Member(capsule=capsule.capsule, workload=self.workload)
+        waiting = Waiting(member=member, launcher=launcher, manifest=manifest)
+        deadline = Deadline.after(within_s)
+        with with_details():
+            restore([waiting], store or self.store, Claim.ours(), deadline, self.settings, Story())
 
     def move(self, job: JobCapsule) -> JobCapsule:
         """Save a job, see it end with 75, and resume it in a new capsule."""
@@ -194,7 +193,7 @@ class Bench:
 
 
 @contextlib.contextmanager
-def _with_details() -> Iterator[None]:
+def with_details() -> Iterator[None]:
     """Show the end of CRIU's log below the traceback of a test that did not expect to fail."""
     try:
         yield

@@ -8,7 +8,7 @@ from crikpy.store.base import ObjectInfo, ObjectStore
 
 
 class WatchedStore:
-    """Another store, with acts of the test before chunks are written or read."""
+    """Another store, with acts of the test before chunks, manifests and claims are written or read."""
 
     def __init__(
         self,
@@ -16,10 +16,14 @@ class WatchedStore:
         *,
         before_chunk: Callable[[], object] = lambda: None,
         before_manifest: Callable[[], object] = lambda: None,
+        before_claim: Callable[[], object] = lambda: None,
+        before_read: Callable[[str], object] = lambda key: None,
     ) -> None:
         self._inner = inner
         self._before_chunk = before_chunk
         self._before_manifest = before_manifest
+        self._before_claim = before_claim
+        self._before_read = before_read
 
     @property
     def url(self) -> str:
@@ -29,6 +33,7 @@ class WatchedStore:
     def get(self, key: str) -> bytes:
         """Read, a chunk only after the test's act."""
         self._act(key)
+        self._before_read(key)
         return self._inner.get(key)
 
     def get_tagged(self, key: str) -> tuple[bytes, str]:
@@ -41,7 +46,7 @@ class WatchedStore:
         self._inner.put(key, data)
 
     def put_if_absent(self, key: str, data: bytes | memoryview) -> bool:
-        """Write, a chunk or a manifest only after the test's act."""
+        """Write, but only after the test's act."""
         self._act(key)
         return self._inner.put_if_absent(key, data)
 
@@ -74,3 +79,5 @@ class WatchedStore:
             self._before_chunk()
         elif key.endswith("/manifest.json"):
             self._before_manifest()
+        elif key.endswith("/claim.json"):
+            self._before_claim()

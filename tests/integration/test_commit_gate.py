@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -14,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from crikpy.aio.clock import Deadline
 from crikpy.errors import (
     CrikpyError,
     DeadlineError,
@@ -22,11 +24,15 @@ from crikpy.errors import (
     StoreFullError,
     StoreUnavailableError,
 )
+from crikpy.flows.checkpointing import checkpoint
+from crikpy.flows.members import CheckpointOrder, Member
+from crikpy.model.manifest import Manifest
+from crikpy.model.notices import Trigger
 from crikpy.settings import MIB, StoreSettings
 from crikpy.store.local import LocalStore
 from crikpy.store.s3 import S3Store
 from tests.fakes.s3_server import REGION, S3Server
-from tests.integration.capsules import JobCapsule, until
+from tests.integration.capsules import PATIENCE_S, JobCapsule, until
 from tests.integration.moving import Bench, Story
 from tests.integration.processes import Agent, criu_of
 from tests.integration.stores import WatchedStore
@@ -174,6 +180,16 @@ def test_an_agent_that_is_killed(bench: Bench, job: JobCapsule, moment: str) -> 
     _runs_on(bench, job)
 
 
+def test_an_agent_that_is_killed_after_the_commit_leaves_a_running_job(bench: Bench, job: JobCapsule) -> None:
+    with Agent(bench, job, "save", pause="committed", memory=f"{_MEMORY_MIB}Mi") as agent:
+        agent.await_pause()
+        assert [psutil.Process(pid).status() for pid in job.members()] == [psutil.STATUS_STOPPED]
+        agent.kill()
+    job.prove()
+    assert bench.checkpoints.newest_resumable() is not None
+    assert job.finish() == 0
+
+
 def test_a_second_checkpoint_at_the_same_time_is_refused_and_harms_nothing(bench: Bench, job: JobCapsule) -> None:
     refusals: list[LauncherError] = []
 
@@ -184,9 +200,28 @@ def test_a_second_checkpoint_at_the_same_time_is_refused_and_harms_nothing(bench
 
     manifest = bench.save(job, Story(frozen=save_too))
     assert "another" in str(refusals[0])
+    assert [summary.id for summary in bench.checkpoints.list()] == [manifest.checkpoint], "it left an announcement"
     assert job.wait() == 75
     moved = bench.resume(manifest)
     moved.prove()
+
+
+def test_when_what_follows_the_commit_fails_the_job_runs_on_and_nobody_resumes_it(
+    bench: Bench, job: JobCapsule
+) -> None:
+    def fail(manifest: Manifest) -> None:
+        raise OSError(errno.ENOSPC, "no room for the mark")
+
+    member = Member(capsule=job.capsule, workload=bench.workload)
+    order = CheckpointOrder(trigger=Trigger.MANUAL, deadline=Deadline.after(PATIENCE_S), leave_running=False)
+    story = Story()
+    with pytest.raises(OSError, match="no room for the mark"):
+        checkpoint(member, bench.store, order, bench.settings, story, on_committed=fail)
+    assert story.events[-2:] == ["committed", "released"]
+    (summary,) = bench.checkpoints.list()
+    assert summary.quarantine is not None
+    assert "no room for the mark" in summary.quarantine.reason
+    _runs_on(bench, job)
 
 
 def _tells_what_criu_said(fault: CrikpyError) -> None:

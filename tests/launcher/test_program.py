@@ -76,6 +76,31 @@ def test_it_installs_itself_whole_over_an_older_one_that_runs(
     assert sorted(path.name for path in folder.iterdir() if path != folder / "s") == ["launch"]
 
 
+def test_it_installs_itself_into_several_folders_relative_ones_too(
+    launcher: Path, env: dict[str, str], folder: Path
+) -> None:
+    names = ("a", "b/c", "d")
+    for name in names:
+        (folder / name).mkdir(parents=True)
+    words = [str(launcher), "install", "a", str(folder / "b" / "c"), "d"]
+    done = subprocess.run(words, env=env, cwd=folder, capture_output=True, text=True, timeout=20)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    for name in names:
+        assert (folder / name / "launch").read_bytes() == launcher.read_bytes()
+        assert [path.name for path in (folder / name).iterdir()] == ["launch"]
+
+
+def test_an_install_into_several_folders_names_the_one_that_failed(
+    launcher: Path, env: dict[str, str], folder: Path
+) -> None:
+    for name in ("first", "last"):
+        (folder / name).mkdir()
+    done = run(launcher, env, "install", folder / "first", folder / "missing", folder / "last")
+    assert (done.returncode, done.stderr) == (125, f"crikpy-launch: {folder}/missing: No such file or directory\n")
+    assert (folder / "first" / "launch").exists()
+    assert not (folder / "last" / "launch").exists()
+
+
 def test_an_install_that_fails_says_why_and_leaves_nothing(
     launcher: Path, env: dict[str, str], folder: Path
 ) -> None:

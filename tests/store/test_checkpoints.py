@@ -73,6 +73,24 @@ def test_a_checkpoint_without_a_manifest_is_not_one(checkpoints: Checkpoints) ->
         checkpoints.summary(identity)
 
 
+def test_a_checkpoint_may_share_its_id_with_those_of_other_workloads(checkpoints: Checkpoints) -> None:
+    other = Checkpoints(checkpoints.store, Workload(cluster="plain", namespace="default", name="other"))
+    identity, _ = checkpoints.begin(Claim.ours())
+    assert other.begin(Claim.ours(), identity)[0] == identity
+    assert [summary.id for summary in other.list()] == [identity]
+
+
+def test_what_is_withdrawn_is_in_quarantine_if_it_was_complete_and_gone_if_not(checkpoints: Checkpoints) -> None:
+    identity, _ = checkpoints.begin(Claim.ours())
+    checkpoints.withdraw(identity, "the other container's failed")
+    assert checkpoints.list() == []
+    commit(checkpoints, NEW)
+    checkpoints.withdraw(NEW, "the other container's failed")
+    found = checkpoints.summary(NEW).quarantine
+    assert found is not None
+    assert found.reason == "the other container's failed"
+
+
 def test_committing_the_same_again_is_fine_and_other_content_is_not(checkpoints: Checkpoints) -> None:
     manifest = manifest_of(checkpoints.workload, NEW)
     checkpoints.commit(manifest)
@@ -100,6 +118,7 @@ def test_a_commit_that_did_not_happen_says_so(local_store: ObjectStore, workload
 def test_the_newest_is_found_whatever_the_order_of_writing(checkpoints: Checkpoints) -> None:
     commit(checkpoints, MIDDLE, NEW, OLD)
     assert [summary.id for summary in checkpoints.list()] == [NEW, MIDDLE, OLD]
+    assert [summary.id for summary in checkpoints.list({OLD, NEW, "absent"})] == [NEW, OLD]
     newest = checkpoints.newest_resumable()
     assert newest is not None
     assert newest.checkpoint == NEW
@@ -132,6 +151,15 @@ def test_a_second_claim_is_refused_and_names_the_first(checkpoints: Checkpoints)
         checkpoints.claim(NEW, Claim.ours())
 
 
+def test_a_claim_that_is_tried_again_is_still_ours_and_a_renewed_one_is_not(checkpoints: Checkpoints) -> None:
+    commit(checkpoints, NEW)
+    claim = Claim.ours()
+    checkpoints.claim(NEW, claim)
+    checkpoints.claim(NEW, claim)
+    with pytest.raises(CheckpointClaimedError):
+        checkpoints.claim(NEW, claim.anew())
+
+
 def test_a_claimed_or_quarantined_checkpoint_gives_way_to_an_older_one(checkpoints: Checkpoints) -> None:
     commit(checkpoints, OLD, MIDDLE, NEW)
     checkpoints.claim(NEW, Claim.ours())
@@ -150,6 +178,23 @@ def test_the_first_reason_of_a_quarantine_stays(checkpoints: Checkpoints) -> Non
     found = checkpoints.summary(NEW).quarantine
     assert found is not None
     assert found.reason == "first"
+
+
+def test_the_complete_and_the_unclaimed_are_told_apart(checkpoints: Checkpoints) -> None:
+    commit(checkpoints, OLD, NEW)
+    begun, _ = checkpoints.begin(Claim.ours())
+    checkpoints.claim(OLD, Claim.ours())
+    assert checkpoints.complete() == {OLD, NEW}
+    assert checkpoints.complete(unclaimed=True) == {NEW}
+    assert begun not in checkpoints.complete()
+
+
+def test_a_summary_says_whose_pod_it_was(checkpoints: Checkpoints) -> None:
+    manifest = manifest_of(checkpoints.workload, NEW)
+    origin = replace(manifest.origin, pod="n/web-0", pod_uid="uid", together=("train", "web"))
+    checkpoints.commit(replace(manifest, origin=origin))
+    summary = checkpoints.summary(NEW)
+    assert (summary.pod, summary.pod_uid, summary.together) == ("n/web-0", "uid", ("train", "web"))
 
 
 def test_nothing_of_a_finished_job_is_resumed(checkpoints: Checkpoints) -> None:
@@ -225,6 +270,23 @@ def test_the_chunks_of_the_newest_good_checkpoints_are_known(checkpoints: Checkp
     assert checkpoints.known_chunks(1) == chunks[MIDDLE]
     damage(checkpoints, MIDDLE)
     assert checkpoints.known_chunks() == chunks[OLD]
+
+
+def test_the_chunks_of_a_pods_own_last_checkpoint_are_known_among_those_of_many_others(
+    checkpoints: Checkpoints,
+) -> None:
+    chunks: dict[str, frozenset[str]] = {}
+    for number in range(12):
+        identity = f"20250101T0000{number:02}Z-00000000"
+        written = store_images(checkpoints.store, checkpoints.workload, {"pages-1.img": noise(MIB, seed=number)})
+        manifest = manifest_of(checkpoints.workload, identity, written.images)
+        pod_uid = "mine" if number < 2 else f"other-{number}"
+        checkpoints.commit(replace(manifest, origin=replace(manifest.origin, pod_uid=pod_uid)))
+        chunks[identity[13:15]] = chunks_of(manifest)
+    assert checkpoints.known_chunks() == chunks["11"] | chunks["10"]
+    assert checkpoints.known_chunks(pod_uid="mine") == chunks["11"] | chunks["10"] | chunks["01"]
+    assert checkpoints.known_chunks(pod_uid="nobody") == chunks["11"] | chunks["10"]
+    assert checkpoints.begin(Claim.ours(), pod_uid="mine")[1] == checkpoints.known_chunks(pod_uid="mine")
 
 
 def test_removing_takes_everything_but_the_chunks(store: ObjectStore, workload: Workload) -> None:

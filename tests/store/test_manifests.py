@@ -34,7 +34,8 @@ _GOLDEN = (
     b'{"format":1,"blake3":"@","manifest":'
     b'{"format":1,"checkpoint":"20250131T120000Z-0123abcd","workload":"plain/default/train",'
     b'"created":"2025-01-31T12:00:00Z","release":"0.1.0",'
-    b'"origin":{"host":"node-a","instance":"i-0123456789abcdef0","boot_id":"boot","trigger":"Manual","notice":""},'
+    b'"origin":{"host":"node-a","instance":"i-0123456789abcdef0","boot_id":"boot","trigger":"Manual","notice":"",'
+    b'"pod":"","pod_uid":"","together":[]},'
     b'"job":{"command":["train"],"root_pid":9001,"highest_pid":9003,"processes":[],"stdio":[],"stopped":[],"tiles":false},'
     b'"compatibility":{"architecture":"x86_64","page_size":4096,"kernel":"6.18","criu":"4.2.1","cpu_model":"",'
     b'"cpu_features":["sse2"],"image":""},'
@@ -43,7 +44,10 @@ _GOLDEN = (
     b'"archives":[],"open_files":[],'
     b'"sizes":{"image_bytes":0,"zero_bytes":0,"reused_bytes":0,"stored_bytes":0,"chunks":0},"frozen_s":0.0}}\n'
 )
-"""A manifest of the first release, with `@` in place of its hash."""
+"""A manifest, with `@` in place of its hash."""
+
+_FIRST = _GOLDEN.replace(b',"pod":"","pod_uid":"","together":[]', b"")
+"""The same of the first release, which knew nothing of pods."""
 
 
 def image(*extents: Extent, name: str = "pages-1.img") -> StoredImage:
@@ -136,11 +140,20 @@ def test_deeply_nested_garbage_is_refused() -> None:
         decode_manifest(b'{"format":1,"more":' + b"[" * 100_000)
 
 
+def hashed(pattern: bytes) -> bytes:
+    """Return a manifest with its hash put in."""
+    inner = pattern[pattern.index(b'"manifest":') + len(b'"manifest":') : -2]
+    return pattern.replace(b"@", blake3(inner).hexdigest().encode())
+
+
 def test_golden_bytes() -> None:
-    inner = _GOLDEN[_GOLDEN.index(b'"manifest":') + len(b'"manifest":') : -2]
-    expected = _GOLDEN.replace(b"@", blake3(inner).hexdigest().encode())
-    assert encode_manifest(golden()) == expected
-    assert decode_manifest(expected) == golden()
+    assert encode_manifest(golden()) == hashed(_GOLDEN)
+    assert decode_manifest(hashed(_GOLDEN)) == golden()
+
+
+def test_a_manifest_of_the_first_release_is_read() -> None:
+    assert b"pod" not in _FIRST
+    assert decode_manifest(hashed(_FIRST)) == golden()
 
 
 def test_a_newer_format_is_named_before_anything_else_is_looked_at() -> None:
@@ -161,6 +174,8 @@ def test_two_formats_in_one_manifest_are_damage() -> None:
 
 def test_fields_of_later_releases_are_ignored() -> None:
     assert decode_manifest(changed(novelty={"deep": [1, 2]})) == golden()
+    origin = msgspec.json.decode(msgspec.json.encode(golden().origin))
+    assert decode_manifest(changed(origin=origin | {"novelty": 1})) == golden()
 
 
 @pytest.mark.parametrize("missing", ["checkpoint", "images", "job", "compatibility"])

@@ -1,0 +1,109 @@
+"""Looks at running jobs for what could not be saved, and tells their owners long before the day it matters.
+
+Only looks: whatever is found, the job runs on. A pod hears of a change and not of each look.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from crikpy.agent.reporting import Teller
+from crikpy.agent.sessions import Activity, CapsuleSession, PodSession
+from crikpy.capsule import entering, preflight, surveying
+from crikpy.capsule.trees import find_tree
+from crikpy.errors import CapsuleError, CrikpyError
+from crikpy.model.capsule import JobPhase
+from crikpy.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+_LOOK_EVERY_S = 300.0
+_MOST_REASONS = 5
+
+CANNOT_BE_SAVED = "CannotBeSaved"
+CAN_BE_SAVED = "CanBeSaved"
+
+
+class Checker:
+    """Looks at the jobs of this node; `watch` is what NodeSessions.on_running calls."""
+
+    def __init__(self, teller: Teller, settings: Settings, *, every_s: float = _LOOK_EVERY_S) -> None:
+        self._teller = teller
+        self._first_s = settings.agent.look_after_s
+        self._every_s = every_s
+        self._known: dict[str, dict[str, tuple[str, ...]]] = {}
+
+    async def watch(self, session: PodSession, capsule: CapsuleSession) -> None:
+        """Look at a job now and then until it ends."""
+        try:
+            await asyncio.sleep(self._first_s)
+            while _lives(session, capsule):
+                if _is_left_alone(session):
+                    await self._look(session, capsule)
+                await asyncio.sleep(self._every_s)
+        finally:
+            self._forget(session, capsule)
+
+    async def _look(self, session: PodSession, capsule: CapsuleSession) -> None:
+        try:
+            status = await capsule.refresh()
+            if status.phase is not JobPhase.RUNNING:
+                return
+            reasons = await asyncio.to_thread(refusals, capsule.launcher_pid, status.job_pid)
+        except CrikpyError as fault:
+            _log.debug("a job could not be looked at: %s", fault, extra={"capsule": str(capsule)})
+            return
+        if _lives(session, capsule) and _is_left_alone(session):
+            self._tell(session, capsule.container, reasons)
+
+    def _tell(self, session: PodSession, container: str, reasons: tuple[str, ...]) -> None:
+        """Tell the pod what has changed since the last look."""
+        pod = session.pod
+        known = self._known.setdefault(session.uid, {})
+        before, known[container] = known.get(container, ()), reasons
+        if pod is None or before == reasons:
+            return
+        if reasons:
+            more = f"; and {len(reasons) - _MOST_REASONS} more" if len(reasons) > _MOST_REASONS else ""
+            message = f"container {container} runs on unsaved: {'; '.join(reasons[:_MOST_REASONS])}{more}"
+            self._teller.tell_pod(pod, CANNOT_BE_SAVED, message, warning=True)
+        elif not any(known.values()):
+            self._teller.tell_pod(pod, CAN_BE_SAVED, "nothing keeps it from being saved any more")
+
+    def _forget(self, session: PodSession, capsule: CapsuleSession) -> None:
+        known = self._known.get(session.uid, {})
+        if session.capsules.get(capsule.container) in (None, capsule):
+            known.pop(capsule.container, None)
+        if not known:
+            self._known.pop(session.uid, None)
+
+
+def refusals(launcher_pid: int, job_pid: int) -> tuple[str, ...]:
+    """Return why a job could not be saved as it is now, a sentence each; empty when it may.
+
+    Args:
+        launcher_pid: PID of the launcher.
+        job_pid: PID of the job's root inside the capsule.
+
+    Raises:
+        CapsuleError: the job has ended.
+    """
+    inside = {inner: outer for outer, inner in entering.members(launcher_pid).items()}
+    if job_pid not in inside:
+        raise CapsuleError("the job has just ended")
+    tree = find_tree(launcher_pid, inside[job_pid])
+    reasons = preflight.refusals(surveying.survey(tree.members).views)
+    if tree.strays:
+        strays = f"{len(tree.strays)} of its processes left its tree: their parents ended before them"
+        return (*reasons, strays)
+    return reasons
+
+
+def _is_left_alone(session: PodSession) -> bool:
+    """Say whether nobody works on a pod: a job that is just being dumped is traced by CRIU, for one."""
+    return session.activity is Activity.RUNNING and not session.lock.locked()
+
+
+def _lives(session: PodSession, capsule: CapsuleSession) -> bool:
+    return session.capsules.get(capsule.container) is capsule

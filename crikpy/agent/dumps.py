@@ -1,0 +1,153 @@
+"""One dump in a thread: within its share of the memory, tried again while that can help, its time taken.
+
+A dump may take longer than this process has left, so that nobody who is cancelled waits for it; one that nobody
+waits for any more lets its jobs run on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+from crikpy.aio import retrying
+from crikpy.errors import CapsuleError, SettingsError
+from crikpy.flows.reporting import Reporter
+from crikpy.flows.saving import CheckpointOrder, Member, Saved, save
+from crikpy.model.streams import TransferProgress
+from crikpy.settings import Settings
+from crikpy.store.base import ObjectStore
+from crikpy.store.budget import RESERVED_BYTES, write_budget
+
+_TOLD_S = 2.0
+"""Between two words on how far a dump is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dumped:
+    """A complete checkpoint.
+
+    Attributes:
+        saved: its jobs, still stopped unless they were to run on.
+        location: URL of the first member's folder in the store.
+        frozen_s: how long they stood still, until now if they still do; seconds.
+        total_s: from the beginning of the first attempt, seconds.
+    """
+
+    saved: Saved
+    location: str
+    frozen_s: float
+    total_s: float
+
+
+class Dumper:
+    """Threads for dumps.
+
+    Attributes:
+        at_once: how many dumps there may be at once; the caller sees to it.
+    """
+
+    def __init__(self, store: ObjectStore, settings: Settings) -> None:
+        self._store = store
+        self._settings, self.at_once = shared_out(settings)
+        self._executor = ThreadPoolExecutor(self.at_once, thread_name_prefix="dump")
+        self._working: set[asyncio.Future[Dumped]] = set()
+        self._no_more = threading.Event()
+        self._left = threading.Event()
+
+    async def dump(self, members: Sequence[Member], order: CheckpointOrder, reporter: Progress) -> Dumped:
+        """Save jobs; they stand still afterwards unless the order lets them run on.
+
+        Raises:
+            CrikpyError: saying what failed; the jobs run on.
+        """
+        loop = asyncio.get_running_loop()
+        work = loop.run_in_executor(self._executor, self._dump, members, order, reporter)
+        self._working.add(work)
+        work.add_done_callback(self._working.discard)
+        return await asyncio.shield(work)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no thread works."""
+        return not self._working
+
+    def begin_no_more(self) -> None:
+        """Let attempts that are under way be the last ones."""
+        self._no_more.set()
+
+    def leave(self) -> None:
+        """Let the jobs of dumps that are still under way run on whatever comes of these."""
+        self._left.set()
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def _dump(self, members: Sequence[Member], order: CheckpointOrder, reporter: Progress) -> Dumped:
+        began = time.monotonic()
+
+        def attempt() -> Saved:
+            if self._no_more.is_set():
+                raise CapsuleError("the agent is being stopped")
+            return save(members, self._store, order, self._settings, reporter)
+
+        saved = retrying.call(attempt, deadline=order.deadline)
+        complete_at = time.monotonic()
+        if order.leave_running or self._left.is_set():
+            saved.run_on()
+        return Dumped(
+            saved=saved,
+            location=f"{self._store.url.rstrip('/')}/{members[0].workload}",
+            frozen_s=time.monotonic() - reporter.frozen_at if reporter.frozen_at else 0.0,
+            total_s=complete_at - began,
+        )
+
+
+class Progress:
+    """A reporter that passes everything on, and says from time to time how far the upload is.
+
+    Attributes:
+        frozen_at: monotonic time at which the jobs of the last attempt stood still, or 0.
+    """
+
+    def __init__(self, reporter: Reporter, tell: Callable[[TransferProgress], object]) -> None:
+        self._reporter = reporter
+        self._tell = tell
+        self._told_at = time.monotonic()
+        self.frozen_at = 0.0
+
+    def event(self, name: str, message: str, **facts: object) -> None:
+        """Pass it on, and mark when the jobs stood still; a later attempt counts from its own beginning."""
+        if name == "frozen" and isinstance(at := facts.get("at"), float):
+            self.frozen_at = at
+        self._reporter.event(name, message, **facts)
+
+    def transfer(self, direction: str, progress: TransferProgress) -> None:
+        """Pass it on."""
+        self._reporter.transfer(direction, progress)
+        if (now := time.monotonic()) - self._told_at >= _TOLD_S:
+            self._told_at = now
+            self._tell(progress)
+
+
+def shared_out(settings: Settings) -> tuple[Settings, int]:
+    """Return the settings of one dump among several, and how many there may be at once.
+
+    The memory for the interpreter is needed once; the rest is shared. Where it does not suffice for so many dumps
+    as are asked for, there are fewer.
+
+    Raises:
+        SettingsError: it does not suffice for any.
+    """
+    free = settings.store.memory_bytes - RESERVED_BYTES
+    for at_once in range(settings.agent.dumps, 0, -1):
+        share = replace(settings.store, memory_bytes=RESERVED_BYTES + free // at_once)
+        try:
+            write_budget(share)
+        except SettingsError:
+            if at_once == 1:
+                raise
+            continue
+        return replace(settings, store=share), at_once
+    raise SettingsError("CRIKPY_AGENT_DUMPS must be at least 1")

@@ -1,0 +1,87 @@
+"""The time between a complete checkpoint and the jobs' end: they stand still, and the agent alone keeps them so.
+
+They end with status 75 once something wants their end, which is a SIGTERM: to end earlier would make kubelet start
+them again on a node that dies, or their controller count a failure. When nothing asks for their end any more, they
+run on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from enum import Enum, auto
+
+from crikpy.agent.acts import Act
+from crikpy.agent.sessions import Activity
+from crikpy.agent.threads import in_thread
+from crikpy.aio.clock import Deadline
+from crikpy.errors import CrikpyError
+from crikpy.flows.saving import Saved
+
+_log = logging.getLogger(__name__)
+
+_LOOK_S = 1.0
+"""Between two looks at whether they have to end; their SIGTERM is heard at once besides."""
+
+
+class Ending(Enum):
+    """What became of saved jobs."""
+
+    ENDED = auto()
+    SPARED = auto()
+    LEFT = auto()
+
+
+async def await_end(act: Act, saved: Saved, *, spare_s: float, leaving: Callable[[], bool]) -> Ending:
+    """Keep saved jobs until it is decided what becomes of them, and do that.
+
+    Args:
+        act: the save; its session's activity is HELD.
+        saved: its jobs.
+        spare_s: how long after the expected end of the machine they still wait for their own.
+        leaving: whether this agent ends, which lets them run on; whoever comes next saves them again.
+    """
+    since = Deadline.after(0)
+    try:
+        while True:
+            act.stirred.clear()
+            if act.end_wanted or await in_thread(None, saved.wait_term, Deadline.after(0)):
+                await _end(act, saved)
+                return Ending.ENDED
+            if leaving():
+                await _run_on(act, saved)
+                return Ending.LEFT
+            if not act.causes or act.held_until(since, spare_s).expired():
+                await _run_on(act, saved)
+                return Ending.SPARED
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_S):
+                    await act.stirred.wait()
+    except asyncio.CancelledError:
+        saved.run_on()
+        raise
+
+
+async def _end(act: Act, saved: Saved) -> None:
+    session = act.session
+    async with session.lock:
+        act.saved = session.saved = None
+        session.moved = True  # before the launchers tell of their end, lest the jobs are taken for finished
+        session.activity = Activity.ENDED
+        try:
+            await in_thread(None, saved.end)
+        except CrikpyError as fault:
+            _log.warning("saved jobs were killed, but a launcher stays: %s", fault, extra=act.facts)
+    _log.info("the saved jobs have ended here", extra=act.facts)
+
+
+async def _run_on(act: Act, saved: Saved) -> None:
+    session = act.session
+    async with session.lock:
+        act.saved = session.saved = None
+        await in_thread(None, saved.run_on)
+        if session.activity is Activity.HELD:
+            session.activity = Activity.RUNNING
+    _log.info("the saved jobs run on", extra=act.facts)

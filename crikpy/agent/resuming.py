@@ -1,0 +1,209 @@
+"""Finds what a new pod resumes, and resumes it: from held launchers to jobs that go on, or to the reason why not.
+
+Nothing here starts a job from its beginning; crikpy.agent.starting does when there is nothing to resume.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from crikpy.agent.choosing import Cold, OriginState, Resume, Wait, choose, doubtful
+from crikpy.agent.dumps import shared_out
+from crikpy.agent.origins import Origins
+from crikpy.agent.reporting import Teller
+from crikpy.agent.sessions import Activity, PodSession
+from crikpy.agent.threads import in_thread
+from crikpy.agent.waiting import Hold
+from crikpy.aio.clock import Deadline
+from crikpy.aio.retrying import is_retryable
+from crikpy.errors import (
+    CapsuleError,
+    CheckpointClaimedError,
+    CrikpyError,
+    DeadlineError,
+    KubeError,
+    StoreError,
+)
+from crikpy.flows.gathering import Candidate, find_together, read_manifests
+from crikpy.flows.reporting import Reporter
+from crikpy.flows.restoring import Waiting, restore
+from crikpy.kube.client import KubeApi
+from crikpy.model.pods import Pod
+from crikpy.model.streams import TransferProgress
+from crikpy.model.workload import Workload
+from crikpy.settings import Settings
+from crikpy.store.base import ObjectStore
+from crikpy.store.records import Claim
+
+_log = logging.getLogger(__name__)
+
+_TRY_EVERY_S = 1.0
+_HOPELESS_S = 5.0
+"""How long what is refused, and not only out of reach, is tried again."""
+
+
+class TryAgainError(CapsuleError):
+    """It could not be resumed now, and nothing was touched: choose again."""
+
+
+class Resumer:
+    """Resumes the checkpoints of the pods of this node."""
+
+    def __init__(
+        self, api: KubeApi, store: ObjectStore, teller: Teller, settings: Settings, *, instance: str
+    ) -> None:
+        self._api = api
+        self._store = store
+        self._teller = teller
+        self._instance = instance
+        self._settings, at_once = shared_out(settings)
+        self._restores = ThreadPoolExecutor(at_once, thread_name_prefix="restore")
+
+    def close(self) -> None:
+        """Wait for no restore any more."""
+        self._restores.shutdown(wait=False, cancel_futures=True)
+
+    async def choose(self, session: PodSession, pod: Pod, waiting_for_origin: Deadline) -> Resume | Cold:
+        """Say what a pod begins from; an end of this comes whatever the API server and the store do.
+
+        Raises:
+            CrikpyError: it cannot be said, for a reason that lies in the pod or the settings.
+        """
+        workloads = session.workloads(self._settings)
+        candidates: tuple[Candidate, ...] = ()
+        origins = Origins(self._api, pod)
+        trouble = _Trouble(self._settings.agent.api_wait_s)
+        while True:
+            try:
+                await origins.look(self._answer())
+                candidates = await asyncio.to_thread(self._find, workloads)
+                states = await origins.states(candidates, self._answer())
+                choice = choose(candidates, self._with_own(states, session), pod.uid)
+                if not isinstance(choice, Wait):
+                    return choice
+                if waiting_for_origin.expired():
+                    return _give_up(candidates, "the pod before this one does not end")
+                await origins.await_end(choice.pod_uid, waiting_for_origin)
+                trouble.is_over()
+            except (KubeError, StoreError) as fault:
+                if trouble.is_too_long(fault):
+                    return _give_up(candidates, f"it cannot be found out what there is to resume: {fault}")
+                await asyncio.sleep(_TRY_EVERY_S)
+
+    async def resume(self, session: PodSession, pod: Pod, holds: Mapping[str, Hold], candidate: Candidate) -> None:
+        """Resume a checkpoint in the containers of a pod, all held; the caller has the session's lock.
+
+        Raises:
+            TryAgainError: somebody else has resumed it, or the store is out of reach; nothing was touched.
+            CrikpyError: it failed; the jobs have not begun, unless a launcher says otherwise.
+        """
+        session.activity = Activity.STARTING
+        story = _Story(self._teller.reporter(pod), lambda: self._tell_claimed(pod, candidate))
+        try:
+            await in_thread(self._restores, self._restore, session, holds, candidate, story)
+        except CrikpyError as fault:
+            session.activity = Activity.WAITING
+            if not story.claimed_at and (isinstance(fault, CheckpointClaimedError) or _may_pass(fault)):
+                raise TryAgainError(str(fault)) from fault
+            self._teller.tell_restore_failed(
+                pod, checkpoint=candidate.checkpoint, origin_uid=candidate.pod_uid, fault=fault
+            )
+            raise
+        session.activity = Activity.RUNNING
+        self._teller.tell_restored(
+            pod,
+            checkpoint=candidate.checkpoint,
+            origin_uid=candidate.pod_uid,
+            seconds=time.monotonic() - story.claimed_at,
+        )
+
+    def _find(self, workloads: Sequence[Workload]) -> tuple[Candidate, ...]:
+        """Return the checkpoints that count."""
+        found = find_together(self._store, workloads)
+        strange = set()
+        for checkpoint, claim in doubtful(found).items():
+            origin = read_manifests(self._store, workloads[:1], checkpoint)[0].origin
+            if (origin.host, origin.boot_id) != (claim.host, claim.boot_id):
+                strange.add(checkpoint)
+        return tuple(candidate for candidate in found if candidate.checkpoint not in strange)
+
+    def _restore(
+        self, session: PodSession, holds: Mapping[str, Hold], candidate: Candidate, story: _Story
+    ) -> None:
+        members = session.members(self._settings)
+        workloads = [member.workload for member in members]
+        manifests = read_manifests(self._store, workloads, candidate.checkpoint)
+        waiting = [
+            Waiting(member=member, launcher=holds[container].connection, manifest=manifest)
+            for container, member, manifest in zip(sorted(holds), members, manifests, strict=True)
+        ]
+        deadline = Deadline.after(self._settings.run.manual_deadline_s)
+        claim = Claim.ours(instance=self._instance)
+        restore(waiting, self._store, claim, deadline, self._settings, story)
+
+    def _answer(self) -> Deadline:
+        return Deadline.after(self._settings.kube.request_timeout_s)
+
+    def _tell_claimed(self, pod: Pod, candidate: Candidate) -> None:
+        self._teller.tell_restoring(pod, checkpoint=candidate.checkpoint, origin_uid=candidate.pod_uid)
+
+    @staticmethod
+    def _with_own(states: Mapping[str, OriginState], session: PodSession) -> dict[str, OriginState]:
+        own = OriginState.GONE if session.moved else OriginState.ALIVE
+        return {**states, session.uid: own}
+
+
+class _Story:
+    """A reporter that passes everything on, and says on the event loop that the checkpoint is ours.
+
+    Attributes:
+        claimed_at: monotonic time of the claim, or 0.
+    """
+
+    def __init__(self, reporter: Reporter, on_claimed: Callable[[], None]) -> None:
+        self.claimed_at = 0.0
+        self._reporter = reporter
+        self._on_claimed = on_claimed
+        self._loop = asyncio.get_running_loop()
+
+    def event(self, name: str, message: str, **facts: object) -> None:
+        """Pass it on, and note the claim."""
+        if name == "claimed":
+            self.claimed_at = time.monotonic()
+            self._loop.call_soon_threadsafe(self._on_claimed)
+        self._reporter.event(name, message, **facts)
+
+    def transfer(self, direction: str, progress: TransferProgress) -> None:
+        """Pass it on."""
+        self._reporter.transfer(direction, progress)
+
+
+class _Trouble:
+    """How long the API server or the store has not answered."""
+
+    def __init__(self, patience_s: float) -> None:
+        self._patience_s = patience_s
+        self._until: Deadline | None = None
+
+    def is_too_long(self, fault: CrikpyError) -> bool:
+        if self._until is None:
+            _log.warning("a pod has to wait: %s", fault)
+            self._until = Deadline.after(self._patience_s if fault.retryable else _HOPELESS_S)
+        return self._until.expired()
+
+    def is_over(self) -> None:
+        self._until = None
+
+
+def _may_pass(fault: CrikpyError) -> bool:
+    return is_retryable(fault) or isinstance(fault, DeadlineError)
+
+
+def _give_up(candidates: tuple[Candidate, ...], reason: str) -> Cold:
+    """Return that nothing is resumed although there may be something."""
+    left = [candidate.checkpoint for candidate in candidates if candidate.resumable]
+    return Cold(reason=reason, spoiled=max(left, default=""))

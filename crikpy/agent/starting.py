@@ -1,0 +1,222 @@
+"""From a waiting launcher to a running job: resumed where there is something to resume, else from its beginning.
+
+The launcher is held all the while, so everything here has an end, and every end begins the job: a cluster without
+an API server, a store that is away, a defect of ours cost the job time and never its beginning. The one exception
+is what the pod's owner asks for: `crikpy.io/restore-failure: fail`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+from crikpy import names
+from crikpy.agent.choosing import Cold, Resume
+from crikpy.agent.nodepods import NodePods
+from crikpy.agent.reporting import Teller
+from crikpy.agent.resuming import Resumer, TryAgainError
+from crikpy.agent.sessions import Activity, CapsuleSession, PodSession
+from crikpy.agent.terminating import NodeOutlook
+from crikpy.agent.threads import to_its_end
+from crikpy.agent.waiting import Gathering, Hold
+from crikpy.aio.clock import Deadline
+from crikpy.errors import CrikpyError, KubeError
+from crikpy.flows.gathering import Candidate
+from crikpy.kube.client import KubeApi
+from crikpy.model.capsule import JobPhase
+from crikpy.model.pods import OnRestoreFailure, Pod, PodOptions
+from crikpy.settings import Settings
+from crikpy.store.base import ObjectStore
+
+_log = logging.getLogger(__name__)
+
+_THREADS = 16
+_LOOK_EVERY_S = 0.5
+_MOST_TRIES = 5
+
+
+class Starter:
+    """Begins the jobs of this node; `start` is what NodeSessions.on_ready calls."""
+
+    def __init__(
+        self,
+        api: KubeApi,
+        pods: NodePods,
+        store: ObjectStore,
+        outlook: NodeOutlook,
+        teller: Teller,
+        settings: Settings,
+        *,
+        instance: str = "",
+    ) -> None:
+        self._pods = pods
+        self._outlook = outlook
+        self._teller = teller
+        self._settings = settings
+        self._resumer = Resumer(api, store, teller, settings, instance=instance)
+        self._gatherings: dict[str, Gathering] = {}
+        self._talks = ThreadPoolExecutor(_THREADS, thread_name_prefix="starting")
+
+    def close(self) -> None:
+        """Give the threads back; jobs that have not begun by now are left to their launchers."""
+        self._resumer.close()
+        self._talks.shutdown(wait=False, cancel_futures=True)
+
+    async def start(self, session: PodSession, capsule: CapsuleSession) -> None:
+        """Begin the job of a launcher that waits, with those of the same pod if they resume together.
+
+        Raises:
+            CrikpyError: the launcher is gone, or was not to be held.
+        """
+        hold = await Hold.take(capsule, self._talks)
+        if hold is None:
+            return
+        gathering = self._gatherings.setdefault(session.uid, Gathering(session))
+        gathering.join(hold)
+        try:
+            async with gathering.turn:
+                if not hold.settled:
+                    await self._begin(session, gathering, hold)
+        except Exception:
+            if not hold.settled:
+                await to_its_end(self._start_one(session, hold, floored=True))
+            raise
+        finally:
+            gathering.leave(hold)
+            if gathering.empty:
+                self._gatherings.pop(session.uid, None)
+            await hold.close()
+
+    async def _begin(self, session: PodSession, gathering: Gathering, hold: Hold) -> None:
+        pod = await self._pods.find(session.uid, Deadline.after(self._settings.agent.api_wait_s))
+        if pod is None:
+            _log.warning("a job starts from its beginning: nobody says whose it is", extra=_facts(session))
+            await self._start_one(session, hold, floored=True)
+        elif not pod.opted_in or hold.capsule.container not in pod.injected:
+            _log.info("a job starts unattended: its pod has not asked for us", extra=_facts(session))
+            await self._start_one(session, hold, floored=False)
+        else:
+            await self._begin_known(session, pod, gathering, hold)
+
+    async def _begin_known(self, session: PodSession, pod: Pod, gathering: Gathering, hold: Hold) -> None:
+        """Resume what there is to resume, or start from the beginning."""
+        origin_wait = Deadline.after(self._settings.agent.origin_wait_s)
+        for _ in range(_MOST_TRIES):
+            await self._sit_out(gathering)
+            choice = await self._choose(session, pod, hold, origin_wait)
+            if isinstance(choice, Cold):
+                break
+            checkpoint = choice.candidate.checkpoint
+            if not await gathering.complete(pod.injected, Deadline.after(self._settings.agent.gather_s)):
+                choice = Cold(reason="not all containers of the checkpoint have come in time", spoiled=checkpoint)
+                break
+            await self._sit_out(gathering)
+            try:
+                await to_its_end(self._resume(session, pod, gathering, choice.candidate))
+            except TryAgainError as again:
+                _log.info("a checkpoint is not resumed: %s", again, extra=_facts(session))
+                await asyncio.sleep(_LOOK_EVERY_S)
+            except CrikpyError as fault:
+                choice = Cold(reason=str(fault), spoiled=checkpoint)
+                await to_its_end(self._begin_cold(session, pod, gathering, choice, after_failure=True))
+                return
+            else:
+                return
+        else:
+            choice = Cold(reason="others were always faster, or the store was lost")
+        await to_its_end(self._begin_cold(session, pod, gathering, choice, after_failure=False))
+
+    async def _choose(self, session: PodSession, pod: Pod, hold: Hold, origin_wait: Deadline) -> Resume | Cold:
+        container = hold.capsule.container
+        running = any(other.phase is JobPhase.RUNNING for other in session.capsules.values())
+        if running or (session.begun and not session.moved):
+            return Cold(reason=f"container {container} begins in a pod whose jobs have begun before")
+        return await self._resumer.choose(session, pod, origin_wait)
+
+    async def _resume(self, session: PodSession, pod: Pod, gathering: Gathering, candidate: Candidate) -> None:
+        """Resume a checkpoint in all containers of the pod and let go of them."""
+        await self._refuse_ending(pod)
+        async with session.lock:
+            holds = {name: hold for name, hold in gathering.waiting().items() if name in pod.injected}
+            if holds.keys() != set(pod.injected) or any(hold.capsule.term_pending for hold in holds.values()):
+                raise TryAgainError("its containers are being ended")
+            async with contextlib.AsyncExitStack() as use:
+                for hold in holds.values():
+                    await use.enter_async_context(hold.in_use)
+                await self._resumer.resume(session, pod, holds, candidate)
+                for hold in holds.values():
+                    hold.settled = True
+            session.begun, session.moved = True, False
+            for hold in holds.values():
+                with contextlib.suppress(CrikpyError):  # it has ended since
+                    await hold.capsule.refresh()
+                    await hold.release()
+
+    async def _refuse_ending(self, pod: Pod) -> None:
+        """Raise for a pod that would take a checkpoint with it to its own end."""
+        try:
+            now = await self._pods.fresh(pod)
+        except KubeError:
+            return
+        if now is None or now.deleting:
+            raise TryAgainError("the pod is being ended")
+
+    async def _begin_cold(
+        self, session: PodSession, pod: Pod, gathering: Gathering, cold: Cold, *, after_failure: bool
+    ) -> None:
+        """Start every job of the pod that waits from its beginning, unless the owner does not want that."""
+        holds = [hold for name, hold in gathering.waiting().items() if name in pod.injected]
+        options = pod.options or PodOptions()
+        if cold.spoiled and options.restore_failure is OnRestoreFailure.FAIL:
+            for hold in holds:
+                with contextlib.suppress(CrikpyError):
+                    await hold.refuse()
+            if holds and not after_failure:
+                self._teller.tell_pod(pod, "RestoreFailed", _refusal(cold), warning=True)
+            return
+        started = [hold for hold in holds if await self._start_one(session, hold, floored=True)]
+        if started:
+            self._teller.tell_cold_start(pod, cold.reason, after_failure=after_failure)
+
+    async def _start_one(self, session: PodSession, hold: Hold, *, floored: bool) -> bool:
+        """Start a job from its beginning; return whether it could be."""
+        async with session.lock:
+            alone = session.activity in (Activity.WAITING, Activity.ENDED)
+            session.activity = Activity.STARTING if alone else session.activity
+            try:
+                await hold.start(floored=floored)
+            except CrikpyError as fault:
+                _log.warning("a job could not be started: %s", fault, extra=_facts(session))
+                session.activity = Activity.WAITING if alone else session.activity
+                return False
+            session.activity = Activity.RUNNING if alone else session.activity
+            session.begun, session.moved = True, False
+            return True
+
+    async def _sit_out(self, gathering: Gathering) -> None:
+        """Wait while the node is going away: what began now would only be lost, or have to be saved again."""
+        said = False
+        while gathering.waiting() and (notice := self._outlook.final_notice()) is not None:
+            now = datetime.now(UTC)
+            spared_at = (notice.deadline or notice.seen) + timedelta(seconds=self._settings.agent.spare_s)
+            soon = now + timedelta(seconds=self._settings.run.scheduled_lead_s)
+            if now >= spared_at or (notice.deadline is not None and notice.deadline > soon):
+                return
+            if not said:
+                _log.info("a job does not begin on a node that is going away", extra={"notice": notice.id})
+            said = True
+            await asyncio.sleep(_LOOK_EVERY_S)
+
+
+def _refusal(cold: Cold) -> str:
+    return (
+        f"not started from the beginning, as {names.RESTORE_FAILURE} says: {cold.reason}; "
+        f"`crikpy rm` of checkpoint {cold.spoiled} ends that"
+    )
+
+
+def _facts(session: PodSession) -> dict[str, str]:
+    return {"pod": str(session), "pod_uid": session.uid}

@@ -1,0 +1,188 @@
+"""What a SIGTERM means: kubelet sends the same for a pod that somebody deletes and for one whose node goes away.
+
+Saved jobs end by it. Jobs that go for their node's sake are saved first, within the time that kubelet leaves them.
+Everybody else gets it at once. Whatever happens here, the SIGTERM reaches the job in the end, or its end does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from crikpy import names
+from crikpy.agent.acts import Cause, Outcome
+from crikpy.agent.launchers import CapsuleSession
+from crikpy.agent.saving import Saver
+from crikpy.agent.sessions import Activity, PodSession
+from crikpy.aio.clock import Deadline
+from crikpy.errors import CrikpyError, KubeError, KubeNotFoundError, LauncherError
+from crikpy.kube.client import KubeApi
+from crikpy.kube.nodes import parse_node, surely_going
+from crikpy.kube.pods import parse_pod
+from crikpy.kube.resources import NODES, PODS
+from crikpy.model.nodes import Node
+from crikpy.model.notices import InterruptionNotice, Trigger
+from crikpy.model.orders import order_name
+from crikpy.model.pods import Pod
+from crikpy.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+_ASK_S = 0.8
+"""How long the API server may take to say why a pod ends: a plain termination must not be slower for us."""
+
+_MARGIN_S = 3.0
+"""Kept between the deadline of a save and kubelet's SIGKILL."""
+
+_LEAST_S = 1.0
+"""With less time than this nothing can be saved."""
+
+
+class NodeOutlook(Protocol):
+    """What is known of this node's end."""
+
+    def final_notice(self) -> InterruptionNotice | None:
+        """Return the notice in force by which this node surely goes, or None."""
+        ...
+
+
+class Terminator:
+    """Decides for each pod that gets a SIGTERM, once for all of its containers."""
+
+    def __init__(self, api: KubeApi, saver: Saver, outlook: NodeOutlook, settings: Settings) -> None:
+        self._api = api
+        self._saver = saver
+        self._outlook = outlook
+        self._node = settings.agent.node
+        self._deciding: dict[str, asyncio.Task[bool]] = {}
+
+    async def on_term(self, session: PodSession, capsule: CapsuleSession) -> None:
+        """Answer one launcher's SIGTERM, when it is clear what it means; until then it is kept from the job."""
+        facts = {"pod": str(session), "container": capsule.container}
+        if session.activity is Activity.WAITING:
+            await capsule.pass_term()
+            return
+        try:
+            await capsule.hold_term()
+        except LauncherError:  # its job has ended before us, or it has waited too long and has passed it on
+            return
+        if await self._moves(session):
+            return
+        _log.info("a SIGTERM goes on to the job", extra=facts)
+        with contextlib.suppress(CrikpyError):  # whoever is gone or has got it otherwise needs it no more
+            await capsule.pass_term()
+
+    async def _moves(self, session: PodSession) -> bool:
+        """Return whether a pod's jobs end by having been saved; asked several times at once, it decides once."""
+        task = self._deciding.get(session.uid)
+        if task is None:
+            task = asyncio.create_task(self._decide(session))
+            self._deciding[session.uid] = task
+            task.add_done_callback(lambda _: self._deciding.pop(session.uid, None))
+        return await asyncio.shield(task)
+
+    async def _decide(self, session: PodSession) -> bool:
+        pod = session.pod
+        # Ended: the other containers' SIGTERMs were answered together, and the jobs have ended since.
+        if pod is None or session.activity is Activity.ENDED:
+            return False
+        killed = Deadline.after(pod.grace_period_s)
+        if (moving := self._saver.end(session)) is not None:
+            return await _within(killed, moving)
+        cause = await self._cause(pod, killed)
+        if cause is None:
+            # A restore or a periodic save is not torn in two: the checkpoint would be lost, or hold the SIGTERM.
+            await _lock_free(session, killed)
+            return False
+        saving = asyncio.ensure_future(self._saver.save(session, cause))
+        return await _within(killed, saving)
+
+    async def _cause(self, known: Pod, killed: Deadline) -> Cause | None:
+        """Return why a pod that ends is to be saved first; None when it just ends."""
+        asked = Deadline.after(_ASK_S)
+        pod, node = await asyncio.gather(self._fresh_pod(known, asked), self._fresh_node(asked))
+        if pod is None or not pod.opted_in:
+            return None
+        occasion = _occasion(pod, node, self._outlook.final_notice())
+        if occasion is None:
+            return None
+        limits = [killed.at if pod.deletion_deadline is None else Deadline.from_datetime(pod.deletion_deadline).at]
+        if occasion.ends is not None:
+            limits.append(Deadline.from_datetime(occasion.ends).at)
+        deadline = Deadline(min(limits) - _MARGIN_S)
+        if deadline.remaining() < _LEAST_S:
+            _log.warning("no time is left to save a pod that goes away", extra={"pod": str(pod)})
+            return None
+        return Cause(
+            trigger=occasion.trigger,
+            deadline=deadline,
+            leave_running=False,
+            notice=occasion.notice,
+            order=order_name(pod.name, pod.uid, occasion.notice) if occasion.notice else "",
+            pressing=True,
+        )
+
+    async def _fresh_pod(self, known: Pod, deadline: Deadline) -> Pod | None:
+        """Return the pod as it is now, as we last knew it if nobody answers, or None when it is gone."""
+        try:
+            raw = await self._api.get(PODS, known.name, namespace=known.namespace, deadline=deadline)
+        except KubeNotFoundError:
+            return None
+        except KubeError as fault:
+            _log.warning("nobody says why a pod ends: %s", fault, extra={"pod": str(known)})
+            return known
+        pod = parse_pod(raw)
+        return pod if pod.uid == known.uid else None
+
+    async def _fresh_node(self, deadline: Deadline) -> Node | None:
+        try:
+            return parse_node(await self._api.get(NODES, self._node, deadline=deadline))
+        except KubeError:
+            return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Occasion:
+    """What a pod goes away for.
+
+    Attributes:
+        trigger: the kind of event.
+        notice: id of the interruption notice, or empty.
+        ends: when the node goes, aware UTC, or None.
+    """
+
+    trigger: Trigger
+    notice: str = ""
+    ends: datetime | None = None
+
+
+def _occasion(pod: Pod, node: Node | None, notice: InterruptionNotice | None) -> _Occasion | None:
+    """Return for which event of its node a pod goes away, or None when it goes for its own reasons."""
+    if notice is not None:
+        return _Occasion(trigger=notice.trigger, notice=notice.id, ends=notice.deadline)
+    if node is not None and (taint := surely_going(node)):
+        trigger = Trigger(taint.value) if taint.value in set(Trigger) else Trigger.DRAIN
+        return _Occasion(trigger=trigger, notice=dict(node.annotations).get(names.CORDONED, ""))
+    if pod.disruption:
+        return _Occasion(trigger=Trigger.DRAIN)
+    return None
+
+
+async def _within(killed: Deadline, outcome: asyncio.Future[Outcome]) -> bool:
+    """Wait for a save until the pod is killed; return whether it is complete."""
+    try:
+        async with asyncio.timeout(killed.remaining()):
+            return (await asyncio.shield(outcome)).saved
+    except TimeoutError:
+        return False
+
+
+async def _lock_free(session: PodSession, deadline: Deadline) -> None:
+    """Wait until nobody starts or saves the pod's jobs."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(deadline.remaining()), session.lock:
+            pass

@@ -1,0 +1,325 @@
+"""One capsule's part in a checkpoint: looked at, stopped, streamed into the store, described by a manifest.
+
+Nothing here decides when the job may run again or must end; crikpy.flows.saving does, for all capsules at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+
+import crikpy
+from crikpy import names
+from crikpy.aio import retrying
+from crikpy.aio.clock import Deadline
+from crikpy.capsule import entering, members, preflight, surveying
+from crikpy.capsule.archives import write_archive
+from crikpy.capsule.changes import Place, place_of, places_of, plan_changes
+from crikpy.capsule.launcher import LauncherConnection
+from crikpy.capsule.members import CarriedTree
+from crikpy.capsule.mounts import read_mounts
+from crikpy.capsule.preflight import Survey
+from crikpy.capsule.trees import find_tree
+from crikpy.criu.quieting import StoppedTree, stop_tree
+from crikpy.criu.running import Criu
+from crikpy.errors import CapsuleError, CrikpyError, DeadlineError, DumpError, LauncherError
+from crikpy.flows.members import CheckpointOrder, Member
+from crikpy.flows.stopping import Inhabitants
+from crikpy.model.capsule import JobPhase, LauncherStatus
+from crikpy.model.manifest import Compatibility, FileArchive, Job, Manifest, Origin, StoredImage
+from crikpy.model.streams import TransferProgress, WrittenImages
+from crikpy.settings import Settings
+from crikpy.store.base import ObjectStore
+from crikpy.store.checkpoints import Checkpoints
+from crikpy.store.records import Claim
+from crikpy.store.writing import ChunkWriter
+
+ANSWER_S = 10.0
+"""How long the launcher may take to answer, and a killed job to vanish."""
+
+_EXIT_S = 1.0
+"""How long a launcher that has hung up may take to be gone."""
+
+_WITHDRAW_S = 10.0
+"""How long the store is asked to take back what stands of a checkpoint that failed; the job runs meanwhile."""
+
+_BUFFER_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Streamed:
+    """What is in the store of a capsule, and what was seen of it while it stood still.
+
+    Attributes:
+        survey: its processes.
+        trees: its files that travel.
+        places: where the directories among these really lie.
+        archives: the files in the store.
+        written: all images in the store.
+        tiles: what the dump's outcome said of tiles.
+    """
+
+    survey: Survey
+    trees: tuple[CarriedTree, ...]
+    places: tuple[Place, ...]
+    archives: tuple[FileArchive, ...]
+    written: WrittenImages
+    tiles: bool
+
+
+class Dump:
+    """One member's way into the store. Use it as a context; its end is the end of the hold on the launcher.
+
+    Attributes:
+        member: whose it is.
+        launcher: the connection that holds the launcher, from `hold` on.
+        stopped: the job's processes once they stand still.
+    """
+
+    def __init__(self, member: Member, store: ObjectStore, order: CheckpointOrder, settings: Settings) -> None:
+        """Find the job.
+
+        Raises:
+            CapsuleError: there is none; LauncherError: its launcher does not answer.
+        """
+        self.member = member
+        self.stopped: StoppedTree | None = None
+        self._store = store
+        self._order = order
+        self._settings = settings
+        self._checkpoints = Checkpoints(store, member.workload)
+        self._checkpoint = ""
+        self._may_stand = False
+        self._known: Collection[str] = ()
+        self._stopped_before: tuple[int, ...] = ()
+        with contextlib.ExitStack() as stack:
+            answer = order.deadline.earlier(ANSWER_S)
+            self.launcher = stack.enter_context(LauncherConnection(member.capsule.socket, answer))
+            self.inhabitants = stack.enter_context(Inhabitants(self.launcher.launcher_pid))
+            if self.launcher.launcher_pid != member.capsule.launcher_pid:
+                raise CapsuleError("there is nothing to save: the job has ended, another launcher has its place")
+            self._root_pid = _running_job(self.launcher.greeting)
+            self._root = self._find_root()
+            self._resources = stack.pop_all()
+
+    def __enter__(self) -> Dump:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hang up on the launcher."""
+        self._resources.close()
+
+    def refusals(self) -> tuple[str, ...]:
+        """Return why CRIU could not save the job as it is now; empty when it may."""
+        tree = find_tree(self.member.capsule.launcher_pid, self._root)
+        reasons = list(preflight.refusals(surveying.survey(tree.members).views))
+        if tree.strays:
+            reasons.append(f"{len(tree.strays)} of its processes left its tree: their parents ended before them")
+        return tuple(reasons)
+
+    def hold(self) -> None:
+        """Keep the launcher from exiting, and others from saving.
+
+        Raises:
+            LauncherError: another act holds it.
+        """
+        self.launcher.hold(self._order.deadline)
+
+    def announce(self, claim: Claim, checkpoint: str) -> None:
+        """Begin the checkpoint of this id in the store."""
+        self._checkpoint = checkpoint
+        _, self._known = self._checkpoints.begin(claim, checkpoint, pod_uid=self._order.pod_uid)
+
+    def stop(self) -> float:
+        """Stop the job; return the monotonic time by which it stood still.
+
+        Raises:
+            TilesInUseError, DumpError, DeadlineError: it could not be stopped and runs on.
+            CapsuleError: it has just ended.
+        """
+        deadline = self._order.deadline
+        limit_s = self._settings.criu.collect_timeout_s
+        try:
+            self.stopped = stop_tree(self._root, deadline.earlier(limit_s))
+        except DeadlineError as late:
+            deadline.check("stopping the job")
+            raise DumpError(
+                f"the job's processes could not be stopped within {limit_s} s",
+                remedy="see which of them hang in the kernel, for example on a network filesystem",
+            ) from late
+        self._stopped_before = tuple(sorted(_inner_pids(self.stopped.stopped_before)))
+        # Its launcher would know if it had ended before, and what was stopped here were something else.
+        if _running_job(self.launcher.status(deadline)) != self._root_pid:
+            raise CapsuleError("there is nothing to save: the job has just ended")
+        return self.stopped.at
+
+    def stream(self, elsewhere: Collection[Place], on_progress: Callable[[TransferProgress], None]) -> Streamed:
+        """Store the stopped job, but for directories that travel with others.
+
+        Raises:
+            CrikpyError: CRIU refused, a file cannot travel, the store failed or time ran out.
+        """
+        capsule, deadline = self.member.capsule, self._order.deadline
+        with ChunkWriter(
+            self._store,
+            self.member.workload,
+            settings=self._settings.store,
+            known=self._known,
+            deadline=deadline,
+            on_progress=on_progress,
+        ) as writer:
+            entry = entering.dump_entry(capsule.launcher_pid)
+            outcome = Criu(self._settings.criu).dump(entry, self._root_pid, writer, deadline)
+            survey = surveying.survey(find_tree(capsule.launcher_pid, self._root).members)
+            node_root = self._settings.criu.node_root
+            trees = plan_changes(capsule, survey.written, node_root=node_root, elsewhere=elsewhere)
+            archives = tuple(_write_archives(trees, writer, deadline))
+            written = writer.finish()
+        return Streamed(
+            survey=survey,
+            trees=trees,
+            places=places_of(trees, read_mounts(capsule.launcher_pid)),
+            archives=archives,
+            written=written,
+            tiles=outcome.tiles,
+        )
+
+    def manifest(
+        self,
+        found: Streamed,
+        *,
+        here: Compatibility,
+        origin: Origin,
+        carried: Collection[Place],
+        frozen_at: float,
+    ) -> Manifest:
+        """Describe what was stored.
+
+        Args:
+            found: what `stream` returned.
+            here: facts of this machine and the capsule's image.
+            origin: where and why.
+            carried: directories that travel, with whomever.
+            frozen_at: monotonic time since which the job stands still.
+        """
+        survey, mounts = found.survey, read_mounts(self.member.capsule.launcher_pid)
+        return Manifest(
+            format=names.FORMAT_VERSION,
+            checkpoint=self._checkpoint,
+            workload=str(self.member.workload),
+            created=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            release=crikpy.__version__,
+            origin=origin,
+            job=Job(
+                command=self.member.command,
+                root_pid=self._root_pid,
+                highest_pid=survey.highest_pid,
+                processes=survey.processes,
+                stdio=survey.stdio,
+                stopped=self._stopped_before,
+                tiles=found.tiles,
+            ),
+            compatibility=here,
+            images=_small_first(found.written),
+            archives=found.archives,
+            # Those that the restore's machine must have by itself.
+            open_files=tuple(
+                file
+                for file in survey.files
+                if not _travels(file.path, found.trees) and not place_of(file.path, mounts).lies_in(carried)
+            ),
+            sizes=found.written.sizes,
+            frozen_s=round(time.monotonic() - frozen_at, 3),
+        )
+
+    def commit(self, manifest: Manifest) -> None:
+        """Make this part of the checkpoint complete."""
+        self._may_stand = True
+        self._checkpoints.commit(manifest)
+
+    def let_go(self) -> None:
+        """Have the job run on, if it was stopped, and let go of its launcher; harmless when that is gone."""
+        if self.stopped is not None:
+            self.inhabitants.let_go(but=self._stopped_before)
+        # In order: when a hold breaks off, the launcher continues even what was stopped before.
+        with contextlib.suppress(LauncherError, DeadlineError):
+            self.launcher.release(Deadline.after(ANSWER_S))
+
+    def withdraw(self, reason: str) -> None:
+        """Have the store say that this checkpoint must not be used, or that there will be none."""
+        with contextlib.suppress(CrikpyError):
+            if self._may_stand:
+                act = partial(self._checkpoints.withdraw, self._checkpoint, reason)
+                retrying.call(act, deadline=Deadline.after(_WITHDRAW_S))
+            elif self._checkpoint:
+                self._checkpoints.give_up(self._checkpoint)
+
+    def end(self, deadline: Deadline) -> None:
+        """See the killed job's end, and have the launcher exit with 75; one that is gone has exited already.
+
+        Raises:
+            LauncherError, DeadlineError: the launcher does not answer as it should.
+        """
+        try:
+            self.launcher.wait_ended(deadline)
+            self.launcher.release(deadline, names.EXIT_CHECKPOINTED)
+        except LauncherError:
+            if not self.inhabitants.gone(within_s=_EXIT_S):
+                raise
+
+    def _find_root(self) -> int:
+        """Return the job's root process as the node sees it."""
+        inside = {inner: outer for outer, inner in self.inhabitants.pids().items()}
+        try:
+            return inside[self._root_pid]
+        except KeyError as fault:
+            raise CapsuleError("there is nothing to save: the job has just ended") from fault
+
+
+def _running_job(status: LauncherStatus) -> int:
+    """Return the job's PID inside."""
+    if status.phase is not JobPhase.RUNNING:
+        raise CapsuleError(f"there is nothing to save: the job is {status.phase}")
+    return status.job_pid
+
+
+def _inner_pids(pids: Collection[int]) -> Iterator[int]:
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            yield entering.inner_pid(pid)
+
+
+def _write_archives(
+    trees: Sequence[CarriedTree], writer: ChunkWriter, deadline: Deadline
+) -> Iterator[FileArchive]:
+    for number, tree in enumerate(trees):
+        image = f"files/{number}.tar"
+        with io.BufferedWriter(writer.file(image), _BUFFER_BYTES) as out:
+            entries = write_archive(tree, out, deadline=deadline)
+        yield FileArchive(image=image, kind=tree.kind, root=tree.root, entries=entries)
+
+
+def _travels(path: str, trees: Sequence[CarriedTree]) -> bool:
+    """Say whether the checkpoint carries a file other than in a whole directory."""
+    for tree in trees:
+        relative = path.removeprefix(tree.root).lstrip("/")
+        match tree.kind:
+            case members.OVERLAY if os.path.lexists(tree.source / relative):
+                return True
+            case members.FILES if relative in tree.names:
+                return True
+    return False
+
+
+def _small_first(written: WrittenImages) -> tuple[StoredImage, ...]:
+    """Order images as a restore asks for them: the many small ones before the memory."""
+    return tuple(sorted(written.images, key=lambda image: (image.name.startswith("pages-"), image.name)))

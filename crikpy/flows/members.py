@@ -1,0 +1,50 @@
+"""What a flow is told: the capsules that belong together, and what is to be done with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from crikpy.aio.clock import Deadline
+from crikpy.model.capsule import Capsule
+from crikpy.model.notices import Trigger
+from crikpy.model.workload import Workload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One capsule among those that are saved and resumed together: the containers of a pod, or a single job.
+
+    Attributes:
+        capsule: where its processes are.
+        workload: whose checkpoint it becomes, or is resumed from.
+        command: the job's command line.
+        image: digest of the container's image, or empty where it is unknown or there is none.
+    """
+
+    capsule: Capsule
+    workload: Workload
+    command: tuple[str, ...] = ()
+    image: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointOrder:
+    """What is to be done.
+
+    Attributes:
+        trigger: why.
+        notice: id of the interruption notice, or empty.
+        instance: EC2 instance id of this machine, or empty.
+        pod: `namespace/name` of the pod, or empty.
+        pod_uid: its UID, or empty.
+        deadline: when every manifest must stand.
+        leave_running: let the job run on afterwards.
+    """
+
+    trigger: Trigger
+    notice: str = ""
+    instance: str = ""
+    pod: str = ""
+    pod_uid: str = ""
+    deadline: Deadline
+    leave_running: bool

@@ -1,0 +1,295 @@
+"""The story of one checkpoint of capsules that belong together: all of them are saved, or none.
+
+The commit gate: every job stays stopped until every manifest stands in the store. Whatever fails before, all jobs
+are let go and run on, and what stands already is put in quarantine; only after it may they be killed. Nothing here
+decides whether to save, nor what becomes of the jobs afterwards.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import threading
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+
+from crikpy.aio.clock import Deadline
+from crikpy.capsule.changes import Place
+from crikpy.capsule.launcher import LauncherConnection
+from crikpy.criu import compat
+from crikpy.criu.features import criu_version
+from crikpy.errors import CrikpyError, DeadlineError, LauncherError, UnsupportedJobError
+from crikpy.flows.dumping import ANSWER_S, Dump, Streamed
+from crikpy.flows.members import CheckpointOrder, Member
+from crikpy.flows.reporting import Reporter, Transfers
+from crikpy.model.manifest import Manifest, Origin
+from crikpy.settings import Settings
+from crikpy.store import layout
+from crikpy.store.base import ObjectStore
+from crikpy.store.records import Claim
+
+__all__ = ["CheckpointOrder", "Member", "Saved", "save"]
+
+_SLICE_S = 0.2
+"""How long another thread's decision may wait for one that listens."""
+
+
+def save(
+    members: Sequence[Member],
+    store: ObjectStore,
+    order: CheckpointOrder,
+    settings: Settings,
+    reporter: Reporter,
+) -> Saved:
+    """Save jobs together: all stand still before the first is dumped, and none is saved unless all are.
+
+    Tells the reporter `frozen` (fact `at`, monotonic), `streamed` (`bytes`) and `committed` (`checkpoint`,
+    `image_bytes`, `stored_bytes`, `reused_bytes`, `processes`), once each for all; on failure `released`.
+    `order.leave_running` is the caller's to obey, by run_on() or end().
+
+    Args:
+        members: the capsules; their workloads differ.
+        store: where to.
+        order: why and until when.
+        settings: which CRIU, how much memory.
+        reporter: hears the story.
+
+    Returns:
+        The jobs, still stopped and held; every manifest stands in the store.
+
+    Raises:
+        CrikpyError: saying what failed; all jobs run on, and manifests that stood already are in quarantine.
+            LauncherError when another act holds a launcher; UnsupportedJobError when CRIU could not save a job.
+            Neither has stopped any, nor left anything in the store.
+    """
+    ordered = sorted(members, key=lambda member: member.workload)
+    with contextlib.ExitStack() as stack:
+        dumps = [stack.enter_context(Dump(member, store, order, settings)) for member in ordered]
+        _refuse_unsupported(dumps)
+        # What can be learnt before the jobs stand still is learnt now.
+        version = criu_version(settings.criu.bundle, order.deadline)
+        with _let_go_on_failure(dumps, reporter):
+            _hold_and_announce(dumps, order)
+            frozen_at = _stop(dumps, reporter)
+            streamed = _stream(dumps, reporter)
+            manifests = [
+                dump.manifest(
+                    found,
+                    here=compat.facts(version, dump.member.image),
+                    origin=_origin(order, dumps),
+                    carried=_places(streamed),
+                    frozen_at=frozen_at,
+                )
+                for dump, found in zip(dumps, streamed, strict=True)
+            ]
+            order.deadline.check("committing the checkpoint")
+            for dump, manifest in zip(dumps, manifests, strict=True):
+                dump.commit(manifest)
+            _tell_committed(manifests, reporter)
+        stack.pop_all()
+    of_workload = {manifest.workload: manifest for manifest in manifests}
+    return Saved(dumps, [of_workload[str(member.workload)] for member in members], reporter)
+
+
+class Saved:
+    """Jobs whose checkpoint is complete and that still stand still, until somebody decides what becomes of them.
+
+    Its connections hold the launchers, so it has to be kept. A context: left without a decision, the jobs run on.
+    Every method may be called from any thread, and from several at once; the first decision stands.
+
+    Attributes:
+        checkpoint: id of the checkpoint, the same for all members.
+        manifests: one for each member, in the order in which they were given.
+    """
+
+    def __init__(self, dumps: Sequence[Dump], manifests: Sequence[Manifest], reporter: Reporter) -> None:
+        self.checkpoint = manifests[0].checkpoint
+        self.manifests = tuple(manifests)
+        self._dumps = tuple(dumps)
+        self._reporter = reporter
+        self._undecided = threading.Lock()
+        self._decided = threading.Event()
+        self._lock = threading.Lock()
+        """Kept by whoever uses the connections."""
+
+    def __enter__(self) -> Saved:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.run_on()
+
+    def run_on(self) -> None:
+        """Let the jobs go on, but for processes that were stopped before, and let go of their launchers."""
+        with self._decision() as first:
+            if first:
+                for dump in self._dumps:
+                    dump.let_go()
+                self._reporter.event("running-on", "the job runs on")
+
+    def withdraw(self, reason: str) -> None:
+        """Let the jobs go on, and put the checkpoint in quarantine, as if saving had failed."""
+        with self._decision() as first:
+            if first:
+                _undo(self._dumps, self._reporter, reason)
+
+    def end(self) -> None:
+        """Kill the jobs, none of which can act any more, and have each launcher exit with status 75.
+
+        A SIGTERM that waits for an answer is done with then. A capsule that is gone already has ended too.
+
+        Raises:
+            CrikpyError: a launcher did not answer; the jobs are dead all the same.
+        """
+        with self._decision() as first:
+            if not first:
+                return
+            for dump in self._dumps:
+                dump.inhabitants.kill()
+            faults: list[CrikpyError] = []
+            deadline = Deadline.after(ANSWER_S)
+            for dump in self._dumps:
+                try:
+                    dump.end(deadline)
+                except (LauncherError, DeadlineError) as fault:
+                    faults.append(fault)
+            self._reporter.event("ended", "the job has ended here")
+            if faults:
+                raise faults[0]
+
+    def wait_term(self, deadline: Deadline) -> bool:
+        """Wait until the jobs have to end; return False when nothing has asked for that in time.
+
+        It is True once a launcher has got a SIGTERM (since `save` connected to it), and once one of the capsules
+        or its job is gone: killed by kubelet or for want of memory, and the others cannot go on without it. It is
+        False at the deadline, and soon after another thread has decided.
+        """
+        while not self._decided.is_set():
+            with self._lock:
+                if not self._decided.is_set() and self._must_end(min(_SLICE_S, deadline.remaining())):
+                    return True
+            if deadline.expired():
+                break
+        return False
+
+    @contextlib.contextmanager
+    def _decision(self) -> Iterator[bool]:
+        """Say whether this is the first decision; hang up when it is carried out."""
+        first = self._undecided.acquire(blocking=False)
+        self._decided.set()
+        with self._lock:
+            try:
+                yield first
+            finally:
+                if first:
+                    for dump in self._dumps:
+                        dump.close()
+
+    def _must_end(self, within_s: float) -> bool:
+        launchers = [dump.launcher for dump in self._dumps]
+        if any(map(_must_end, launchers)):
+            return True
+        poll = select.poll()
+        for launcher in launchers:
+            poll.register(launcher, select.POLLIN)
+        poll.poll(within_s * 1000)
+        return any(map(_must_end, launchers))
+
+
+def _must_end(launcher: LauncherConnection) -> bool:
+    try:
+        launcher.read_news()
+    except LauncherError:
+        return True
+    except DeadlineError:
+        return False  # it is in the middle of a word
+    return launcher.term_pending or launcher.ended_status is not None
+
+
+def _refuse_unsupported(dumps: Sequence[Dump]) -> None:
+    reasons: list[str] = []
+    for dump in dumps:
+        whose = f"{dump.member.workload.name}: " if len(dumps) > 1 else ""
+        reasons += [f"{whose}{reason}" for reason in dump.refusals()]
+    if reasons:
+        raise UnsupportedJobError(f"the job cannot be saved: {'; '.join(reasons)}")
+
+
+def _hold_and_announce(dumps: Sequence[Dump], order: CheckpointOrder) -> None:
+    """Keep others away, then begin in the store; so whoever is refused leaves nothing there."""
+    for dump in dumps:
+        dump.hold()
+    claim, checkpoint = Claim.ours(instance=order.instance), layout.new_checkpoint_id()
+    for dump in dumps:
+        dump.announce(claim, checkpoint)
+
+
+def _stop(dumps: Sequence[Dump], reporter: Reporter) -> float:
+    """Stop all; return the monotonic time by which the first stood still."""
+    frozen_at = min(dump.stop() for dump in dumps)
+    reporter.event("frozen", "the job stands still", at=frozen_at)
+    return frozen_at
+
+
+def _stream(dumps: Sequence[Dump], reporter: Reporter) -> list[Streamed]:
+    """Store all, one after another, for each may use all the memory."""
+    transfers = Transfers(reporter, "upload")
+    found: list[Streamed] = []
+    for dump in dumps:
+        found.append(dump.stream(_places(found), transfers.begin()))
+    size = sum(one.written.sizes.image_bytes for one in found)
+    reporter.event("streamed", "everything is in the store", bytes=size)
+    return found
+
+
+def _places(streamed: Sequence[Streamed]) -> list[Place]:
+    """Return the directories that travel, with whomever."""
+    return [place for one in streamed for place in one.places]
+
+
+def _origin(order: CheckpointOrder, dumps: Sequence[Dump]) -> Origin:
+    here = Claim.ours(instance=order.instance)
+    names = tuple(dump.member.workload.name for dump in dumps)
+    return Origin(
+        host=here.host,
+        instance=here.instance,
+        boot_id=here.boot_id,
+        trigger=order.trigger,
+        notice=order.notice,
+        pod=order.pod,
+        pod_uid=order.pod_uid,
+        together=names if len(names) > 1 else (),
+    )
+
+
+def _tell_committed(manifests: Sequence[Manifest], reporter: Reporter) -> None:
+    checkpoint = manifests[0].checkpoint
+    reporter.event(
+        "committed",
+        f"checkpoint {checkpoint} is complete",
+        checkpoint=checkpoint,
+        image_bytes=sum(manifest.sizes.image_bytes for manifest in manifests),
+        stored_bytes=sum(manifest.sizes.stored_bytes for manifest in manifests),
+        reused_bytes=sum(manifest.sizes.reused_bytes for manifest in manifests),
+        processes=sum(len(manifest.job.processes) for manifest in manifests),
+    )
+
+
+@contextlib.contextmanager
+def _let_go_on_failure(dumps: Sequence[Dump], reporter: Reporter) -> Iterator[None]:
+    try:
+        yield
+    except BaseException as fault:
+        _undo(dumps, reporter, f"saving failed: {fault}")
+        raise
+
+
+def _undo(dumps: Sequence[Dump], reporter: Reporter, reason: str) -> None:
+    """Have all jobs run on first, then put the store in order, which may take its time."""
+    for dump in dumps:
+        dump.let_go()
+    if any(dump.stopped for dump in dumps):
+        reporter.event("released", "the checkpoint failed; the job runs on")
+    for dump in dumps:
+        dump.withdraw(reason)

@@ -1,0 +1,96 @@
+"""Who runs a job that could not be saved hears of it at once, and when that has passed."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+
+import pytest
+
+from crikpy.agent.checking import CAN_BE_SAVED, CANNOT_BE_SAVED, refusals
+from crikpy.errors import CapsuleError
+from crikpy.kube.client import KubeClient
+from crikpy.kube.resources import EVENTS
+from crikpy.store.base import ObjectStore
+from tests.agent.agents import StartingAgent, events_of, expect, hears, prove
+from tests.agent.node import FakeNode
+from tests.fakes.kube import FakeKube
+
+pytestmark = pytest.mark.criu
+
+TERMINAL = """
+import os, signal
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+ends = os.openpty()
+print("ready", flush=True)
+signal.sigwait({signal.SIGUSR1})
+for end in ends:
+    os.close(end)
+print("closed", flush=True)
+signal.sigwait({signal.SIGUSR1})
+"""
+STRAY = """
+import os, signal, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        time.sleep(3600)
+    os._exit(0)
+os.wait()
+print("ready", flush=True)
+signal.pause()
+"""
+
+
+def _program(text: str) -> tuple[str, str, str]:
+    return (sys.executable, "-c", text)
+
+
+async def test_a_job_that_cannot_be_saved_is_named_once_and_once_more_when_it_can(
+    node: FakeNode, api: KubeClient, kube: FakeKube, store: ObjectStore
+) -> None:
+    pod = node.pod(containers={"main": _program(TERMINAL), "side": ("memory", 1, 1)})
+    async with StartingAgent(api, store, node.settings).at_work() as agent:
+        job = await pod.run("main")
+        side = await pod.run("side")
+        await agent.runs(pod)
+        message = await hears(kube, pod, CANNOT_BE_SAVED)
+        assert "main runs on unsaved" in message
+        assert "terminal" in message
+        await expect(side, "ready")
+        await FakeKube.until(lambda: "closed" not in job.stdout.text())
+        await asyncio.sleep(1.0)  # several looks
+        assert CAN_BE_SAVED not in events_of(kube, pod)
+        job.signal(signal.SIGUSR1)
+        await expect(job, "closed")
+        await hears(kube, pod, CAN_BE_SAVED)
+        assert await prove(side) == "proved 1", "it ran on untouched"
+        told = [event for event in kube.all(EVENTS) if event["reason"] in (CANNOT_BE_SAVED, CAN_BE_SAVED)]
+        assert [event.get("count", 1) for event in told] == [1, 1]
+
+
+async def test_processes_that_left_the_jobs_tree_are_found(
+    node: FakeNode, api: KubeClient, kube: FakeKube, store: ObjectStore
+) -> None:
+    pod = node.pod(job=_program(STRAY))
+    async with StartingAgent(api, store, node.settings).at_work() as agent:
+        await pod.run()
+        await agent.runs(pod)
+        assert "left its tree" in await hears(kube, pod, CANNOT_BE_SAVED)
+
+
+async def test_a_job_that_can_be_saved_hears_nothing(
+    node: FakeNode, api: KubeClient, kube: FakeKube, store: ObjectStore
+) -> None:
+    pod = node.pod(job=("family", 3))
+    async with StartingAgent(api, store, node.settings).at_work() as agent:
+        job = await pod.run()
+        session = await agent.runs(pod)
+        await expect(job, "ready")
+        capsule = session.capsules["main"]
+        status = await capsule.refresh()
+        assert refusals(capsule.launcher_pid, status.job_pid) == ()
+        with pytest.raises(CapsuleError, match="just ended"):
+            refusals(capsule.launcher_pid, 4242)
+        assert not {CANNOT_BE_SAVED, CAN_BE_SAVED} & events_of(kube, pod).keys()

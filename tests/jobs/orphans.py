@@ -1,0 +1,27 @@
+"""A job one of whose processes has left its tree: its parent has ended, so that the launcher is its parent now."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from tests.jobs import proving
+
+
+def main() -> None:
+    """Leave a process behind."""
+    proving.block()
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        if os.fork() == 0:
+            os.read(reading, 1)  # until the parent is gone
+            signal.sigwait({signal.SIGTERM})
+        os._exit(0)
+    os.waitpid(child, 0)
+    os.write(writing, b"x")
+    proving.stand_by(lambda _: None)
+
+
+if __name__ == "__main__":
+    main()
