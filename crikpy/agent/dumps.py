@@ -90,7 +90,7 @@ class Dumper:
         def attempt() -> Saved:
             if self._no_more.is_set():
                 raise CapsuleError("the agent is being stopped")
-            return save(members, self._store, order, self._settings, reporter)
+            return save(members, self._store, order, self._settings_for(order), reporter)
 
         saved = retrying.call(attempt, deadline=order.deadline)
         complete_at = time.monotonic()
@@ -102,6 +102,12 @@ class Dumper:
             frozen_s=time.monotonic() - reporter.frozen_at if reporter.frozen_at else 0.0,
             total_s=complete_at - began,
         )
+
+    def _settings_for(self, order: CheckpointOrder) -> Settings:
+        """Return the settings of a dump: only jobs that run on leave bandwidth to others."""
+        if order.leave_running:
+            return self._settings
+        return replace(self._settings, store=replace(self._settings.store, upload_bytes_per_s=0))
 
 
 class Progress:
@@ -142,7 +148,12 @@ def shared_out(settings: Settings) -> tuple[Settings, int]:
     """
     free = settings.store.memory_bytes - RESERVED_BYTES
     for at_once in range(settings.agent.dumps, 0, -1):
-        share = replace(settings.store, memory_bytes=RESERVED_BYTES + free // at_once)
+        rate = settings.store.upload_bytes_per_s
+        share = replace(
+            settings.store,
+            memory_bytes=RESERVED_BYTES + free // at_once,
+            upload_bytes_per_s=max(1, rate // at_once) if rate else 0,
+        )
         try:
             write_budget(share)
         except SettingsError:

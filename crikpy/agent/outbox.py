@@ -30,6 +30,9 @@ _LONGEST_PAUSE_S: Final = 5.0
 """While the API server is away: it may come back just before this machine goes."""
 
 _PARKED_S: Final = 15.0
+_LONGEST_PARKED: Final = 8
+"""A node whose controller is away must not ask for a hundred orders all the time: the pause doubles up to this."""
+
 _CONFLICT_S: Final = 0.05
 
 
@@ -39,6 +42,7 @@ class _Letter:
     act: Act
     expires: Deadline
     due: Deadline = field(default_factory=lambda: Deadline.after(0))
+    parked: int = 0
     complained: bool = False
 
 
@@ -47,8 +51,8 @@ class Outbox:
 
     Args:
         most: letters that it holds.
-        parked_s: seconds between two tries of what the API server knows nothing of yet, or forbids; `poke` ends
-            the wait.
+        parked_s: seconds until the second try of what the API server knows nothing of yet, or forbids; `poke`
+            ends the wait.
     """
 
     def __init__(self, *, most: int = _MOST_LETTERS, parked_s: float = _PARKED_S) -> None:
@@ -128,7 +132,8 @@ class Outbox:
             _log.error("the API server does not take it: %s", fault, extra={"subject": letter.subject})
             self._drop(letter)
         except KubeNotFoundError:
-            letter.due = Deadline.after(self._parked_s)
+            letter.due = Deadline.after(self._parked_s * min(2**letter.parked, _LONGEST_PARKED))
+            letter.parked += 1
             self._note_answer()
         except CrikpyError as fault:
             self._note_fault(letter, fault)

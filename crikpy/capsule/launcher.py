@@ -114,7 +114,9 @@ class LauncherConnection:
             DeadlineError: it stopped within a line, or did not stop talking.
         """
         deadline = Deadline.after(1.0)
-        while select.select([self._socket], [], [], 0)[0] or b"\n" in self._received:
+        news = select.poll()  # select() refuses descriptors from 1024 on, which an agent of many pods has
+        news.register(self._socket, select.POLLIN)
+        while news.poll(0) or b"\n" in self._received:
             self._take_event(self._read_line(deadline), deadline)
 
     def _read_greeting(self, deadline: Deadline) -> LauncherStatus:

@@ -21,6 +21,7 @@ from crikpy.store.budget import write_budget
 from crikpy.store.buffers import BufferPool
 from crikpy.store.chunks import ChunkEncoder, chunk_name, zero_bytes, zero_pages
 from crikpy.store.layout import chunk_key
+from crikpy.store.pacing import Pace
 
 
 @dataclass(slots=True, eq=False)
@@ -59,6 +60,7 @@ class Uploads:
         self._store = store
         self._workload = workload
         self._level = settings.compression
+        self._pace = Pace(settings.upload_bytes_per_s)
         self._seen = set(known)
         self._deadline = deadline
         self._on_progress = on_progress
@@ -151,6 +153,7 @@ class Uploads:
                 stored = encoder.encode(plain, zero)
         self._pool.give_back(buffer)
         if cut.chunk is not None and stored is not None:
+            self._pace.wait(len(stored), self._deadline)
             self._store.put(chunk_key(self._workload, cut.chunk), stored)
         self._count(length, zeros, None if stored is None else len(stored))
 

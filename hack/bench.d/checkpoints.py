@@ -21,9 +21,12 @@ from crikpy.aio.clock import Deadline
 from crikpy.capsule import entering
 from crikpy.capsule.launcher import LauncherConnection
 from crikpy.capsule.making import CapsulePlan, PlainCapsule
+from crikpy.criu.quieting import stop_tree
 from crikpy.criu.running import Criu
-from crikpy.flows.checkpointing import CheckpointOrder, checkpoint, let_go
+from crikpy.flows.checkpointing import checkpoint
+from crikpy.flows.members import CheckpointOrder, Member
 from crikpy.flows.reporting import Silent
+from crikpy.flows.stopping import Inhabitants
 from crikpy.model.capsule import Capsule
 from crikpy.model.notices import Trigger
 from crikpy.model.workload import Workload
@@ -102,18 +105,21 @@ def compare(here: settings.Settings, work: Path, socket: Path) -> None:
     def only_criu() -> Cost:
         def act() -> None:
             entry = entering.dump_entry(capsule.launcher_pid)
-            Criu(here.criu).dump(entry, root, Nowhere(), Deadline.after(120), node_pid=outer)
+            stop_tree(outer, Deadline.after(120))
+            Criu(here.criu).dump(entry, root, Nowhere(), Deadline.after(120))
 
         try:
             return cost_of(act)
         finally:
-            let_go(capsule, but=())
+            with Inhabitants(capsule.launcher_pid) as inhabitants:
+                inhabitants.let_go(but=())
 
     def whole(fresh: bool) -> Cost:
         store = open_store(str(work / "store"), here.store)
         workload = Workload(cluster="bench", namespace="bench", name=f"job-{next(number)}" if fresh else "again")
         order = CheckpointOrder(trigger=Trigger.MANUAL, deadline=Deadline.after(120), leave_running=True)
-        cost = cost_of(lambda: checkpoint(capsule, store, workload, order, here, Silent()) and None)
+        member = Member(capsule=capsule, workload=workload)
+        cost = cost_of(lambda: checkpoint(member, store, order, here, Silent()) and None)
         if fresh:
             subprocess.run(["rm", "-rf", str(work / "store" / "bench" / "bench" / workload.name)], check=True)
         return cost

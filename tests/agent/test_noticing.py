@@ -79,7 +79,7 @@ async def test_pods_are_saved_while_the_api_server_is_away_and_everything_is_tol
             lambda: all("CheckpointComplete" in desk.events(pod.name) for pod in pods), "events on the pods"
         )
         assert len(checkpoints_of(store)) == 2
-        assert "InterruptionNotice" in desk.events(node.name)
+        await until(lambda: "InterruptionNotice" in desk.events(node.name), "an event on the node")
 
 
 async def test_a_pod_that_the_agent_knew_before_it_was_restarted_is_saved_without_an_api_server(

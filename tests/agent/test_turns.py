@@ -17,7 +17,7 @@ from crikpy.errors import DeadlineError, SettingsError
 from crikpy.settings import MIB, Settings
 from crikpy.store.budget import RESERVED_BYTES, write_budget
 
-LATER = Deadline.after(60)
+LATER = Deadline.after(86400)
 
 
 async def _nothing_runs() -> None:

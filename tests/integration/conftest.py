@@ -117,7 +117,8 @@ def _traces(bench: Bench) -> Iterator[str]:
     """Yield what a bench could leave behind: mounts, cgroups, and processes that know its folder."""
     folder = str(bench.folder)
     yield from (line for line in Path("/proc/self/mountinfo").read_text().splitlines() if folder in line)
-    yield from map(str, Path("/sys/fs/cgroup").glob(f"**/{bench.name}-*"))
+    for place, below, _ in os.walk("/sys/fs/cgroup"):  # unlike a glob, it bears what others remove meanwhile
+        yield from (f"{place}/{name}" for name in below if name.startswith(f"{bench.name}-"))
     for process in psutil.process_iter():
         for file in ("cmdline", "environ"):
             with contextlib.suppress(OSError):

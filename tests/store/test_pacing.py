@@ -1,0 +1,42 @@
+"""Uploads keep to a bandwidth, whoever sends them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crikpy.aio.clock import Deadline
+from crikpy.errors import DeadlineError
+from crikpy.store.pacing import Pace
+
+
+@given(
+    rate=st.integers(1, 10**9),
+    asked=st.lists(st.tuples(st.integers(0, 10**8), st.floats(0, 1e3)), min_size=1, max_size=50),
+)
+def test_what_was_let_through_never_exceeds_the_bandwidth(rate: int, asked: list[tuple[int, float]]) -> None:
+    pace, now, sent, began = Pace(rate), 0.0, 0, 0.0
+    for count, later in asked:
+        now += later
+        turn = pace.reserve(count, now)
+        assert turn >= now
+        if turn > now:
+            # It waited, so that since the last pause exactly the bandwidth was used.
+            assert sent == pytest.approx((turn - began) * rate, rel=1e-6, abs=1)
+        else:
+            began, sent = now, 0
+        sent += count
+
+
+def test_without_a_bound_nobody_waits() -> None:
+    pace = Pace(0)
+    pace.wait(10**12, Deadline.after(0))
+    pace.wait(10**12, Deadline.after(0))
+
+
+def test_a_turn_after_the_deadline_is_an_error_at_once() -> None:
+    pace = Pace(1)
+    pace.wait(10**6, Deadline.after(60))
+    with pytest.raises(DeadlineError, match="CRIKPY_STORE_UPLOAD_BYTES_PER_S"):
+        pace.wait(1, Deadline.after(60))
