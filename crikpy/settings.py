@@ -47,8 +47,8 @@ class StoreSettings:
     """Requests under way at once."""
 
     upload_bytes_per_s: int = 0
-    """Most bytes per second that go to the store; 0 sets no bound. An agent keeps it for checkpoints of pods that run
-    on: those that have to go are saved as fast as can be."""
+    """Most bytes per second that go to the store; 0 sets no bound. An agent keeps it for checkpoints of pods that
+    run on: those that have to go are saved as fast as can be."""
 
     compression: int = -1
     """zstd level; negative levels are the fast ones. Measured in docs/benchmarks.md."""
