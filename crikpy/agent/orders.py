@@ -24,7 +24,7 @@ from crikpy.kube.orders import parse_order
 from crikpy.kube.resources import CHECKPOINTS
 from crikpy.kube.watching import Mirror
 from crikpy.metrics import Metrics
-from crikpy.model.orders import Order, OrderStatus
+from crikpy.model.orders import NOT_STARTED, Order, OrderStatus
 from crikpy.model.pods import Pod
 from crikpy.settings import Settings
 
@@ -37,9 +37,6 @@ _BEGINS_S: Final = 3.0
 """Under a notice jobs do not begin any more, and their pods had better begin elsewhere at once."""
 
 _LOOK_S: Final = 0.2
-
-NOT_STARTED: Final = "NotStarted"
-"""Reason of an order that fails since its job has not begun: the controller moves the pod all the same."""
 
 
 class Orders:

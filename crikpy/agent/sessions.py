@@ -183,6 +183,7 @@ class NodeSessions:
         self._metrics = metrics
         self._attended: dict[LauncherPlace, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._unsettled: set[CapsuleSession] = set()
         self._suspended = Suspensions()
         self._stopping = False
 
@@ -201,6 +202,8 @@ class NodeSessions:
                 # Those first that may use what the others close.
                 await asyncio.gather(*map(stop, list(self._tasks)))
                 await asyncio.gather(*map(stop, list(self._attended.values())))
+                # Those whose end came so late that nothing has been done about it.
+                await asyncio.gather(*(capsule.close() for capsule in self._unsettled))
 
     def _attend_to(self, place: LauncherPlace, executor: Executor) -> None:
         task = asyncio.create_task(self._attend(place, executor), name=f"launcher {place}")
@@ -253,6 +256,7 @@ class NodeSessions:
             if self._stopping:
                 await capsule.close()
             else:
+                self._unsettled.add(capsule)
                 self._spawn(pod, self._settle, pod, capsule)
 
     def _admit(self, capsule: CapsuleSession) -> PodSession:
@@ -295,6 +299,7 @@ class NodeSessions:
         """Close what is left of a capsule once nobody uses it, and say that its job has ended."""
         async with pod.lock:
             await capsule.close()
+            self._unsettled.discard(capsule)
             if not pod.capsules:
                 pod.activity = Activity.ENDED
         await self.on_ended(pod, capsule)

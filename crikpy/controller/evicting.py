@@ -1,7 +1,8 @@
 """Which saved pods are ended, and how, so that their replacements start elsewhere.
 
-Only a pod whose final order is complete is touched: its job stands still and would not go on where it is. One that
-could not be saved is left alone and runs until its machine goes. An eviction asks the pod's disruption budget; in
+Only a pod whose final order is complete is touched: its job stands still and would not go on where it is; and one
+whose job has not begun, which waits here for nothing. One that could not be saved is left alone and runs until its
+machine goes. An eviction asks the pod's disruption budget; in
 the last seconds of the machine the pod is deleted instead, since a budget cannot save what dies anyway.
 """
 
@@ -13,7 +14,7 @@ from datetime import timedelta
 from crikpy.controller.actions import DeletePod, EvictPod, ForgetPod
 from crikpy.controller.marking import is_marked
 from crikpy.controller.viewing import ClusterView
-from crikpy.model.orders import Order, OrderPhase
+from crikpy.model.orders import NOT_STARTED, Order, OrderPhase
 from crikpy.model.pods import Pod
 
 _LAST_MOMENT = timedelta(seconds=15)
@@ -38,8 +39,10 @@ def plan_ends(view: ClusterView) -> Iterator[EvictPod | DeletePod | ForgetPod]:
 
 
 def is_done_with(order: Order) -> bool:
-    """Say whether an order leaves a pod behind whose job stands still."""
-    return order.status.phase is OrderPhase.COMPLETE and not order.spec.leave_running
+    """Say whether an order leaves a pod behind whose job stands still, saved or not yet begun."""
+    complete = order.status.phase is OrderPhase.COMPLETE
+    not_begun = order.status.phase is OrderPhase.FAILED and order.status.reason == NOT_STARTED
+    return (complete or (not_begun and order.spec.notice != "")) and not order.spec.leave_running
 
 
 def _end(view: ClusterView, pod: Pod, order: Order) -> EvictPod | DeletePod | ForgetPod | None:

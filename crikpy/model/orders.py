@@ -10,11 +10,16 @@ import hashlib
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
 from crikpy.model.notices import Trigger
 
 _NAME_ROOM = 52
 """Bytes of a pod's name in an order's name, so that the whole stays a valid label value."""
+
+
+NOT_STARTED: Final = "NotStarted"
+"""Reason of an order for a notice that failed since the pod's job has not begun: it has nothing to lose elsewhere."""
 
 
 class OrderPhase(StrEnum):

@@ -12,7 +12,7 @@ from crikpy.controller.planning import plan
 from crikpy.controller.viewing import ClusterView
 from crikpy.model.nodes import Node, Taint
 from crikpy.model.notices import Trigger
-from crikpy.model.orders import OrderPhase
+from crikpy.model.orders import NOT_STARTED, OrderPhase
 from tests.controller.clusters import a_node, a_notice, a_pod, a_rebalance, a_view, an_order, at
 
 MARKED: dict[str, Any] = {
@@ -43,6 +43,11 @@ def test_a_pod_that_is_not_saved_is_left_alone(phase: OrderPhase) -> None:
     order = an_order(phase=phase, reason="DumpFailed")
     assert not ends(a_view(a_dying_node(), a_pod(), order, now_s=21))
     assert not ends(a_view(a_dying_node(), a_pod(), order, now_s=119))
+
+
+def test_a_pod_whose_job_has_not_begun_is_evicted_since_it_waits_here_for_nothing() -> None:
+    order = an_order(phase=OrderPhase.FAILED, reason=NOT_STARTED)
+    assert [type(action) for action in ends(a_view(a_dying_node(), a_pod(), order, now_s=21))] == [EvictPod]
 
 
 def test_a_pod_without_an_order_is_left_alone() -> None:

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from crikpy.aio.children import Child
+from tests.e2e import leftovers
 from tests.e2e.kubectl import Json, Kubectl, wait_for
 from tests.fakes.imds import tell
 
@@ -78,13 +79,22 @@ class Cluster:
     @contextlib.contextmanager
     def cordoned(self, *nodes: str) -> Iterator[None]:
         """Keep new pods off some nodes until the context ends."""
+        with self.uncordoned_later(*nodes):
+            for node in nodes:
+                self.kubectl("cordon", node)
+            yield
+
+    @contextlib.contextmanager
+    def uncordoned_later(self, *nodes: str) -> Iterator[None]:
+        """Have some nodes take pods again when the context ends, or when the next run of tests begins."""
         for node in nodes:
-            self.kubectl("cordon", node)
+            self.kubectl("annotate", "node", node, f"{leftovers.CORDONED}=yes", "--overwrite")
         try:
             yield
         finally:
             for node in nodes:
                 self.kubectl("uncordon", node)
+                self.kubectl("annotate", "node", node, f"{leftovers.CORDONED}-")
 
     def lacks_sys_resource(self) -> bool:
         """Say whether nothing here can get CAP_SYS_RESOURCE, as in some sandboxes; the nodes of clouds have it."""
@@ -120,7 +130,9 @@ class LocalMetadata:
             serve = [".venv/bin/python", "-m", "tests.fakes.imds", "serve", "--address", METADATA, "--port", "80"]
             serve += ["--instance", self._cluster.instance(node), "--control", str(self._socket(node))]
             script = f"ip address replace {METADATA}/32 dev lo; cd {ROOT}; exec {' '.join(serve)}"
-            self._children.append(Child([str(HACK), "exec", "--net", node, "sh", "-c", script]))
+            # Killed with us, however we end: the next run wants to listen there.
+            dying = ("setpriv", "--pdeathsig", "KILL", "--")
+            self._children.append(Child([*dying, str(HACK), "exec", "--net", node, "sh", "-c", script]))
         for node in self._cluster.nodes:
             wait_for(f"the metadata service of {node}", self._socket(node).exists)
 
@@ -149,53 +161,50 @@ class PodMetadata:
 
     def start(self) -> None:
         """Serve on every node."""
-        program = (ROOT / "tests/fakes/imds.py").read_text()
-        serve = ["python3", "/fake/imds.py", "serve", "--port", "1338", "--control", "/run/fake/imds.sock"]
+        labels = {"pod-security.kubernetes.io/enforce": "privileged", **leftovers.MARK}
         self._cluster.kubectl.apply(
-            {
-                "apiVersion": "v1",
-                "kind": "ConfigMap",
-                "metadata": {"name": "imds", "namespace": self._namespace},
-                "data": {"imds.py": program},
-            },
-            {
-                "apiVersion": "apps/v1",
-                "kind": "DaemonSet",
-                "metadata": {"name": "imds", "namespace": self._namespace},
-                "spec": {
-                    "selector": {"matchLabels": {"app": "imds"}},
-                    "template": {
-                        "metadata": {"labels": {"app": "imds"}},
-                        "spec": {
-                            "hostNetwork": True,
-                            "tolerations": [{"operator": "Exists"}],
-                            "containers": [
-                                {
-                                    "name": "imds",
-                                    "image": self._image,
-                                    "command": serve,
-                                    "volumeMounts": [
-                                        {"name": "fake", "mountPath": "/fake"},
-                                        {"name": "run", "mountPath": "/run/fake"},
-                                    ],
-                                }
-                            ],
-                            "volumes": [
-                                {"name": "fake", "configMap": {"name": "imds"}},
-                                {"name": "run", "emptyDir": {}},
-                            ],
-                        },
-                    },
-                },
-            },
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self._namespace, "labels": labels}}
         )
-        self._cluster.kubectl("rollout", "status", "daemonset/imds", "-n", self._namespace, "--timeout=120s")
+        self._cluster.kubectl.apply(self._program(), self._daemon_set(), namespace=self._namespace)
+        self._cluster.kubectl("rollout", "status", "daemonset/imds", "-n", self._namespace, "--timeout=80s")
 
     def stop(self) -> None:
         """End all of it."""
-        self._cluster.kubectl(
-            "delete", "daemonset/imds", "configmap/imds", "-n", self._namespace, "--ignore-not-found"
-        )
+        self._cluster.kubectl("delete", "namespace", self._namespace, "--ignore-not-found", "--wait=false")
+
+    def _program(self) -> Json:
+        text = (ROOT / "tests/fakes/imds.py").read_text()
+        return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "imds"}, "data": {"imds.py": text}}
+
+    def _daemon_set(self) -> Json:
+        serve = ["python3", "/fake/imds.py", "serve", "--port", "1338", "--control", "/run/fake/imds.sock"]
+        container = {
+            "name": "imds",
+            "image": self._image,
+            "command": [*serve, "--instance", "i-$(NODE)"],
+            "env": [{"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}],
+            "volumeMounts": [
+                {"name": "fake", "mountPath": "/fake"},
+                {"name": "run", "mountPath": "/run/fake"},
+            ],
+        }
+        pod = {
+            "hostNetwork": True,
+            "tolerations": [{"operator": "Exists"}],
+            "terminationGracePeriodSeconds": 1,
+            "containers": [container],
+            "volumes": [{"name": "fake", "configMap": {"name": "imds"}}, {"name": "run", "emptyDir": {}}],
+        }
+        labels = {"app": "imds"}
+        return {
+            "apiVersion": "apps/v1",
+            "kind": "DaemonSet",
+            "metadata": {"name": "imds"},
+            "spec": {
+                "selector": {"matchLabels": labels},
+                "template": {"metadata": {"labels": labels}, "spec": pod},
+            },
+        }
 
     def tell(self, node: str, order: Json) -> Any:
         """Give an order to a node's service."""

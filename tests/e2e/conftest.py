@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 
 from tests.e2e.cluster import Cluster, Notices, find_cluster
-from tests.e2e.installing import SYSTEM, Installation
+from tests.e2e.installing import Installation
+
+INSTALLATION = pytest.StashKey[Installation]()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -26,10 +28,16 @@ def cluster() -> Cluster:
 
 
 @pytest.fixture(scope="session")
-def installation(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+def installation(
+    request: pytest.FixtureRequest, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Installation]:
     """Install crikpy, and remove it in the end."""
     with Installation(cluster, tmp_path_factory.mktemp("installation")) as made:
-        yield made
+        request.config.stash[INSTALLATION] = made
+        try:
+            yield made
+        finally:
+            del request.config.stash[INSTALLATION]
 
 
 @pytest.fixture(scope="session")
@@ -44,13 +52,13 @@ def notices(installation: Installation) -> Notices:
     return installation.notices
 
 
-@pytest.fixture(autouse=True)
-def agents_last_words(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Show what the agents and the controllers said, when a test has failed."""
-    failed_before = request.session.testsfailed
-    yield
-    if request.session.testsfailed > failed_before and "installation" in request.fixturenames:
-        kubectl = request.getfixturevalue("installation").cluster.kubectl
-        for app in ("crikpy-agent", "crikpy-controller"):
-            said = kubectl.said("logs", "-n", SYSTEM, "-l", f"app={app}", "--prefix", "--tail=40", "--since=3m")
-            print(f"---- {app}\n{said}")
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show what the agents and the controllers said, when a test or what it rests on has failed."""
+    report = yield
+    installation = item.config.stash.get(INSTALLATION, None)
+    if report.failed and installation is not None:
+        report.sections.append(("the cluster", installation.last_words()))
+    return report

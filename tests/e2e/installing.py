@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 from pathlib import Path
 from types import TracebackType
 
@@ -20,6 +21,7 @@ from crikpy import names
 from crikpy.settings import StoreSettings, from_env
 from crikpy.store.base import ObjectStore
 from crikpy.store.opening import open_store
+from tests.e2e import leftovers
 from tests.e2e.cluster import ROOT, Cluster, LocalMetadata, Metadata, Notices, PodMetadata
 from tests.e2e.kubectl import Json, wait_for
 from tests.fakes.s3_server import S3Server
@@ -56,11 +58,13 @@ class Installation:
 
     def __enter__(self) -> Installation:
         try:
+            self._clear()
             self._open_store()
             metadata = self._metadata()
             self.notices = Notices(self.cluster, metadata)
             self._install(metadata)
         except BaseException:
+            print(self.last_words())
             self._stack.close()
             raise
         return self
@@ -75,6 +79,27 @@ class Installation:
         os.environ.update({name: value for name, value in self._environment.items() if name in _AWS})
         return open_store(self._url, self._settings())
 
+    def last_words(self) -> str:
+        """Return what the agents and controllers said lately, and what became of their pods: for a failed test."""
+        said = self.cluster.kubectl.said
+        parts = {
+            "nodes": said("get", "nodes", "-o", "wide"),
+            "pods": said("get", "pods", "-A", "-o", "wide"),
+            "checkpoints": said("get", "checkpoints", "-A"),
+            "warnings": said("get", "events", "-A", "--field-selector=type=Warning", "--sort-by=.lastTimestamp"),
+        }
+        for app in ("crikpy-agent", "crikpy-controller"):
+            words = ("-n", SYSTEM, "-l", f"app={app}", "--prefix", "--tail=60", "--since=4m")
+            parts[app] = said("logs", *words)
+        return "\n".join(f"---- {name}\n{text}" for name, text in parts.items())
+
+    def _clear(self) -> None:
+        """Remove what a run has left that was killed; what is somebody else's is left alone."""
+        found = self.cluster.kubectl.find("namespace", SYSTEM)
+        if found and leftovers.LABEL not in (found["metadata"].get("labels") or {}):
+            pytest.fail(f"this cluster has a crikpy that is not of these tests: remove namespace {SYSTEM} first")
+        leftovers.remove(self.cluster.kubectl)
+
     def _settings(self) -> StoreSettings:
         ours = {name: value for name, value in self._environment.items() if name.startswith(names.ENV_PREFIX)}
         return from_env(ours).store
@@ -86,6 +111,9 @@ class Installation:
                 pytest.skip("needs CRIKPY_E2E_STORE, since this is not hack/cluster's cluster")
             kept = {name: value for name, value in os.environ.items() if name.startswith("CRIKPY_STORE_")}
             self._environment = kept | {name: os.environ[name] for name in _AWS if name in os.environ}
+            # Of this run alone: no pod resumes what an earlier run has left, and all of it can be removed.
+            self._url = f"{self._url.rstrip('/')}/{self.CLUSTER}-{secrets.token_hex(4)}"
+            self._stack.callback(self._empty_store)
             return
         server = self._stack.enter_context(S3Server(self._folder / "s3", address=HOST_ADDRESS))
         server.create_bucket(_BUCKET)
@@ -97,9 +125,6 @@ class Installation:
             self._stack.callback(local.stop)
             local.start()
             return local
-        self.cluster.kubectl.apply(
-            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "crikpy-e2e-imds"}}
-        )
         pods = PodMetadata(self.cluster, "crikpy-e2e-imds", AGENT_IMAGE)
         self._stack.callback(pods.stop)
         pods.start()
@@ -109,17 +134,17 @@ class Installation:
         kubectl = self.cluster.kubectl
         overlay = self._overlay(metadata)
         manifests = kubectl("kustomize", "--load-restrictor=LoadRestrictionsNone", str(overlay))
-        self._stack.callback(self._remove, manifests)
-        kubectl("apply", "--server-side", "-f", "-", stdin=manifests)
+        self._stack.callback(leftovers.remove, kubectl)
+        kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=manifests)
         for what in ("daemonset/crikpy-agent", "deployment/crikpy-controller"):
             kubectl("rollout", "status", what, "-n", SYSTEM, f"--timeout={_READY_S}s", timeout=_READY_S + 10)
         wait_for("every node to say that it can save jobs", self._nodes_ready)
         wait_for("the webhook's certificate", self._webhook_ready)
 
-    def _remove(self, manifests: str) -> None:
-        kubectl = self.cluster.kubectl
-        kubectl("delete", "--ignore-not-found", "--wait=false", "-f", "-", stdin=manifests)
-        wait_for("the agents' end", lambda: not kubectl.find("namespace", SYSTEM), within_s=120)
+    def _empty_store(self) -> None:
+        with contextlib.closing(self.open_store()) as store:
+            for found in list(store.list("")):
+                store.delete(found.key)
 
     def _overlay(self, metadata: Metadata) -> Path:
         """Write what differs from the shipped overlay; secrets go into a file that only root may read."""
@@ -138,6 +163,7 @@ class Installation:
             "apiVersion": "kustomize.config.k8s.io/v1beta1",
             "kind": "Kustomization",
             "resources": [os.path.relpath(BASE, folder)],
+            "labels": [{"pairs": leftovers.MARK}],
             "images": [{"name": f"ghcr.io/crikpy/{image}", "newTag": TAG} for image in ("agent", "controller")],
             "configMapGenerator": [
                 {"name": "crikpy-config", "namespace": SYSTEM, "behavior": "merge", "literals": literals}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crikpy import names
+from tests.e2e import leftovers
 from tests.e2e.kubectl import Json, Kubectl, wait_for
 from tests.e2e.workloads import Counted, read_counts
 
@@ -167,7 +168,7 @@ def assert_goes_on(before: list[Counted], after: list[Counted]) -> None:
 @contextlib.contextmanager
 def namespace(kubectl: Kubectl, name: str, folder: Path, *, restricted: bool = False) -> Iterator[Namespace]:
     """Make a namespace that is gone when the context ends."""
-    labels = {"pod-security.kubernetes.io/enforce": "restricted"} if restricted else {}
+    labels = {**leftovers.MARK, "pod-security.kubernetes.io/enforce": "restricted" if restricted else "baseline"}
     kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
     made = Namespace(kubectl, name, folder)
     try:

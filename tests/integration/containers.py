@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import json
 import shutil
+import stat
 import subprocess
+import time
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from crikpy import names
+
+ROOT = Path(__file__).resolve().parents[2]
 
 SHARED = "/.crikpy"
 """Where the launcher and its socket are inside; an emptyDir in a pod."""
@@ -34,6 +39,15 @@ _FORBIDDEN = (
     "keyctl", "add_key", "request_key", "kexec_load", "init_module", "finit_module", "reboot", "swapon", "syslog",
     "io_uring_setup", "io_uring_enter", "io_uring_register", "perf_event_open", "userfaultfd",
 )  # fmt: skip
+
+
+def _unmount(point: Path) -> None:
+    """Unmount what somebody who looks through /proc may hold for a moment more."""
+    for _ in range(20):
+        if subprocess.run(("umount", point), capture_output=True).returncode == 0:
+            return
+        time.sleep(0.1)
+    subprocess.run(("umount", point), check=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +111,8 @@ class Container:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text)
             file.chmod(0o755)
+        if self.uid != 0:
+            self._let_others_in(Path(sys.executable).resolve().parent, ROOT)
         (self.folder / "hostname").write_text(f"{self.name}\n")
         layers = f"lowerdir=/,upperdir={self.upper},workdir={self.folder / 'work'}"
         subprocess.run(("mount", "-t", "overlay", "-o", layers, "overlay", self.bundle / "rootfs"), check=True)
@@ -106,8 +122,16 @@ class Container:
         """Unmount the root and remove the folder; harmless when `prepare` got nowhere."""
         rootfs = self.bundle / "rootfs"
         if rootfs.is_mount():
-            subprocess.run(("umount", rootfs), check=True)
+            _unmount(rootfs)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _let_others_in(self, *folders: Path) -> None:
+        """Make folders of the machine, which may be in root's home, open to every user of the container."""
+        for folder in folders:
+            for path in (*reversed(folder.parents), folder):
+                ours = self.upper / path.relative_to("/")
+                ours.mkdir(exist_ok=True)
+                ours.chmod(stat.S_IMODE(path.stat().st_mode) | 0o555)
 
     def _config(self) -> dict[str, object]:
         nothing: list[str] = []

@@ -1,0 +1,83 @@
+"""What these tests put on a cluster, told by one label, and its removal.
+
+It is removed after every run, and looked for before the next one, since a run that is killed removes nothing.
+Nodes are given back as they were: without our taints, cordons, labels and conditions.
+"""
+
+from __future__ import annotations
+
+import json
+
+from crikpy import names
+from tests.e2e.kubectl import Json, Kubectl, wait_for
+
+LABEL = "crikpy-e2e"
+MARK = {LABEL: "yes"}
+"""Label of everything that outlives a test which is killed, namespaces above all."""
+
+CORDONED = "crikpy-e2e/cordoned"
+"""Annotation of a node that is cordoned by a test."""
+
+_KINDS = (
+    "mutatingwebhookconfigurations",
+    "validatingwebhookconfigurations",
+    "namespaces",
+    "customresourcedefinitions",
+    "clusterrolebindings",
+    "clusterroles",
+)
+_ANNOTATIONS = (CORDONED, names.CORDONED, names.UNCORDONED)
+_GONE_S = 240.0
+"""Pods may take their whole grace period, which is 120 s for those that can be saved."""
+
+
+def remove(kubectl: Kubectl) -> None:
+    """Take everything of ours off a cluster and wait until it is gone."""
+    kinds = ",".join(_KINDS)
+    kubectl("delete", kinds, "-l", LABEL, "--ignore-not-found", "--wait=false")
+    wait_for(
+        "what a run has left to be gone",
+        lambda: not kubectl("get", kinds, "-l", LABEL, "-o", "name", "--ignore-not-found").strip(),
+        within_s=_GONE_S,
+        every_s=1,
+    )
+    for node in kubectl.list("nodes"):
+        give_back(kubectl, node["metadata"]["name"])
+
+
+def give_back(kubectl: Kubectl, name: str) -> None:
+    """Undo what tests, agents and controllers have written into a node."""
+    wait_for(f"node {name} as it was", lambda: _given_back(kubectl, name))
+
+
+def _given_back(kubectl: Kubectl, name: str) -> bool:
+    """Undo what is to be undone, unless the node changes in the same moment; say whether nothing was."""
+    node = kubectl.get("node", name)
+    patch = _undone(node)
+    if patch:
+        patch.setdefault("metadata", {})["resourceVersion"] = node["metadata"]["resourceVersion"]
+        kubectl("patch", "node", name, "--type=merge", "-p", json.dumps(patch))
+    ours = (names.CONDITION_READY, names.CONDITION_NOTICE)
+    found = [condition["type"] for condition in node["status"]["conditions"] if condition["type"] in ours]
+    if found:
+        gone = {"status": {"conditions": [{"$patch": "delete", "type": kind} for kind in found]}}
+        kubectl("patch", "node", name, "--subresource=status", "--type=strategic", "-p", json.dumps(gone))
+    return not patch and not found
+
+
+def _undone(node: Json) -> Json:
+    """Return the patch that undoes what is ours, or nothing."""
+    patch: Json = {}
+    metadata, spec = node["metadata"], node["spec"]
+    annotations = [key for key in _ANNOTATIONS if key in (metadata.get("annotations") or {})]
+    if annotations:
+        patch["metadata"] = {"annotations": dict.fromkeys(annotations)}
+    if CORDONED in annotations or names.CORDONED in annotations:
+        patch["spec"] = {"unschedulable": None}
+    if names.LABEL_READY in (metadata.get("labels") or {}):
+        patch.setdefault("metadata", {})["labels"] = {names.LABEL_READY: None}
+    taints = spec.get("taints") or []
+    kept = [taint for taint in taints if taint["key"] != names.TAINT]
+    if kept != taints:
+        patch.setdefault("spec", {})["taints"] = kept
+    return patch
