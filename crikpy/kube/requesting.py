@@ -1,4 +1,4 @@
-"""Checkpoints that people ask for: an order made by hand, and the wait for what becomes of it.
+"""Checkpoints that people ask for or after: an order made by hand, the wait for what becomes of it, and the list.
 
 Whoever asks needs the right to create Checkpoint objects in the pod's namespace, and no other.
 """
@@ -6,13 +6,14 @@ Whoever asks needs the right to create Checkpoint objects in the pod's namespace
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from crikpy import names
 from crikpy.aio.clock import Deadline
-from crikpy.errors import DeadlineError, KubeNotFoundError, KubeUnavailableError, UsageError
+from crikpy.errors import DeadlineError, KubeInvalidError, KubeNotFoundError, KubeUnavailableError, UsageError
 from crikpy.kube.client import KubeApi
 from crikpy.kube.orders import parse_order, render_order
 from crikpy.kube.pods import parse_pod
@@ -21,7 +22,10 @@ from crikpy.model.notices import Trigger
 from crikpy.model.orders import Order, OrderSpec, order_name
 from crikpy.model.pods import Pod
 
+_log = logging.getLogger(__name__)
+
 _LOOK_S: Final = 0.3
+_INSTALL: Final = "install crikpy: kubectl apply -k controller"
 
 
 async def order_checkpoint(api: KubeApi, namespace: str, name: str, *, move: bool, within_s: float) -> Order:
@@ -36,7 +40,7 @@ async def order_checkpoint(api: KubeApi, namespace: str, name: str, *, move: boo
 
     Raises:
         KubeNotFoundError: there is no such pod, or the cluster has no crikpy.
-        UsageError: the pod cannot be saved as it is.
+        UsageError: the pod cannot be saved as it is, or would not come back from being moved.
     """
     try:
         pod = parse_pod(await api.get(PODS, name, namespace=namespace))
@@ -45,6 +49,11 @@ async def order_checkpoint(api: KubeApi, namespace: str, name: str, *, move: boo
             f"there is no pod {namespace}/{name}", remedy="`kubectl get pods -A` shows what there is"
         ) from absent
     _require_savable(pod)
+    if move and pod.owner is None:
+        raise UsageError(
+            f"nobody would make pod {pod} again: it has no controller",
+            remedy="leave out --move, and make the pod anew by yourself",
+        )
     now = datetime.now(UTC)
     spec = OrderSpec(
         pod=pod.name,
@@ -61,9 +70,28 @@ async def order_checkpoint(api: KubeApi, namespace: str, name: str, *, move: boo
         return parse_order(await api.create(CHECKPOINTS, render_order(order), namespace=namespace))
     except KubeNotFoundError as absent:
         raise KubeNotFoundError(
-            f"this cluster does not know Checkpoint objects, or has no namespace {namespace}",
-            remedy="install crikpy: kubectl apply -k controller",
+            f"this cluster does not know Checkpoint objects, or has no namespace {namespace}", remedy=_INSTALL
         ) from absent
+
+
+async def list_orders(api: KubeApi, namespace: str) -> list[Order]:
+    """Return the orders of a namespace, of all when that is empty; one of a newer release is logged and left out.
+
+    Raises:
+        KubeNotFoundError: the cluster has no crikpy.
+        KubeError: the API server did not answer, or refused.
+    """
+    try:
+        found = await api.list(CHECKPOINTS, namespace=namespace)
+    except KubeNotFoundError as absent:
+        raise KubeNotFoundError("this cluster does not know Checkpoint objects", remedy=_INSTALL) from absent
+    orders = []
+    for raw in found.items:
+        try:
+            orders.append(parse_order(raw))
+        except KubeInvalidError as fault:
+            _log.warning("%s", fault.message)
+    return orders
 
 
 async def await_order(

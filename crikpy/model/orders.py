@@ -19,7 +19,7 @@ _NAME_ROOM = 52
 
 
 NOT_STARTED: Final = "NotStarted"
-"""Reason of an order for a notice that failed since the pod's job has not begun: it has nothing to lose elsewhere."""
+"""Reason of an order for a notice that failed since its job has not begun, and so has nothing to lose."""
 
 
 class OrderPhase(StrEnum):

@@ -152,10 +152,8 @@ class Story:
     def _await_success(self) -> None:
         def verdict() -> str | None:
             conditions = self._kubectl.get("job", "demo", SPACE)["status"].get("conditions") or ()
-            return next(
-                (one["type"] for one in conditions if one["status"] == "True" and one["type"] in ("Complete", "Failed")),
-                None,
-            )
+            true = [one["type"] for one in conditions if one["status"] == "True"]
+            return next((kind for kind in true if kind in ("Complete", "Failed")), None)
 
         if wait_for("the Job's end", verdict, within_s=PATIENCE_S) != "Complete":
             raise DemoError("the Job has failed")
