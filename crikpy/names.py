@@ -34,8 +34,9 @@ BUNDLE_LOADER: Final = "ld-linux-x86-64.so.2"
 """The bundle's own dynamic loader, below its lib/."""
 
 LAUNCHER_PATH: Final = Path("/opt/crikpy/launch")
+LIMITS_LIBRARY: Final = "limits.so"
 TILES_LIBRARY: Final = "tiles.so"
-"""Preloaded into a restoring CRIU; it lies beside the launcher."""
+"""Preloaded into a dumping and into a restoring CRIU; they lie beside the launcher."""
 
 LAUNCHER_SOCKET: Final = "launch.sock"
 

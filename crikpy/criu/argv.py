@@ -43,19 +43,19 @@ class Descriptors:
         loader: the bundle's dynamic loader.
         images: the images directory, which holds only the stream's socket.
         log: the log file, open for writing.
-        tiles: the library that asks for AMX's tiles, for a restore on a CPU that has them.
+        preloaded: a library of ours, where CRIU needs one (crikpy.criu.preloading).
     """
 
     bundle: int
     loader: int
     images: int
     log: int
-    tiles: int | None = None
+    preloaded: int | None = None
 
     def all(self) -> tuple[int, ...]:
         """Return every number, to pass them on."""
-        tiles = () if self.tiles is None else (self.tiles,)
-        return (self.bundle, self.loader, self.images, self.log, *tiles)
+        preloaded = () if self.preloaded is None else (self.preloaded,)
+        return (self.bundle, self.loader, self.images, self.log, *preloaded)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +74,7 @@ class InheritedPipe:
 def program(descriptors: Descriptors) -> tuple[str, ...]:
     """Return the words that start the bundle's CRIU by its own loader."""
     bundle = f"/proc/self/fd/{descriptors.bundle}"
-    preload = () if descriptors.tiles is None else ("--preload", f"/proc/self/fd/{descriptors.tiles}")
+    preload = () if descriptors.preloaded is None else ("--preload", f"/proc/self/fd/{descriptors.preloaded}")
     return (
         f"/proc/self/fd/{descriptors.loader}",
         "--inhibit-cache",

@@ -14,7 +14,7 @@ from typing import Final
 from crikpy import names
 from crikpy.aio import children
 from crikpy.aio.clock import Deadline
-from crikpy.criu import argv, probes, tiles, verdicts, versions
+from crikpy.criu import argv, preloading, probes, tiles, verdicts, versions
 from crikpy.errors import CrikpyError, CriuMissingError
 from crikpy.model.health import Finding, Verdict
 from crikpy.settings import MIB, CriuSettings, Settings
@@ -28,7 +28,7 @@ _RUN_DIR_BYTES: Final = 16 * MIB
 _NEW_KERNEL = "use a kernel of a current distribution, and no seccomp filter on crikpy"
 
 _UNESSENTIAL = frozenset(
-    {"soft-dirty", "userfaultfd", "socket-diag", "io_uring", "cgroup", "memory", "swap", "tiles"}
+    {"soft-dirty", "userfaultfd", "socket-diag", "io_uring", "cgroup", "memory", "swap", "other-uids", "tiles"}
 )
 
 _Look = tuple[str, Callable[[], Finding]]
@@ -93,7 +93,6 @@ def _process_looks() -> Iterator[_Look]:
 
     yield "root", lambda: verdicts.root(os.geteuid(), Path("/proc/self/uid_map").read_text())
     yield "capabilities", lambda: verdicts.capabilities(status())
-    yield "other-uids", lambda: verdicts.other_uids(status())
     yield "seccomp", lambda: verdicts.seccomp(status())
 
 
@@ -182,6 +181,7 @@ def _criu_looks(settings: Settings, deadline: Deadline) -> Iterator[_Look]:
     yield "criu", lambda: _bundle(settings.criu, deadline)
     yield "criu-check", lambda: _criu_check(settings.criu, deadline)
     yield "launcher", lambda: _launcher(settings.criu, deadline)
+    yield "other-uids", lambda: _other_uids(settings.criu)
     yield "tiles", lambda: _tiles(settings.criu)
 
 
@@ -210,6 +210,12 @@ def _launcher(settings: CriuSettings, deadline: Deadline) -> Finding:
     except OSError as fault:
         return verdicts.no_launcher(f"{path}: {fault.strerror}")
     return verdicts.launcher(program, status, output)
+
+
+def _other_uids(settings: CriuSettings) -> Finding:
+    library = settings.launcher.parent / names.LIMITS_LIBRARY
+    hidden = preloading.hides_limits(Path("/proc/self/status").read_text())
+    return verdicts.other_uids(hides_limits=hidden, library=str(library), present=library.is_file())
 
 
 def _tiles(settings: CriuSettings) -> Finding:

@@ -18,7 +18,7 @@ from pathlib import Path
 from crikpy import names
 from crikpy.aio.children import Child
 from crikpy.aio.clock import Deadline
-from crikpy.criu import argv, learning, logs, tiles
+from crikpy.criu import argv, learning, logs, preloading, tiles
 from crikpy.criu.capturing import CaptureServer
 from crikpy.criu.serving import ServeServer
 from crikpy.criu.streaming import StreamServer
@@ -74,7 +74,7 @@ class Criu:
         """
         watch = tiles.CoreWatch(sink, tiles.needed_stack_bytes())
         with (
-            self._workspace(deadline) as (descriptors, images_dir, log),
+            self._workspace(deadline, preloading.for_dump()) as (descriptors, images_dir, log),
             CaptureServer(images_dir, watch) as server,
         ):
             words = argv.dump(
@@ -116,8 +116,9 @@ class Criu:
             RestoreError: CRIU refused or failed; nothing of the tree is left.
             CrikpyError: the source failed; its own error is raised.
         """
+        library = preloading.for_restore(may_use_tiles=may_use_tiles)
         with (
-            self._workspace(deadline, with_tiles=may_use_tiles) as (descriptors, images_dir, log),
+            self._workspace(deadline, library) as (descriptors, images_dir, log),
             ServeServer(images_dir, source) as server,
         ):
             words = argv.restore(descriptors, pipes=pipes)
@@ -127,9 +128,7 @@ class Criu:
                 _raise_failure(server, deadline, status, RestoreError, "the restore failed", log)
 
     @contextlib.contextmanager
-    def _workspace(
-        self, deadline: Deadline, *, with_tiles: bool = False
-    ) -> Iterator[tuple[argv.Descriptors, Path, Path]]:
+    def _workspace(self, deadline: Deadline, library: str | None) -> Iterator[tuple[argv.Descriptors, Path, Path]]:
         """Open the bundle and make a private folder for the stream's socket and the log."""
         bundle = self._settings.bundle
         with contextlib.ExitStack() as stack:
@@ -153,13 +152,13 @@ class Criu:
                     remedy="make one with hack/criu-bundle, or set CRIKPY_CRIU_BUNDLE",
                 ) from fault
             learning.hand_over(bundle, folder, deadline)
-            library = tiles.open_library(self._settings.launcher) if with_tiles else None
+            preloaded = preloading.open_library(self._settings.launcher, library) if library else None
             descriptors = argv.Descriptors(
                 bundle=opened[0],
                 loader=opened[1],
                 images=opened[2],
                 log=opened[3],
-                tiles=None if library is None else keep(library),
+                preloaded=None if preloaded is None else keep(preloaded),
             )
             yield descriptors, folder, log
 

@@ -25,7 +25,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from crikpy import names
 from crikpy.criu import compat
 from crikpy.criu.quieting import TILES
 from crikpy.errors import CriuError, TilesInUseError
@@ -58,14 +57,6 @@ class Core:
 
     in_use: bool
     stack_bytes: int | None
-
-
-def open_library(launcher: Path) -> int | None:
-    """Open the library that asks for tiles, which lies beside the launcher; None when there is none."""
-    try:
-        return os.open(launcher.parent / names.TILES_LIBRARY, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
 
 
 def needed_stack_bytes() -> int | None:

@@ -31,8 +31,6 @@ _CAPABILITIES: Final = {
 }
 """Needed, by bit (include/uapi/linux/capability.h); CAP_SYS_ADMIN includes CAP_CHECKPOINT_RESTORE."""
 
-_SYS_RESOURCE = 24
-
 _NAMESPACES = frozenset({"mnt", "pid", "net", "ipc", "uts", "cgroup"})
 
 _PRIVILEGED = "run as root of the node: in Kubernetes privileged, on a plain machine by sudo"
@@ -79,14 +77,16 @@ def capabilities(status: str) -> Finding:
     return ok("capabilities", "all that a dump needs")
 
 
-def other_uids(status: str) -> Finding:
-    """Judge whether CRIU may read and set limits of tasks that another user owns."""
-    if int(_field(status, "CapEff"), 16) >> _SYS_RESOURCE & 1:
+def other_uids(*, hides_limits: bool, library: str, present: bool) -> Finding:
+    """Judge whether jobs of every user can be saved, for which CRIU must get to know their limits."""
+    if not hides_limits:
         return ok("other-uids", "jobs of any uid can be saved")
+    if present:
+        return ok("other-uids", "jobs of any uid can be saved; without CAP_SYS_RESOURCE limits come from /proc")
     return warning(
         "other-uids",
-        "without CAP_SYS_RESOURCE; jobs of another uid than root cannot be saved",
-        "grant CAP_SYS_RESOURCE, or run jobs as root of their container",
+        f"no CAP_SYS_RESOURCE and no {library}; jobs of another uid than root cannot be saved",
+        f"{_BUILD_LAUNCHER}, or grant CAP_SYS_RESOURCE",
     )
 
 

@@ -10,7 +10,7 @@ from crikpy.criu import argv
 from crikpy.criu.argv import Descriptors, InheritedPipe
 
 GIVEN = Descriptors(bundle=5, loader=6, images=7, log=8)
-WITH_TILES = Descriptors(bundle=5, loader=6, images=7, log=8, tiles=9)
+PRELOADING = Descriptors(bundle=5, loader=6, images=7, log=8, preloaded=9)
 
 PROGRAM = (
     "/proc/self/fd/6",
@@ -43,8 +43,9 @@ PIPES = (
 
 DUMP = argv.dump(GIVEN, root_pid=9001, ghost_limit_bytes=512, collect_timeout_s=30)
 RESTORE = argv.restore(GIVEN, pipes=PIPES)
-RESTORE_WITH_TILES = argv.restore(WITH_TILES, pipes=())
-EVERY_START = pytest.mark.parametrize("words", [DUMP, RESTORE, RESTORE_WITH_TILES])
+DUMP_PRELOADING = argv.dump(PRELOADING, root_pid=9001, ghost_limit_bytes=512, collect_timeout_s=30)
+RESTORE_PRELOADING = argv.restore(PRELOADING, pipes=())
+EVERY_START = pytest.mark.parametrize("words", [DUMP, RESTORE, DUMP_PRELOADING, RESTORE_PRELOADING])
 
 RUNS_OR_READS_OTHER_THINGS = {
     *("--action-script", "--config", "--exec-cmd", "--join-ns", "--root", "--lsm-profile", "--irmap-scan-path"),
@@ -80,8 +81,14 @@ def test_a_restore_leaves_the_tree_stopped_and_has_these_options() -> None:
     ]
 
 
-def test_the_library_of_tiles_is_preloaded_by_its_descriptor() -> None:
-    assert argv.program(WITH_TILES) == (*PROGRAM[:2], "--preload", "/proc/self/fd/9", *PROGRAM[2:])
+@pytest.mark.parametrize("words", [DUMP_PRELOADING, RESTORE_PRELOADING])
+def test_a_library_is_preloaded_by_its_descriptor(words: tuple[str, ...]) -> None:
+    assert words[: len(PROGRAM) + 2] == (*PROGRAM[:2], "--preload", "/proc/self/fd/9", *PROGRAM[2:])
+
+
+@pytest.mark.parametrize("words", [DUMP, RESTORE])
+def test_nothing_is_preloaded_unasked(words: tuple[str, ...]) -> None:
+    assert "--preload" not in words
 
 
 @EVERY_START
@@ -105,7 +112,7 @@ def test_no_program_can_be_found_by_name() -> None:
 
 def test_all_descriptors_are_passed_on() -> None:
     assert GIVEN.all() == (5, 6, 7, 8)
-    assert WITH_TILES.all() == (5, 6, 7, 8, 9)
+    assert PRELOADING.all() == (5, 6, 7, 8, 9)
 
 
 def test_the_check_of_the_kernel_runs_by_the_bundles_loader() -> None:

@@ -20,7 +20,7 @@ from crikpy import names, settings
 from crikpy.aio.clock import Deadline
 from crikpy.capsule import entering
 from crikpy.criu import tiles
-from crikpy.criu.argv import Descriptors, InheritedPipe, dump, restore
+from crikpy.criu.argv import InheritedPipe
 from crikpy.criu.quieting import stop_tree
 from crikpy.criu.running import Criu, DumpOutcome
 from crikpy.criu.tiles import Core, CoreWatch
@@ -191,20 +191,6 @@ def test_a_tree_may_have_asked_for_tiles_unless_a_stack_is_too_small_for_them(
 
 
 # ---- the library -------------------------------------------------------------------------------------------
-
-
-def test_the_library_is_preloaded_into_a_restore_alone() -> None:
-    without = Descriptors(bundle=3, loader=4, images=5, log=6)
-    having = Descriptors(bundle=3, loader=4, images=5, log=6, tiles=7)
-    words = restore(having, pipes=[])
-    assert words[:4] == ("/proc/self/fd/4", "--inhibit-cache", "--preload", "/proc/self/fd/7")
-    assert 7 in having.all()
-    assert "--preload" not in restore(without, pipes=[])
-    assert "--preload" not in dump(without, root_pid=1, ghost_limit_bytes=1, collect_timeout_s=1)
-
-
-def test_without_a_library_beside_the_launcher_there_is_none(tmp_path: Path) -> None:
-    assert tiles.open_library(tmp_path / "launch") is None
 
 
 def test_the_library_gives_the_permission_and_needs_no_other_library(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import json
 import shutil
 import stat
 import subprocess
-import time
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

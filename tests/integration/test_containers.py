@@ -35,6 +35,11 @@ def _confinement(job: JobCapsule) -> dict[int, dict[str, str]]:
     return found
 
 
+def _limits(job: JobCapsule) -> dict[int, str]:
+    """Return the resource limits of each process, by PID inside."""
+    return {inner: Path(f"/proc/{outer}/limits").read_text() for outer, inner in job.members().items()}
+
+
 def _cgroups(pid: int) -> str:
     return Path(f"/proc/{pid}/cgroup").read_text()
 
@@ -112,14 +117,19 @@ def test_a_job_with_a_read_only_root_is_moved(container_bench: Bench) -> None:
 
 
 def test_a_job_of_another_user_is_moved(container_bench: Bench) -> None:
-    if not int(_status(os.getpid())["CapEff"], 16) >> 24 & 1:
-        pytest.skip("needs CAP_SYS_RESOURCE, as a privileged container has it")
     container_bench.uid = 1000
-    job = container_bench.begin("files")
+    job = container_bench.vacant("prlimit", "--nofile=300:400", *job_words("files"))
+    job.start()
+    job.expect("ready")
     job.prove()
+    confinement, limits = _confinement(job), _limits(job)
+    assert {facts["Uid"] for facts in confinement.values()} == {"1000\t1000\t1000\t1000"}
+    assert {facts["CapEff"] for facts in confinement.values()} == {"0000000000000000"}
+    assert {(facts["NoNewPrivs"], facts["Seccomp"]) for facts in confinement.values()} == {("1", "2")}
+    assert all(re.search(r"^Max open files +300 +400 ", text, re.MULTILINE) for text in limits.values())
     moved = container_bench.move(job)
     moved.prove()
-    assert {facts["Uid"] for facts in _confinement(moved).values()} == {"1000\t1000\t1000\t1000"}
+    assert (_confinement(moved), _limits(moved)) == (confinement, limits)
     assert moved.finish() == 0
 
 
