@@ -91,7 +91,8 @@ class Orders:
 
     def _take(self, change: Change, order: Order) -> None:
         if change is Change.DELETED:
-            self._saver.withdraw_order(order.spec.pod_uid, order.name)
+            if not self._is_foreign(order):
+                self._saver.withdraw_order(order.spec.pod_uid, order.name)
             if (task := self._tasks.get(order.uid)) is not None:
                 task.cancel()
             return
@@ -111,6 +112,9 @@ class Orders:
         """Do what an order says; one in a final phase says nothing any more."""
         if order.status.phase.final:
             return
+        if self._is_foreign(order):
+            self._refuse(order, UsageError.reason, f"no pod of this namespace has the UID {order.spec.pod_uid}")
+            return
         cause = self._cause(order)
         if (known := self._saver.known(order.spec.pod_uid, cause)) is not None:
             self._teller.tell_status(order.namespace, order.name, known.status)
@@ -122,11 +126,19 @@ class Orders:
             self._refuse(order, DeadlineError.reason, "its deadline has passed", expired=True)
         elif session is None or session.pod is None:
             self._refuse(order, NoSuchJobError.reason, f"no job of pod {order.spec.pod} can be saved on this node")
+        elif self._is_foreign(order):  # nobody could tell before its pod was known
+            self._refuse(order, UsageError.reason, f"no pod of this namespace has the UID {order.spec.pod_uid}")
         elif unknown := sorted(set(order.spec.containers) - set(session.pod.injected)):
             what = f"{', '.join(unknown)} of pod {order.spec.pod} cannot be saved: not below the launcher"
             self._refuse(order, UsageError.reason, what)
         else:
             await self._saver.save(session, cause)
+
+    def _is_foreign(self, order: Order) -> bool:
+        """Say whether an order is for a pod of another namespace: who may order here may not order there."""
+        session = self._pods.get(order.spec.pod_uid)
+        pod = self._known.get(order.spec.pod_uid) or (session.pod if session is not None else None)
+        return pod is not None and pod.namespace != order.namespace
 
     async def _pod_of(self, order: Order, deadline: Deadline) -> PodSession | None:
         """Return the order's pod once its jobs have begun; None when it is not here, or does not begin in time."""

@@ -90,6 +90,17 @@ async def test_an_order_for_another_pod_of_the_same_name_fails(
     await proves(pod.jobs["main"])
 
 
+async def test_an_order_from_another_namespace_is_refused_and_cannot_be_used_to_let_a_job_run_on(
+    node: FakeNode, store: ObjectStore, desk: Desk, obeying: Obeying
+) -> None:
+    pod = node.pod()
+    await runs(pod)
+    name = desk.order(pod, namespace="another")
+    assert (await desk.reaches(name, OrderPhase.FAILED, namespace="another")).reason == "BadUsage"
+    assert checkpoints_of(store) == []
+    await proves(pod.jobs["main"])
+
+
 async def test_an_order_for_a_container_without_a_launcher_fails(
     node: FakeNode, store: ObjectStore, desk: Desk, obeying: Obeying
 ) -> None:

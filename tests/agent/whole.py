@@ -105,7 +105,13 @@ class Desk:
     kube: FakeKube
 
     def order(
-        self, pod: NodePod, name: str = "order-1", *, status: dict[str, Any] | None = None, **spec: Any
+        self,
+        pod: NodePod,
+        name: str = "order-1",
+        *,
+        namespace: str = NAMESPACE,
+        status: dict[str, Any] | None = None,
+        **spec: Any,
     ) -> str:
         """Make an order for a pod, perhaps one with a past, and return its name."""
         chosen = {
@@ -118,20 +124,22 @@ class Desk:
             **spec,
         }
         made = OrderSpec(**chosen)
-        body = render_order(Order(namespace=NAMESPACE, name=name, spec=made))
+        body = render_order(Order(namespace=namespace, name=name, spec=made))
         self.kube.put(CHECKPOINTS, {**body, "status": status or {}})
         return name
 
-    def status(self, name: str) -> OrderStatus:
+    def status(self, name: str, *, namespace: str = NAMESPACE) -> OrderStatus:
         """Return an order's status."""
-        raw = self.kube.get(CHECKPOINTS, name, namespace=NAMESPACE)
+        raw = self.kube.get(CHECKPOINTS, name, namespace=namespace)
         assert raw is not None, f"there is no order {name}"
         return parse_order(raw).status
 
-    async def reaches(self, name: str, phase: OrderPhase) -> OrderStatus:
+    async def reaches(self, name: str, phase: OrderPhase, *, namespace: str = NAMESPACE) -> OrderStatus:
         """Wait until an order is in a phase, and return its status."""
-        await until(lambda: self.status(name).phase is phase, f"order {name} in phase {phase}")
-        return self.status(name)
+        await until(
+            lambda: self.status(name, namespace=namespace).phase is phase, f"order {name} in phase {phase}"
+        )
+        return self.status(name, namespace=namespace)
 
     def terminate(self, pod: NodePod, *, disruption: str = "", grace_s: int = 60) -> None:
         """Do to a pod what its deletion means: the API server marks it, kubelet sends SIGTERM."""
