@@ -153,8 +153,8 @@ class AgentSettings:
     state_dir: Path = Path("/var/lib/crikpy/agent")
     """What the agent must remember across its own restarts when the API server is away."""
 
-    address: str = "0.0.0.0"  # noqa: S104  # Prometheus and kubelet come from outside of the pod
-    """Where /healthz, /readyz and /metrics are served."""
+    address: str = ""
+    """Where /healthz, /readyz and /metrics are served; empty is all of IPv4 and IPv6."""
 
     port: int = 9477
     """Port of /healthz, /readyz and /metrics."""
@@ -191,8 +191,8 @@ class ControllerSettings:
     identity: str = ""
     """Name of this replica; the manifests take the pod's name, else it is the host's."""
 
-    address: str = "0.0.0.0"  # noqa: S104  # the API server comes from outside of the pod
-    """Where the webhook, /healthz, /readyz and /metrics are served."""
+    address: str = ""
+    """Where the webhook, /healthz, /readyz and /metrics are served; empty is all of IPv4 and IPv6."""
 
     webhook_port: int = 9443
     """Port of the webhook, TLS."""

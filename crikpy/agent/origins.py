@@ -47,7 +47,10 @@ class Origins:
         """
         listed = await self._api.list(PODS, namespace=self._pod.namespace, deadline=deadline)
         parsed = [(parse_pod(found), found) for found in listed.items]
-        self._listed = {pod.uid: (pod, found) for pod, found in parsed if pod.uid != self._pod.uid}
+        # Only of one that is over the JSON is looked at again; the others' may be large, and the wait long.
+        self._listed = {
+            pod.uid: (pod, found if pod.over else {}) for pod, found in parsed if pod.uid != self._pod.uid
+        }
 
     async def states(self, candidates: Sequence[Candidate], deadline: Deadline) -> dict[str, OriginState]:
         """Return the states of the pods that made the checkpoints, and of those that may make one just now.

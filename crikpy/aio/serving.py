@@ -8,7 +8,9 @@ which it must arrive, the time that an idle connection is kept. Nothing here dec
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -28,6 +30,9 @@ _BODY_ARRIVES_S = 10.0
 _IDLE_S = 120.0
 """Above the 90 s after which Go's clients (the API server, Prometheus) close an idle connection themselves: the
 side that closes last never cuts off a request that was just sent."""
+
+_WAITING = 128
+"""Connections that the kernel holds until they are accepted."""
 
 _GRACE_S = 5.0
 """How long requests under way may take once the server is told to end."""
@@ -92,7 +97,10 @@ class Server:
         port: int,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        """Take routes by method and path, such as `GET /healthz`; HEAD is answered wherever GET is."""
+        """Take routes by method and path, such as `GET /healthz`; HEAD is answered wherever GET is.
+
+        An empty address means all of this machine, of IPv4 and IPv6 as far as it has them; port 0 means any.
+        """
         self._routes = dict(routes)
         self._address = address
         self.port = port
@@ -109,15 +117,16 @@ class Server:
         server = web.Server(self._answer, access_log=None, keepalive_timeout=_IDLE_S, auto_decompress=False)
         runner = web.ServerRunner(server, shutdown_timeout=_GRACE_S)
         await runner.setup()
-        site = web.TCPSite(runner, self._address, self.port, ssl_context=self._tls)
         try:
-            await site.start()
+            listening = _listen(self._address, self.port)
         except (OSError, OverflowError) as fault:
             await runner.cleanup()
             raise UsageError(
-                f"cannot listen on {self._address} port {self.port}: {fault}", remedy="set another address or port"
+                f"cannot listen on {self._address or 'any address,'} port {self.port}: {fault}",
+                remedy="set another address or port",
             ) from fault
-        self.port = site.port
+        await web.SockSite(runner, listening, ssl_context=self._tls).start()
+        self.port = listening.getsockname()[1]
         self._runner = runner
         return self
 
@@ -164,6 +173,19 @@ class Server:
 
     def _knows(self, path: str) -> bool:
         return any(key.split(" ", 1)[1] == path for key in self._routes)
+
+
+def _listen(address: str, port: int) -> socket.socket:
+    """Return a socket that listens; one for both families where an empty address asks for both."""
+    if address:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        return socket.create_server((address, port), family=family, backlog=_WAITING)
+    try:
+        return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=_WAITING)
+    except (OSError, ValueError) as fault:
+        if isinstance(fault, OSError) and fault.errno == errno.EADDRINUSE:
+            raise
+        return socket.create_server(("", port), backlog=_WAITING)  # a machine without IPv6
 
 
 async def _read(raw: web.BaseRequest) -> bytes | None:

@@ -13,9 +13,9 @@ from rich.table import Table
 from crikpy import names
 from crikpy.cli.clusters import on_cluster, order_facts, order_table, pod_name
 from crikpy.cli.console import human_bytes, output_option, print_json, store_option
+from crikpy.errors import SettingsError
 from crikpy.kube.client import KubeClient
-from crikpy.kube.orders import parse_order
-from crikpy.kube.resources import CHECKPOINTS
+from crikpy.kube.requesting import list_orders
 from crikpy.model.orders import Order
 from crikpy.model.workload import Workload
 from crikpy.settings import Settings
@@ -60,15 +60,18 @@ def _list_orders(
     settings: Settings, pod: str | None, namespace: str | None, *, all_namespaces: bool, output: str
 ) -> None:
     async def orders(api: KubeClient) -> list[Order]:
-        where = "" if all_namespaces else namespace or api.default_namespace
-        found = [parse_order(raw) for raw in (await api.list(CHECKPOINTS, namespace=where)).items]
+        found = await list_orders(api, "" if all_namespaces else namespace or api.default_namespace)
         return sorted(
             (order for order in found if pod is None or order.spec.pod == pod),
             key=lambda order: (order.created.timestamp() if order.created else 0.0, order.name),
             reverse=True,
         )
 
-    found = on_cluster(settings, orders)
+    try:
+        found = on_cluster(settings, orders)
+    except SettingsError as fault:
+        remedy = f"{fault.remedy}; with --store URL, what a store holds is listed"
+        raise SettingsError(fault.message, remedy=remedy) from fault
     if output == "json":
         print_json([order_facts(order) for order in found])
     else:

@@ -27,7 +27,7 @@ _BY_CLASS: Final[dict[type[errors.CrikpyError], str]] = {
     errors.CheckpointNotFoundError: "`crikpy list` shows what there is",
     errors.IntegrityError: "`crikpy list` shows damaged checkpoints, `crikpy rm` removes one",
     errors.FormatVersionError: "use a newer release of crikpy",
-    errors.AnnotationError: "correct the annotation; docs/install.md lists them",
+    errors.AnnotationError: "correct the annotation; docs/kubernetes.md lists them",
     errors.RegistryError: "give the container an explicit command",
     errors.KubeError: "see what the API server says, `kubectl version` and `kubectl get --raw /readyz`",
     errors.KubeUnavailableError: "see whether the API server is up: `kubectl get --raw /readyz`",

@@ -56,6 +56,7 @@ def select(
     summary = checkpoints.summary(identity) if identity else checkpoints.newest_complete()
     if summary is None:
         raise CheckpointNotFoundError(
-            f"{store_url} holds no complete checkpoint of {workload}", remedy="`crikpy list` shows what there is"
+            f"{store_url} holds no complete checkpoint of {workload}",
+            remedy=f"`crikpy list --store {store_url}` shows what there is",
         )
     return Selected(store=store, workload=workload, checkpoints=checkpoints, summary=summary)

@@ -29,14 +29,15 @@ from crikpy.controller.actions import (
 from crikpy.controller.bare import BarePods
 from crikpy.controller.marking import render_marks
 from crikpy.errors import EvictionBlockedError, KubeConflictError, KubeError, KubeNotFoundError
-from crikpy.kube.client import Json, KubeApi, PatchKind
+from crikpy.kube.client import KubeApi, PatchKind
 from crikpy.kube.events import EventRecorder, Reference
 from crikpy.kube.nodes import parse_node
 from crikpy.kube.orders import parse_order, render_order, render_status
-from crikpy.kube.raw import items, mapping
+from crikpy.kube.raw import Json, items, mapping
 from crikpy.kube.resources import CHECKPOINTS, NODES, PODS
 from crikpy.kube.times import render_seconds
 from crikpy.metrics import Metrics
+from crikpy.model.nodes import Node
 from crikpy.model.notices import InterruptionNotice, Trigger
 from crikpy.model.orders import Order, OrderPhase
 from crikpy.model.pods import Pod
@@ -74,12 +75,8 @@ class Actor:
                 await self._make_order(action)
             case ExpireOrder():
                 await self._expire(action)
-            case EvictPod():
-                await self._evict(action)
-            case DeletePod():
-                await self._delete(action)
-            case ForgetPod():
-                await self._forget(action)
+            case EvictPod() | DeletePod() | ForgetPod():
+                await self._end_pod(action)
             case RecreatePod():
                 await self._bare.recreate(action.order)
             case SettleOrder():
@@ -96,7 +93,7 @@ class Actor:
             try:
                 raw = await self._api.get(NODES, name)
                 patch = render_marks(raw, notice)
-                if patch is None:
+                if patch is None or (notice is not None and not _bears(parse_node(raw), notice.id)):
                     return
                 await self._api.patch(NODES, name, patch, field_manager=names.FIELD_MANAGER_CONTROLLER)
             except KubeNotFoundError:
@@ -175,6 +172,23 @@ class Actor:
 
     # ---- pods --------------------------------------------------------------------------
 
+    async def _end_pod(self, action: EvictPod | DeletePod | ForgetPod) -> None:
+        """End a pod, unless its node turns out to be spared, or to live: a mirror can be behind by minutes."""
+        if action.order.spec.notice:
+            try:
+                node = parse_node(await self._api.get(NODES, action.order.spec.node))
+            except KubeNotFoundError:
+                return  # Kubernetes removes the pods of a node that is gone
+            if not _bears(node, action.order.spec.notice) or (isinstance(action, ForgetPod) and node.ready):
+                return
+        match action:
+            case EvictPod():
+                await self._evict(action)
+            case DeletePod():
+                await self._delete(action)
+            case ForgetPod():
+                await self._forget(action)
+
     async def _evict(self, action: EvictPod) -> None:
         pod = action.pod
         try:
@@ -252,3 +266,8 @@ class Actor:
         self._recorder.tell(
             Reference.of_pod(pod), "NotInjected", f"no container runs below crikpy's launcher: {why}", warning=True
         )
+
+
+def _bears(node: Node, notice: str) -> bool:
+    """Say whether a node still tells of a notice; one that was made anew under the same name does not."""
+    return node.notice is not None and node.notice.id == notice

@@ -14,9 +14,9 @@ from typing import Any
 from crikpy import names
 from crikpy.controller.recreating import LARGEST_POD_BYTES, clean_pod
 from crikpy.errors import KubeConflictError, KubeError, KubeNotFoundError
-from crikpy.kube.client import Json, KubeApi
+from crikpy.kube.client import KubeApi
 from crikpy.kube.events import EventRecorder, Reference
-from crikpy.kube.raw import mapping
+from crikpy.kube.raw import Json, mapping
 from crikpy.kube.resources import CHECKPOINTS, PODS
 from crikpy.model.orders import Order
 from crikpy.model.pods import Pod

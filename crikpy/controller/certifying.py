@@ -135,8 +135,12 @@ class Certifier:
         if serving is None:
             self._say(f"Secret {self._secret} holds no certificate that can be used; the leader will replace it")
         elif serving.certificate != self._used:
-            load_certificate(self.tls, serving)
-            self._used = serving.certificate
+            try:
+                load_certificate(self.tls, serving)
+            except ssl.SSLError as fault:
+                self._say(f"the certificate in Secret {self._secret} cannot be served: {fault}")
+            else:
+                self._used = serving.certificate
 
     async def _trust(self, authorities: bytes) -> None:
         """Have both webhook configurations trust exactly these authorities."""

@@ -22,6 +22,10 @@ from crikpy.model.pods import PodOptions
 _DEVICES: Final = ("nvidia.com/", "amd.com/gpu", "gpu.intel.com/", "habana.ai/", "aws.amazon.com/neuron")
 """Beginnings of resource names of accelerators, whose memory no checkpoint holds."""
 
+_BOUND_TO_THEIR_NODE: Final = ("DaemonSet", "Node")
+"""Kinds whose pods never go elsewhere: evicted, such a pod comes back to the very node that is going away. `Node`
+owns the mirrors of static pods, which kubelet runs from its own files, whatever is written here."""
+
 _STANDS_STILL_S = 60
 """A liveness probe that gives up sooner may restart a job that only stands still for its checkpoint."""
 
@@ -52,7 +56,7 @@ def choose(pod: Json) -> Choice:
     options = parse_options(notes)
     _require_names(notes, options, spec)
     warnings = list(_side_notes(pod, notes, options))
-    if obstacle := _obstacle(spec):
+    if obstacle := _obstacle(pod, spec):
         return Choice(warnings=(*warnings, f"crikpy cannot save this pod, which runs on unsaved: {obstacle}"))
     containers = list(raw.items(spec.get("containers")))
     come_again = any(map(has_launcher, containers))
@@ -114,8 +118,11 @@ def _side_notes(pod: Json, notes: dict[str, str], options: PodOptions) -> Iterat
         yield f"crikpy ignores {names.RECREATE}: this pod has a controller, which makes it again"
 
 
-def _obstacle(spec: Json) -> str:
+def _obstacle(pod: Json, spec: Json) -> str:
     """Return why no container of a pod can be saved, or nothing."""
+    owner = identity.owner_of(pod)
+    if owner is not None and owner.kind in _BOUND_TO_THEIR_NODE:
+        return f"it belongs to its node ({owner.kind}), and no other node has a use for it"
     if spec.get("hostPID") is True:
         return "it shares the node's processes (hostPID)"
     if spec.get("shareProcessNamespace") is True:

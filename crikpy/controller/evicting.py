@@ -29,7 +29,7 @@ def plan_ends(view: ClusterView) -> Iterator[EvictPod | DeletePod | ForgetPod]:
     asked: set[str] = set()
     for known in view.orders:
         order = known.order
-        pod = view.pods.get(order.spec.pod_uid)
+        pod = view.pod_of(order)
         if pod is None or pod.uid in asked or not is_done_with(order):
             continue
         action = _end(view, pod, order)

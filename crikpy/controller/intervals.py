@@ -49,7 +49,7 @@ def due_after(pod_uid: str, interval_s: float) -> timedelta:
 def _last(view: ClusterView, pod: Pod, started: datetime) -> datetime | None:
     """Return when a pod was last saved, or that was tried, at the latest; None while it is being saved."""
     last = started
-    for known in view.orders_by_pod.get(pod.uid, ()):
+    for known in view.orders_of(pod):
         status = known.order.status
         if not status.phase.final:
             return None

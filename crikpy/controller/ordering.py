@@ -98,7 +98,7 @@ def _migrates(pod: Pod, notice: InterruptionNotice) -> bool:
 
 
 def _has_order(view: ClusterView, pod: Pod, notice: InterruptionNotice) -> bool:
-    return any(known.order.spec.notice == notice.id for known in view.orders_by_pod.get(pod.uid, ()))
+    return any(known.order.spec.notice == notice.id for known in view.orders_of(pod))
 
 
 def plan_expiries(view: ClusterView) -> Iterator[ExpireOrder]:
@@ -118,7 +118,7 @@ def _why_expired(view: ClusterView, order: Order) -> str:
         return (
             "the dump was not complete in time" if began else f"no agent of node {order.spec.node} took it in time"
         )
-    pod = view.pods.get(order.spec.pod_uid)
+    pod = view.pod_of(order)
     is_young = order.created is None or view.now <= order.created + _UNANSWERED
     if is_young or (pod is not None and not pod.over):
         return ""

@@ -16,16 +16,13 @@ from typing import Any, Final
 from crikpy import names
 from crikpy.aio.serving import Server, probe_routes
 from crikpy.aio.tasks import stop
-from crikpy.controller.admission import Admission
 from crikpy.controller.certifying import Certifier
-from crikpy.controller.images import RegistryLookup
 from crikpy.controller.rounds import Rounds
-from crikpy.controller.webhooks import review_routes
+from crikpy.controller.webhooks import listening
 from crikpy.kube.client import KubeApi, KubeClient
 from crikpy.kube.events import EventRecorder
 from crikpy.kube.leases import Leadership
 from crikpy.metrics import Metrics
-from crikpy.registry.entrypoints import Registries
 from crikpy.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -47,19 +44,12 @@ async def run_controller(settings: Settings, end: asyncio.Event) -> None:
     metrics = Metrics()
     async with contextlib.AsyncExitStack() as stack:
         api = await stack.enter_async_context(await KubeClient.connect(settings.kube))
-        registries = await stack.enter_async_context(Registries())
-        certifier = Certifier(api, controller)
-        admission = Admission(RegistryLookup(api, registries), controller, metrics=metrics)
-        webhook = Server(
-            review_routes(admission), address=controller.address, port=controller.webhook_port, tls=certifier.tls
-        )
-        probes = Server(
-            probe_routes(metrics, certifier.complaint), address=controller.address, port=controller.port
-        )
-        await stack.enter_async_context(webhook)
+        webhook = await stack.enter_async_context(listening(api, controller, metrics=metrics))
+        routes = probe_routes(metrics, webhook.certifier.complaint)
+        probes = Server(routes, address=controller.address, port=controller.port)
         await stack.enter_async_context(probes)
         _log.info("the controller works", extra={"server": api.host, "webhook": webhook.port, "port": probes.port})
-        await _work(api, settings, certifier, metrics, end)
+        await _work(api, settings, webhook.certifier, metrics, end)
         _log.info("the controller ends")
 
 

@@ -21,8 +21,8 @@ _WITHOUT_CHECKPOINT = (OrderPhase.FAILED, OrderPhase.EXPIRED)
 
 def plan_prunings(view: ClusterView) -> Iterator[DeleteOrder]:
     """Yield the objects that are too old, or too many: per pod as many are kept as its checkpoints are."""
-    for uid, known in view.orders_by_pod.items():
-        pod = view.pods.get(uid)
+    for known in view.orders_by_pod.values():
+        pod = view.pod_of(known[0].order)
         keep = max(1, (options_of(pod) if pod else PodOptions()).keep)
         final = sorted((one for one in known if one.order.status.phase.final), key=_age, reverse=True)
         failed = [one for one in final if one.order.status.phase in _WITHOUT_CHECKPOINT]
@@ -47,7 +47,7 @@ def _still_means_something(view: ClusterView, known: KnownOrder) -> bool:
     if order.spec.notice and _is_told_of(view, order):
         return True
     awaits_pod = known.recreates and order.status.phase is OrderPhase.COMPLETE
-    awaits_end = not order.spec.notice and is_done_with(order) and order.spec.pod_uid in view.pods
+    awaits_end = not order.spec.notice and is_done_with(order) and view.pod_of(order) is not None
     return awaits_pod or awaits_end
 
 

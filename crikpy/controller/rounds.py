@@ -104,8 +104,9 @@ class Rounds:
 
     async def _hear(self, mirror: Mirror[Node] | Mirror[Pod | None] | Mirror[KnownOrder]) -> None:
         with mirror.subscribe() as changes:
-            async for _ in changes:
-                self._changed.set()
+            async for _, item in changes:
+                if item is not None:  # most pods of most clusters are none of ours
+                    self._changed.set()
 
     async def _wait_for_change(self) -> None:
         try:

@@ -22,6 +22,7 @@ from crikpy.model.orders import Order
 from crikpy.model.pods import Pod, PodOptions
 from crikpy.settings import Settings
 
+_K = TypeVar("_K")
 _T = TypeVar("_T")
 
 _UNHEARD = "NodeStatusUnknown"
@@ -110,9 +111,22 @@ class ClusterView:
         return _grouped((pod.node, pod) for pod in self.pods.values() if pod.node)
 
     @cached_property
-    def orders_by_pod(self) -> Mapping[str, tuple[KnownOrder, ...]]:
-        """The orders for each pod that ever had one, by its UID."""
-        return _grouped((known.order.spec.pod_uid, known) for known in self.orders)
+    def orders_by_pod(self) -> Mapping[tuple[str, str], tuple[KnownOrder, ...]]:
+        """The orders for each pod that ever had one, by namespace and UID.
+
+        Whoever may make orders in one namespace has no say in another: an order that names a pod elsewhere is for
+        no pod.
+        """
+        return _grouped(((known.order.namespace, known.order.spec.pod_uid), known) for known in self.orders)
+
+    def orders_of(self, pod: Pod) -> tuple[KnownOrder, ...]:
+        """Return the orders for a pod."""
+        return self.orders_by_pod.get((pod.namespace, pod.uid), ())
+
+    def pod_of(self, order: Order) -> Pod | None:
+        """Return the opted-in pod that an order is for, which must be in its namespace."""
+        pod = self.pods.get(order.spec.pod_uid)
+        return pod if pod is not None and pod.namespace == order.namespace else None
 
     @cached_property
     def notices(self) -> Mapping[str, InterruptionNotice]:
@@ -173,8 +187,8 @@ def can_be_saved(pod: Pod) -> bool:
     return pod.opted_in and bool(pod.injected) and pod.phase == "Running" and not pod.deleting
 
 
-def _grouped(pairs: Iterable[tuple[str, _T]]) -> Mapping[str, tuple[_T, ...]]:
-    groups: defaultdict[str, list[_T]] = defaultdict(list)
+def _grouped(pairs: Iterable[tuple[_K, _T]]) -> Mapping[_K, tuple[_T, ...]]:
+    groups: defaultdict[_K, list[_T]] = defaultdict(list)
     for key, value in pairs:
         groups[key].append(value)
     return {key: tuple(group) for key, group in groups.items()}

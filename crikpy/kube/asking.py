@@ -10,15 +10,14 @@ import json
 import random
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from typing import Any, Final
+from typing import Final
 
 from crikpy.aio.clock import Deadline
 from crikpy.errors import EvictionBlockedError, KubeError, KubeExpiredError, KubeUnavailableError
 from crikpy.kube.faults import UNAUTHORIZED, fault_of, fault_of_status, retry_after_s
+from crikpy.kube.raw import Json
 from crikpy.kube.transport import Answer, Transport
 from crikpy.settings import KubeSettings
-
-Json = dict[str, Any]
 
 OPEN: Final = "OPEN"
 """Type of the first event of every watch, made by us: the server has accepted it and is reachable."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from crikpy.errors import KubeError
-from crikpy.kube.client import Json
+from crikpy.kube.raw import Json
 from crikpy.kube.resources import Resource
 
 
@@ -25,11 +26,13 @@ class Seen:
 
     Attributes:
         change: what happened. A new object of an old name is a DELETED of the old and an ADDED of the new.
-        object: raw JSON; of a deleted object the last that is known.
+        object: raw JSON; of a deleted object its last state where `whole`.
+        whole: False of an object that went while nobody watched: only its name, UID and version are known then.
     """
 
     change: Change
     object: Json
+    whole: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,37 +75,56 @@ def key_of(target: Json) -> str:
 
 
 class Known:
-    """What was told so far, and what is to be told of something new."""
+    """What was told so far, and what is to be told of something new.
+
+    Of each object no more is kept than tells it from another: all pods of a large cluster are a gigabyte of JSON.
+    """
 
     def __init__(self) -> None:
-        self._objects: dict[str, Json] = {}
+        self._told: dict[str, _Version] = {}
 
     def take_list(self, targets: Iterable[Json]) -> Iterator[Seen]:
         """Yield how a complete list differs from what was told; deletions first."""
         listed = {key_of(target): target for target in targets}
-        for key in [key for key in self._objects if key not in listed]:
-            yield Seen(change=Change.DELETED, object=self._objects.pop(key))
+        for key in [key for key in self._told if key not in listed]:
+            yield self._lose(key)
         for target in listed.values():
             yield from self.take(target)
 
     def take(self, target: Json) -> Iterator[Seen]:
         """Yield what an object that exists means."""
-        key = key_of(target)
-        before = self._objects.get(key)
-        if before is not None and _meta(before, "uid") != _meta(target, "uid"):
-            yield Seen(change=Change.DELETED, object=self._objects.pop(key))
+        key, version = key_of(target), _Version.of(target)
+        before = self._told.get(key)
+        if before is not None and before.uid != version.uid:
+            yield self._lose(key)
             before = None
-        if before is None or _meta(before, "resourceVersion") != _meta(target, "resourceVersion"):
-            self._objects[key] = target
+        if before != version:
+            self._told[key] = version
             yield Seen(change=Change.ADDED if before is None else Change.MODIFIED, object=target)
 
     def take_deleted(self, target: Json) -> Iterator[Seen]:
         """Yield what a deletion means; one of an earlier bearer of the name means nothing."""
-        before = self._objects.get(key_of(target))
-        if before is not None and _meta(before, "uid") == _meta(target, "uid"):
-            del self._objects[key_of(target)]
+        before = self._told.get(key_of(target))
+        if before is not None and before.uid == _Version.of(target).uid:
+            del self._told[key_of(target)]
             yield Seen(change=Change.DELETED, object=target)
 
+    def _lose(self, key: str) -> Seen:
+        """Forget an object that went unseen."""
+        namespace, _, name = key.rpartition("/")
+        metadata = {"name": name} | ({"namespace": namespace} if namespace else {})
+        version = self._told.pop(key)
+        metadata |= {"uid": version.uid, "resourceVersion": version.resource_version}
+        return Seen(change=Change.DELETED, object={"metadata": metadata}, whole=False)
 
-def _meta(target: Json, name: str) -> object:
-    return target["metadata"].get(name)
+
+class _Version(NamedTuple):
+    """One state of one object."""
+
+    uid: str
+    resource_version: str
+
+    @classmethod
+    def of(cls, target: Json) -> _Version:
+        meta = target["metadata"]
+        return cls(str(meta.get("uid", "")), str(meta.get("resourceVersion", "")))

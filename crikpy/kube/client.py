@@ -11,15 +11,15 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol, Self, TypeAlias
+from typing import Protocol, Self, TypeAlias
 
 from crikpy.aio.clock import Deadline
 from crikpy.kube.asking import Asker
 from crikpy.kube.connecting import Connection, connect
+from crikpy.kube.raw import Json as Json  # noqa: PLC0414  # the agent knows it by this module
 from crikpy.kube.resources import PODS, Resource
 from crikpy.settings import KubeSettings
 
-Json: TypeAlias = dict[str, Any]
 JsonPatch: TypeAlias = list[Json]
 """Operations of RFC 6902."""
 

@@ -20,7 +20,8 @@ from crikpy import names
 from crikpy.aio.clock import Deadline
 from crikpy.errors import KubeConflictError, KubeError, KubeNotFoundError, KubeUnavailableError
 from crikpy.kube.backoff import Backoff
-from crikpy.kube.client import Json, KubeApi
+from crikpy.kube.client import KubeApi
+from crikpy.kube.raw import Json
 from crikpy.kube.resources import CHECKPOINTS, EVENTS, NODES, PODS
 from crikpy.kube.times import render_seconds
 from crikpy.model.nodes import Node
@@ -173,7 +174,7 @@ class EventRecorder:
                 message=message[:_LONGEST_MESSAGE],
                 warning=warning,
                 when=datetime.now(UTC),
-                name=f"{reference.name[:200]}.{uuid.uuid4().hex[:16]}",
+                name=f"{reference.name[:200].rstrip('-.')}.{uuid.uuid4().hex[:16]}",
             )
         )
         self._stir.set()

@@ -6,20 +6,23 @@ puts it together for whoever asks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, TypeVar
 
 from crikpy import names
 from crikpy.errors import KubeForbiddenError, KubeNotFoundError
-from crikpy.kube.client import Json, KubeApi
-from crikpy.kube.orders import parse_order
+from crikpy.kube.client import KubeApi
 from crikpy.kube.pods import parse_pod
-from crikpy.kube.resources import CHECKPOINTS, EVENTS, NODES, PODS
+from crikpy.kube.raw import Json
+from crikpy.kube.requesting import list_orders
+from crikpy.kube.resources import EVENTS, NODES, PODS
 from crikpy.model.health import Finding, Verdict
 from crikpy.model.orders import Order
 from crikpy.model.pods import Pod
+
+_T = TypeVar("_T")
 
 CANNOT_BE_SAVED: Final = "CannotBeSaved"
 CAN_BE_SAVED: Final = "CanBeSaved"
@@ -76,14 +79,24 @@ async def explain_pod(api: KubeApi, namespace: str, name: str) -> Explanation:
         raise KubeNotFoundError(
             f"there is no pod {namespace}/{name}", remedy="`kubectl get pods -A` shows what there is"
         ) from absent
-    events = await _events_of(api, pod)
-    orders = await _orders_of(api, pod)
-    node = await _node_of(api, pod)
+    unread: list[Finding] = []
+    events = await _read(_events_of(api, pod), "events", unread) or []
+    orders = await _read(_orders_of(api, pod), "orders", unread) or []
+    node = await _read(api.get(NODES, pod.node), "node", unread) if pod.node else None
     return Explanation(
         pod=pod,
-        findings=tuple(_findings(pod, node, events)),
+        findings=(*_findings(pod, node, events), *unread),
         story=tuple(_story(events, orders)),
     )
+
+
+async def _read(asked: Awaitable[_T], name: str, unread: list[Finding]) -> _T | None:
+    """Return what was asked for; None, and why, where there is none or whoever asks may not read it."""
+    try:
+        return await asked
+    except (KubeNotFoundError, KubeForbiddenError) as fault:
+        unread.append(Finding(name=name, verdict=Verdict.WARNING, fact=fault.message, remedy=fault.remedy))
+        return None
 
 
 async def _events_of(api: KubeApi, pod: Pod) -> list[Json]:
@@ -94,20 +107,11 @@ async def _events_of(api: KubeApi, pod: Pod) -> list[Json]:
 
 async def _orders_of(api: KubeApi, pod: Pod) -> list[Order]:
     """Return the orders for a pod, and the one that it was resumed from."""
-    found = [parse_order(raw) for raw in (await api.list(CHECKPOINTS, namespace=pod.namespace)).items]
     return [
-        order for order in found if order.spec.pod_uid == pod.uid or order.status.restored_by.endswith(pod.uid)
+        order
+        for order in await list_orders(api, pod.namespace)
+        if order.spec.pod_uid == pod.uid or order.status.restored_by.endswith(pod.uid)
     ]
-
-
-async def _node_of(api: KubeApi, pod: Pod) -> Json | None:
-    """Return the pod's node; None without one, or where whoever asks may not read nodes."""
-    if not pod.node:
-        return None
-    try:
-        return await api.get(NODES, pod.node)
-    except (KubeNotFoundError, KubeForbiddenError):
-        return None
 
 
 def _findings(pod: Pod, node: Json | None, events: Sequence[Json]) -> Iterator[Finding]:
@@ -128,7 +132,9 @@ def _opted_in(pod: Pod) -> Finding:
     return Finding(
         name="annotation",
         verdict=Verdict.FAILED,
-        fact=f"{names.OPT_IN} is not set, so crikpy leaves this pod alone",
+        fact=pod.fault
+        if names.OPT_IN in pod.fault
+        else f"{names.OPT_IN} is not set: crikpy leaves this pod alone",
         remedy=f'set {names.OPT_IN}: "true" in the annotations of the pod template; it concerns new pods',
     )
 

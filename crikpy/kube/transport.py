@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +24,9 @@ _log = logging.getLogger(__name__)
 
 _NO_LIMITS: Final = aiohttp.ClientTimeout(total=None, sock_connect=None)
 """The library would set five minutes for everything; every wait here has its own limit instead."""
+
+_ASKING: Final = {socket.TCP_KEEPIDLE: 10, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 3}
+"""Seconds of silence before the first question and between two, and how many without an answer are too many."""
 
 _RENEWAL_S: Final = 60.0
 """Time between two looks at credentials that change; kubelet renews tokens long before they end."""
@@ -121,6 +125,7 @@ class Transport:
         with self._translated("GET", path):
             async with asyncio.timeout(limit.remaining()):
                 response = await self._send("GET", path, query, None, "application/json")
+            _keep_asking(response)
             try:
                 refused = response.status != 200
                 body = await _read(response, silence_s) if refused else b""
@@ -169,6 +174,20 @@ class Transport:
         except (aiohttp.ClientError, OSError) as fault:
             text = str(fault) or type(fault).__name__
             raise KubeUnavailableError(f"{doing}: the API server at {self.host} is away: {text}") from fault
+
+
+def _keep_asking(response: aiohttp.ClientResponse) -> None:
+    """Have the kernel ask the other side while a body without end is silent.
+
+    A server whose machine went, or that a gateway on the way has forgotten, says nothing; neither does a healthy
+    one for minutes. An interruption must not be over before we know the difference.
+    """
+    transport = response.connection and response.connection.transport
+    stream = transport.get_extra_info("socket") if transport else None
+    if stream is not None:
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in _ASKING.items():
+            stream.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 async def _read(response: aiohttp.ClientResponse, limit_s: float) -> bytes:

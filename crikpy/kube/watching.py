@@ -22,7 +22,8 @@ from crikpy.errors import KubeError, KubeExpiredError, KubeUnavailableError
 from crikpy.kube.asking import OPEN
 from crikpy.kube.backoff import Backoff
 from crikpy.kube.changes import Change, Contact, Known, Seen, Selection, Synced, key_of
-from crikpy.kube.client import Json, KubeApi
+from crikpy.kube.client import KubeApi
+from crikpy.kube.raw import Json
 from crikpy.kube.resources import Resource
 from crikpy.metrics import Metrics
 
@@ -236,6 +237,9 @@ class Mirror(Generic[T]):
 
     def _take(self, seen: Seen) -> None:
         key = key_of(seen.object)
+        if not seen.whole:
+            self._forget(key)
+            return
         try:
             item = self._parse(seen.object)
         except Exception:  # noqa: BLE001 - one odd object must not hide all others

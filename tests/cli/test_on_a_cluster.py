@@ -110,12 +110,21 @@ async def test_a_pod_is_ordered_to_be_saved_and_left_running(kube: FakeKube, cri
 
 
 async def test_move_orders_the_pods_end(kube: FakeKube, crikpy: Run) -> None:
-    kube.put(PODS, pod())
+    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": "j-1", "controller": True}
+    kube.put(PODS, pod(metadata={"ownerReferences": [owner]}))
     running = crikpy("checkpoint", "pod/p", "-n", NAMESPACE, "--move", "--output", "json")
     order = await obey(kube, COMPLETE)
     done = await running
     assert order["spec"]["leaveRunning"] is False
     assert json.loads(done.stdout)["phase"] == "Complete"
+
+
+async def test_a_pod_that_nobody_would_make_again_is_not_moved(kube: FakeKube, crikpy: Run) -> None:
+    kube.put(PODS, pod())
+    done = await crikpy("checkpoint", "pod/p", "--move")
+    assert done.returncode == 2
+    assert "nobody would make pod team/p again" in done.stderr
+    assert not kube.all(CHECKPOINTS)
 
 
 async def test_a_failed_order_is_an_error_with_the_agents_words(kube: FakeKube, crikpy: Run) -> None:
@@ -160,6 +169,51 @@ async def test_a_cluster_without_crikpy_is_named_as_such(kube: FakeKube, crikpy:
     done = await crikpy("checkpoint", "pod/p")
     assert done.returncode == 83
     assert "does not know Checkpoint objects" in done.stderr
+
+
+async def test_a_cluster_without_crikpy_is_named_as_such_by_list_and_outlived_by_why(
+    kube: FakeKube, crikpy: Run
+) -> None:
+    kube.put(PODS, pod(metadata={"annotations": {}}))
+    kube.unknown.add("checkpoints")
+    listed = await crikpy("list")
+    assert listed.returncode == 83
+    assert "does not know Checkpoint objects" in listed.stderr
+    explained = await crikpy("why", "pod/p")
+    assert explained.returncode == 30, explained.stderr
+    assert "does not know Checkpoint objects" in explained.stdout
+    assert "crikpy.io/checkpoint is not set" in explained.stdout
+
+
+async def test_list_without_a_cluster_says_how_to_list_a_store(crikpy: Run, tmp_path: Path) -> None:
+    listed = await crikpy("list", KUBECONFIG=str(tmp_path / "none"))
+    assert listed.returncode == 3
+    assert "--store URL" in listed.stderr
+
+
+async def test_an_order_of_another_release_hides_no_other(kube: FakeKube, crikpy: Run) -> None:
+    kube.put(PODS, pod())
+    strange = _order("strange", pod="p", minute=2)
+    strange["spec"]["trigger"] = "Eclipse"
+    kube.put(CHECKPOINTS, strange)
+    kube.put(CHECKPOINTS, _order("known", pod="p", minute=1))
+    listed = await crikpy("list", "--output", "json")
+    assert [order["name"] for order in json.loads(listed.stdout)] == ["known"]
+    assert "team/strange cannot be read" in listed.stderr
+    explained = await crikpy("why", "pod/p")
+    assert "checkpoint known" in explained.stdout
+    assert "team/strange cannot be read" in explained.stderr
+
+
+async def test_whoever_may_read_pods_alone_learns_what_they_tell(kube: FakeKube, crikpy: Run) -> None:
+    kube.put(PODS, pod())
+    for plural in ("events", "checkpoints", "nodes"):
+        kube.trouble("403", plural=plural)
+    done = await crikpy("why", "pod/p", "--output", "json")
+    assert done.returncode == 0, done.stderr
+    findings = {finding["name"]: finding["verdict"] for finding in json.loads(done.stdout)["findings"]}
+    assert findings["launcher"] == "ok"
+    assert (findings["events"], findings["orders"], findings["node"]) == ("warning",) * 3
 
 
 async def test_no_such_pod(kube: FakeKube, crikpy: Run) -> None:
@@ -220,6 +274,7 @@ async def test_why_says_that_a_pod_can_be_saved_and_tells_its_story(kube: FakeKu
     ("changes", "ready", "reason", "expected"),
     [
         ({"metadata": {"annotations": {}}}, True, "", "is not set"),
+        ({"metadata": {"annotations": {names.OPT_IN: "yes"}}}, True, "", "'yes' is not allowed"),
         ({"metadata": {"annotations": {names.OPT_IN: "true"}}}, True, "", "the webhook was away"),
         ({}, False, "", "there is no CRIU"),
         ({}, True, "CannotBeSaved", "it uses io_uring"),

@@ -61,8 +61,9 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
 
 
 async def test_a_node_is_marked_against_a_few_conflicts_but_not_for_ever(stage: Stage) -> None:
-    stage.kube.put(NODES, raw_node())
-    mark = actions.MarkNode(node="n1", notice=notice_in(120))
+    notice = notice_in(120)
+    stage.kube.put(NODES, raw_node("n1", notice))
+    mark = actions.MarkNode(node="n1", notice=notice)
     stage.kube.trouble("409", verb="patch", times=4)
     await stage.perform(mark)
     assert stage.kube.all(NODES)[0]["spec"]["unschedulable"]
@@ -74,6 +75,14 @@ async def test_a_node_is_marked_against_a_few_conflicts_but_not_for_ever(stage: 
 async def test_a_node_that_is_gone_needs_no_marks(stage: Stage) -> None:
     await stage.perform(actions.MarkNode(node="n1", notice=notice_in(120)))
     await stage.perform(actions.UndoNode(node="n1"))
+
+
+async def test_a_new_node_of_the_name_is_not_marked_for_what_the_old_one_was_told(stage: Stage) -> None:
+    stage.kube.put(NODES, raw_node("n1"))
+    await stage.perform(actions.MarkNode(node="n1", notice=notice_in(120)))
+    (node,) = stage.kube.all(NODES)
+    assert not node["spec"].get("unschedulable")
+    assert node["spec"]["taints"] == raw_node("n1")["spec"]["taints"]
 
 
 async def test_an_order_that_exists_is_not_made_and_not_counted_again(stage: Stage) -> None:
@@ -107,6 +116,7 @@ async def test_an_order_that_its_agent_finished_since_the_plan_does_not_expire(s
 
 
 async def test_the_condition_of_a_deleted_pod_leaves_its_other_conditions(stage: Stage) -> None:
+    stage.kube.put(NODES, raw_node("n1", notice_in(120)))
     pod = stage.pod()
     ready = {"type": "Ready", "status": "True"}
     stage.kube.update(PODS, "a", {"status": {"conditions": [ready]}})
@@ -118,6 +128,7 @@ async def test_the_condition_of_a_deleted_pod_leaves_its_other_conditions(stage:
 
 @pytest.mark.parametrize("end", ["EvictPod", "DeletePod", "ForgetPod"])
 async def test_a_pod_of_the_same_name_is_never_ended_in_place_of_the_saved_one(stage: Stage, end: str) -> None:
+    stage.kube.put(NODES, raw_node("n1", notice_in(120), status="Unknown"))
     pod = stage.pod()
     order = stage.order(pod)
     stage.kube.remove(PODS, "a")
@@ -132,7 +143,26 @@ async def test_a_pod_of_the_same_name_is_never_ended_in_place_of_the_saved_one(s
     assert stage.ends() == {"gone": 2}
 
 
+@pytest.mark.parametrize("end", ["EvictPod", "DeletePod", "ForgetPod"])
+async def test_a_pod_of_a_node_that_was_spared_meanwhile_is_not_ended(stage: Stage, end: str) -> None:
+    stage.kube.put(NODES, raw_node("n1", None, status="Unknown"))
+    pod = stage.pod()
+    deadline = {"deadline": now_and(5)} if end == "DeletePod" else {}
+    await stage.perform(getattr(actions, end)(pod=pod, order=stage.order(pod), **deadline))
+    assert "deletionTimestamp" not in stage.kube.all(PODS)[0]["metadata"]
+    assert stage.ends() == {}
+
+
+async def test_a_pod_is_never_removed_by_force_from_a_node_that_lives(stage: Stage) -> None:
+    stage.kube.put(NODES, raw_node("n1", notice_in(-60)))
+    pod = stage.pod()
+    await stage.perform(actions.ForgetPod(pod=pod, order=stage.order(pod)))
+    assert stage.kube.all(PODS)
+    assert stage.ends() == {}
+
+
 async def test_a_blocked_eviction_and_an_outage_are_for_the_caller_to_repeat(stage: Stage) -> None:
+    stage.kube.put(NODES, raw_node("n1", notice_in(120)))
     pod = stage.pod()
     evict = actions.EvictPod(pod=pod, order=stage.order(pod))
     stage.kube.block_evictions()

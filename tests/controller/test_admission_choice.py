@@ -68,6 +68,15 @@ def test_a_pod_that_cannot_be_saved_is_left_alone(spec: dict[str, Any], word: st
     assert word in choice.warnings[0]
 
 
+@pytest.mark.parametrize("kind", ["DaemonSet", "Node"])
+def test_a_pod_that_belongs_to_its_node_is_left_alone(kind: str) -> None:
+    pod = pod_of()
+    pod["metadata"]["ownerReferences"] = [{"kind": kind, "name": "n", "uid": "u", "controller": True}]
+    choice = choose(pod)
+    assert (choice.ready, choice.imaged) == ((), ())
+    assert kind in choice.warnings[0]
+
+
 @pytest.mark.parametrize(
     "spec",
     [

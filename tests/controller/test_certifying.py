@@ -8,12 +8,17 @@ import contextlib
 import logging
 import ssl
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import NameOID
 
 from crikpy.aio import tasks
 from crikpy.aio.serving import Request, Response, Server
@@ -264,3 +269,41 @@ def _certificate_shown(tls: ssl.SSLContext) -> bytes | None:
             with contextlib.suppress(ssl.SSLWantReadError):
                 side.do_handshake()
     return client.getpeercert(binary_form=True)
+
+
+def weak_certificate() -> ServingCertificate:
+    """Return a pair that is whole and in force, with a key shorter than what TLS libraries serve."""
+    strong = issue(NAMES, life=timedelta(days=90), now=datetime.now(UTC))
+    key = rsa.generate_private_key(public_exponent=65537, key_size=1024)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, HOST)])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(strong.not_before)
+        .not_valid_after(strong.not_after)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(one) for one in NAMES]), critical=False)
+        .sign(key, hashes.SHA256())
+        .public_bytes(serialization.Encoding.PEM)
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return replace(strong, certificate=certificate, key=private, authorities=certificate)
+
+
+async def test_a_certificate_that_cannot_be_served_leaves_the_old_one_in_its_place(
+    cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = cluster.replica()
+    await cluster.until(lambda: one.complaint() is None)
+    before = cluster.serving()
+    assert before is not None
+    cluster.kube.update(
+        SECRETS, SECRET, render_secret(weak_certificate(), name=SECRET, namespace=NAMESPACE), namespace=NAMESPACE
+    )
+    await cluster.until(lambda: "cannot be served" in caplog.text)
+    async with webhook_of(one) as call:
+        assert await call(before.authorities) == "hello"

@@ -120,9 +120,14 @@ async def install(path: str, body: dict[str, Any]) -> bool:
 
 
 async def uninstall(path: str, body: dict[str, Any]) -> None:
-    """Take the CRD away."""
+    """Take the CRD away, and wait until it is gone: until then it can be neither used nor made anew."""
+    name = body["metadata"]["name"]
     async with await KubeClient.connect(KubeSettings(kubeconfig=path)) as api:
-        await api.delete(CRDS, body["metadata"]["name"])
+        await api.delete(CRDS, name)
+        limit = Deadline.after(20)
+        while any(item["metadata"]["name"] == name for item in (await api.list(CRDS)).items):
+            limit.check("waiting for the kind to be gone")
+            await asyncio.sleep(0.1)
 
 
 @pytest.fixture

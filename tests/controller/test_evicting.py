@@ -72,6 +72,13 @@ def test_a_pod_that_was_moved_by_hand_is_evicted_without_any_notice() -> None:
     assert [type(action) for action in ends(a_view(a_node(), a_pod(), order, now_s=9999))] == [EvictPod]
 
 
+def test_an_order_of_one_namespace_ends_no_pod_of_another() -> None:
+    theirs = a_pod(namespace="team-b")
+    by_hand = an_order(a_pod(namespace="team-a"), notice="", trigger=Trigger.MANUAL, deadline_s=None)
+    noticed = an_order(a_pod(namespace="team-a"))
+    assert not ends(a_view(a_dying_node(), theirs, by_hand, noticed, now_s=21))
+
+
 @pytest.mark.parametrize("changes", [{"deleting": True}, {"phase": "Failed"}, {"uid": "another"}], ids=str)
 def test_a_pod_that_ends_already_is_not_ended_again(changes: dict[str, Any]) -> None:
     assert not ends(a_view(a_dying_node(), a_pod(**changes), an_order(), now_s=21))

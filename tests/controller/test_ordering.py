@@ -68,6 +68,13 @@ def test_a_pod_gets_one_per_notice_whatever_became_of_it(phase: OrderPhase) -> N
     assert not list(plan_orders(a_view(node, a_pod(), an_order(phase=phase))))
 
 
+def test_an_order_of_one_namespace_stands_for_no_pod_of_another() -> None:
+    elsewhere = an_order(a_pod(namespace="team-b"), phase=OrderPhase.PENDING)
+    view = a_view(a_node(notice=a_notice()), a_pod(namespace="team-a"), elsewhere, now_s=62)
+    assert [action.order.namespace for action in orders_of(view)] == ["team-a"]
+    assert [action.message for action in plan_expiries(view)] == ["the pod is gone"]
+
+
 def test_another_notice_is_another_order() -> None:
     made = orders_of(a_view(a_node(notice=a_notice("spot-2")), a_pod(), an_order(phase=OrderPhase.FAILED)))
     assert [action.order.spec.notice for action in made] == ["spot-2"]

@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,8 +26,6 @@ from tests.fakes.imds import tell
 ROOT = Path(__file__).resolve().parents[2]
 HACK = ROOT / "hack/cluster"
 METADATA = "169.254.169.254"
-_CAP_SYS_RESOURCE = 24
-"""capability.h"""
 
 
 class Cluster:
@@ -41,25 +38,25 @@ class Cluster:
     """
 
     def __init__(self, kubeconfig: Path, *, own: bool) -> None:
-        program = str(shutil.which("kubectl") or "kubectl")
-        ours = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "crikpy/cluster/bin/kubectl"
-        self.kubectl = Kubectl(str(ours) if own and ours.exists() else program, kubeconfig)
+        self.kubectl = Kubectl(_find_kubectl(own=own), kubeconfig)
         self.own = own
-        self.nodes = tuple(
-            node["metadata"]["name"]
-            for node in self.kubectl.list("nodes")
-            if not any(taint["effect"] != "PreferNoSchedule" for taint in node["spec"].get("taints") or ())
-        )
+        found = self.kubectl.list("nodes")
+        self.nodes = tuple(node["metadata"]["name"] for node in found if leftovers.takes_pods(node))
         if len(self.nodes) < 2:
-            pytest.skip(f"needs two nodes that take pods, and there are: {', '.join(self.nodes) or 'none'}")
+            refuse = pytest.fail if own else pytest.skip
+            refuse(f"needs two nodes that take pods, and there are: {', '.join(self.nodes) or 'none'}")
 
     def hack(self, *words: str, timeout: float = 120) -> str:
         """Run hack/cluster; only on its own cluster."""
-        if not self.own:
-            pytest.skip(f"needs hack/cluster, for `{' '.join(words)}`")
+        self.need_own(" ".join(words))
         done = subprocess.run([str(HACK), *words], capture_output=True, text=True, timeout=timeout)
         assert done.returncode == 0, f"hack/cluster {' '.join(words)}: {done.stderr[-2000:]}"
         return done.stdout
+
+    def need_own(self, what: str) -> None:
+        """Skip a test that only hack/cluster's own cluster can stand."""
+        if not self.own:
+            pytest.skip(f"needs hack/cluster: {what}")
 
     def instance(self, node: str) -> str:
         """Return the EC2 instance id of a node, or one that stands for it."""
@@ -68,13 +65,17 @@ class Cluster:
 
     @contextlib.contextmanager
     def api_server_down(self) -> Iterator[None]:
-        """Stop the API server until the context ends."""
+        """Stop the API server until the context ends.
+
+        After more than 12 s the nodes count as lost for a while, until their kubelets have reported again.
+        """
         self.hack("apiserver", "stop")
         try:
             yield
         finally:
             self.hack("apiserver", "start")
             wait_for("the API server", lambda: self.kubectl("get", "--raw", "/readyz"))
+            wait_for("the nodes", lambda: all(self._ready(self.kubectl.get("node", node)) for node in self.nodes))
 
     @contextlib.contextmanager
     def cordoned(self, *nodes: str) -> Iterator[None]:
@@ -96,22 +97,15 @@ class Cluster:
                 self.kubectl("uncordon", node)
                 self.kubectl("annotate", "node", node, f"{leftovers.CORDONED}-")
 
-    def lacks_sys_resource(self) -> bool:
-        """Say whether nothing here can get CAP_SYS_RESOURCE, as in some sandboxes; the nodes of clouds have it."""
-        if not self.own:
-            return False
-        status = Path("/proc/self/status").read_text()
-        bounding = next(line.split()[1] for line in status.splitlines() if line.startswith("CapBnd:"))
-        return not int(bounding, 16) >> _CAP_SYS_RESOURCE & 1
-
     def healthy(self, node: str) -> bool:
         """Say whether a node is ready, takes pods and bears no taint."""
         found = self.kubectl.get("node", node)
-        ready = any(
-            condition["type"] == "Ready" and condition["status"] == "True"
-            for condition in found["status"]["conditions"]
-        )
-        return ready and not found["spec"].get("unschedulable") and not found["spec"].get("taints")
+        return self._ready(found) and not found["spec"].get("unschedulable") and not found["spec"].get("taints")
+
+    @staticmethod
+    def _ready(node: Json) -> bool:
+        found = node["status"]["conditions"]
+        return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in found)
 
 
 class LocalMetadata:
@@ -246,6 +240,17 @@ class Notices:
         wait_for("nodes without taints", lambda: all(self._cluster.healthy(node) for node in nodes))
 
 
+def _find_kubectl(*, own: bool) -> str:
+    """Return kubectl of hack/cluster's version for its own cluster, and the user's for the user's."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    built = shutil.which(cache / "crikpy/cluster/bin/kubectl")
+    users = shutil.which("kubectl")
+    found = (built or users) if own else (users or built)
+    if found is None:
+        pytest.fail("needs kubectl on PATH")
+    return found
+
+
 def find_cluster() -> Cluster:
     """Return the cluster to test on; skips when there is none.
 
@@ -256,8 +261,3 @@ def find_cluster() -> Cluster:
     if not path:
         pytest.skip("needs a cluster: hack/test starts one, or set KUBECONFIG")
     return Cluster(Path(path), own=own is not None and path == own)
-
-
-def settle(seconds: float) -> None:
-    """Let a job run for a while: its own time is the only thing that shows that it runs."""
-    time.sleep(seconds)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import secrets
 import signal
 from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.e2e.cluster import Cluster, Notices, find_cluster
 from tests.e2e.installing import Installation
+from tests.e2e.pods import Namespace, namespace
 
 INSTALLATION = pytest.StashKey[Installation]()
 
@@ -50,6 +53,13 @@ def installed(installation: Installation) -> Cluster:
 def notices(installation: Installation) -> Notices:
     """Gives notices to nodes."""
     return installation.notices
+
+
+@pytest.fixture
+def place(installed: Cluster, tmp_path: Path) -> Iterator[Namespace]:
+    """A namespace for one test."""
+    with namespace(installed.kubectl, f"crikpy-e2e-{secrets.token_hex(4)}", tmp_path) as made:
+        yield made
 
 
 @pytest.hookimpl(wrapper=True)

@@ -79,6 +79,12 @@ class Installation:
         os.environ.update({name: value for name, value in self._environment.items() if name in _AWS})
         return open_store(self._url, self._settings())
 
+    def saved(self, namespace: str) -> int:
+        """Return how many checkpoints the store has of a namespace, whole ones; needs no API server."""
+        with contextlib.closing(self.open_store()) as store:
+            prefix = f"{self.CLUSTER}/{namespace}/"
+            return sum(found.key.endswith(f"/{names.MANIFEST}") for found in store.list(prefix))
+
     def last_words(self) -> str:
         """Return what the agents and controllers said lately, and what became of their pods: for a failed test."""
         said = self.cluster.kubectl.said

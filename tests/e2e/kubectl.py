@@ -90,8 +90,8 @@ class Kubectl:
 
     @contextmanager
     def following(self, namespace: str, pod: str, output: Path, *, container: str = "") -> Iterator[Path]:
-        """Write a pod's log into a file as it comes: the log goes when the pod goes."""
-        words = ("logs", "-f", pod, "-n", namespace, *(("-c", container) if container else ()))
+        """Write a pod's log into a file as it comes, with times: the log goes when the pod goes."""
+        words = ("logs", "-f", "--timestamps", pod, "-n", namespace, *(("-c", container) if container else ()))
         with output.open("wb") as sink:
             process = subprocess.Popen(self.argv(*words), stdout=sink, stderr=subprocess.DEVNULL)
             try:
@@ -121,3 +121,8 @@ def wait_for(
         if time.monotonic() > limit:
             raise AssertionError(f"waited {within_s:.0f} s in vain for {what}{last}")
         time.sleep(every_s)
+
+
+def settle(seconds: float) -> None:
+    """Let things go on for a while, where nothing that can be seen tells that they do."""
+    time.sleep(seconds)

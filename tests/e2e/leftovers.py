@@ -27,6 +27,9 @@ _KINDS = (
     "clusterroles",
 )
 _ANNOTATIONS = (CORDONED, names.CORDONED, names.UNCORDONED)
+_UNSCHEDULABLE = "node.kubernetes.io/unschedulable"
+"""Taint that follows a cordon, and goes with it."""
+
 _GONE_S = 240.0
 """Pods may take their whole grace period, which is 120 s for those that can be saved."""
 
@@ -43,6 +46,15 @@ def remove(kubectl: Kubectl) -> None:
     )
     for node in kubectl.list("nodes"):
         give_back(kubectl, node["metadata"]["name"])
+
+
+def takes_pods(node: Json) -> bool:
+    """Say whether a node takes pods, or will once it is given back."""
+    undone = _undone(node).get("spec", {})
+    taints = undone.get("taints", node["spec"].get("taints")) or []
+    if "unschedulable" in undone:
+        taints = [taint for taint in taints if taint["key"] != _UNSCHEDULABLE]
+    return all(taint["effect"] == "PreferNoSchedule" for taint in taints)
 
 
 def give_back(kubectl: Kubectl, name: str) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from crikpy import names
 from tests.e2e import leftovers
-from tests.e2e.kubectl import Json, Kubectl, wait_for
+from tests.e2e.kubectl import Json, Kubectl, settle, wait_for
 from tests.e2e.workloads import Counted, read_counts
 
 
@@ -40,6 +41,12 @@ class Watched:
 def running(pod: Json) -> bool:
     """Say whether a pod runs and is not on its way out."""
     return pod["status"].get("phase") == "Running" and "deletionTimestamp" not in pod["metadata"]
+
+
+def ready(pod: Json) -> bool:
+    """Say whether a pod runs and answers its probes."""
+    conditions = pod["status"].get("conditions") or ()
+    return running(pod) and any(found["type"] == "Ready" and found["status"] == "True" for found in conditions)
 
 
 class Namespace:
@@ -120,6 +127,26 @@ class Namespace:
         }
         self.kubectl("create", "-n", self.name, "-f", "-", stdin=json.dumps(order))
 
+    def evict(self, pod: Watched) -> None:
+        """Ask for a pod's eviction, as `kubectl drain` does for every pod of a node."""
+        metadata = {"name": pod.name, "namespace": self.name}
+        body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": metadata}
+        path = f"/api/v1/namespaces/{self.name}/pods/{pod.name}/eviction"
+        self.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(body))
+
+    @contextlib.contextmanager
+    def executing(self, pod: str, *command: str) -> Iterator[None]:
+        """Keep a command running in a pod by `kubectl exec` until the context ends."""
+        words = self.kubectl.argv("exec", pod, "-n", self.name, "--", *command)
+        process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            settle(1)
+            assert process.poll() is None, f"`{' '.join(command)}` has not begun in {pod}"
+            yield
+        finally:
+            process.kill()
+            process.wait()
+
     def order_of(self, pod: Watched) -> Json | None:
         """Return the newest Checkpoint object for a pod."""
         found = [
@@ -143,6 +170,12 @@ class Namespace:
         return self.await_order(
             pod, lambda order: phase_of(order) in phases, " or ".join(phases), within_s=within_s
         )
+
+    def await_event(self, pod: str, reason: str) -> Json:
+        """Wait for an event of a pod, and return it."""
+        return wait_for(
+            f"the event {reason} of {pod}", lambda: self.kubectl.events(self.name, name=pod, reason=reason)
+        )[0]
 
     def close(self) -> None:
         """Stop writing down logs, and remove the namespace with everything in it."""

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from crikpy import names
-from tests.e2e.cluster import Cluster, Notices, settle
-from tests.e2e.kubectl import KubectlError, wait_for
-from tests.e2e.pods import Namespace, assert_goes_on, namespace, phase_of
-from tests.e2e.workloads import COUNT, bare_pod, counting, deployment, job, template
+from tests.e2e.cluster import Cluster, Notices
+from tests.e2e.kubectl import Json, KubectlError, wait_for
+from tests.e2e.pods import Namespace, assert_goes_on, phase_of, ready
+from tests.e2e.workloads import COUNT, bare_pod, counting, deployment, job, stateful_set, template
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
@@ -21,13 +17,6 @@ ENDS_ON_TERM = COUNT.replace("import os,", "import signal, os,").replace(
     "signal.signal(signal.SIGTERM, lambda *_: (print('asked to end', flush=True), sys.exit(0)))\nfor step",
     1,
 )
-
-
-@pytest.fixture
-def place(installed: Cluster, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Namespace]:
-    name = f"crikpy-e2e-{abs(hash(request.node.name)) % 10**8}"
-    with namespace(installed.kubectl, name, tmp_path) as made:
-        yield made
 
 
 def test_a_deleted_pod_ends_as_it_would_without_crikpy(place: Namespace) -> None:
@@ -51,16 +40,22 @@ def test_a_pod_that_was_deleted_by_hand_is_begun_anew_by_its_controller(place: N
 
 
 def test_a_drained_node_hands_its_pods_on(installed: Cluster, place: Namespace) -> None:
-    place.apply(job("drained", template(app="drained")))
-    (pod,) = place.watch("drained")
-    try:
-        words = ("--ignore-daemonsets", "--delete-emptydir-data", "--force", "--pod-selector=app=drained")
-        place.kubectl("drain", pod.node, *words, "--timeout=100s", timeout=120)
-        after = place.replacement("drained", pod)
-        assert after["spec"]["nodeName"] != pod.node
-        assert_goes_on(pod.counts(), place.counts(after["metadata"]["name"]))
-    finally:
-        place.kubectl("uncordon", pod.node)
+    drained, *others = installed.nodes
+    apps = ("drained-job", "drained-set", "drained-web")
+    with installed.cordoned(*others):
+        place.apply(
+            job(apps[0], template(app=apps[0])),
+            stateful_set(apps[1], template(app=apps[1])),
+            deployment(apps[2], template(app=apps[2]), replicas=1),
+        )
+        before = {app: place.watch(app)[0] for app in apps}
+    with installed.uncordoned_later(drained):
+        words = ("--ignore-daemonsets", "--delete-emptydir-data", f"--pod-selector=app in ({','.join(apps)})")
+        place.kubectl("drain", drained, *words, "--timeout=100s", timeout=120)
+        for app, pod in before.items():
+            after = place.replacement(app, pod)
+            assert after["spec"]["nodeName"] != drained
+            assert_goes_on(pod.counts(), place.counts(after["metadata"]["name"]))
 
 
 def test_a_job_that_completes_while_it_is_saved_is_complete(place: Namespace) -> None:
@@ -86,7 +81,7 @@ def test_exec_works_before_during_and_after_a_checkpoint_and_a_move(
     place.apply(job("probed", template(counting(readinessProbe=probe, livenessProbe=probe), app="probed")))
     (pod,) = place.watch("probed")
     kubectl = place.kubectl
-    with _executing(place, pod.name):
+    with place.executing(pod.name, "sleep", "600"):
         notices.spot(pod.node)
         try:
             after = place.replacement("probed", pod)
@@ -98,19 +93,54 @@ def test_exec_works_before_during_and_after_a_checkpoint_and_a_move(
             notices.withdraw_all([pod.node])
 
 
-class _executing:  # noqa: N801  # reads as what it does
-    """Keeps a command running in a container by `kubectl exec` until the context ends."""
+def test_exec_and_probes_work_in_a_pod_that_waits_for_the_end_of_the_one_before_it(place: Namespace) -> None:
+    hook = {"preStop": {"exec": {"command": ["sleep", "12"]}}}
+    probe = {"exec": {"command": ["cat", "/proc/self/stat"]}, "periodSeconds": 1, "timeoutSeconds": 5}
+    container = counting(lifecycle=hook, readinessProbe=probe, livenessProbe=probe)
+    place.apply(deployment("next", template(container, app="next"), replicas=1))
+    (pod,) = place.watch("next")
+    place.evict(pod)
 
-    def __init__(self, place: Namespace, pod: str) -> None:
-        words = place.kubectl.argv("exec", pod, "-n", place.name, "--", "sleep", "600")
-        self._process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    def waits() -> Json | None:
+        found = [other for other in place.pods("next") if other["metadata"]["uid"] != pod.uid and ready(other)]
+        return found[0] if found else None
 
-    def __enter__(self) -> None:
-        settle(1)
+    name = wait_for("a replacement that answers its probe", waits)["metadata"]["name"]
+    assert place.kubectl("exec", name, "-n", place.name, "--", "echo", "in here").strip() == "in here"
+    assert place.log(name) == "", "the job has begun before the one that it follows has ended"
+    with place.executing(name, "sleep", "600"):
+        after = place.replacement("next", pod)
+        assert_goes_on(pod.counts(), place.counts(name))
+        assert after["metadata"]["name"] == name
+        assert after["status"]["containerStatuses"][0]["restartCount"] == 0
 
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.wait()
+
+def test_a_budget_is_kept_until_the_node_is_about_to_go(
+    installed: Cluster, notices: Notices, place: Namespace
+) -> None:
+    victim, *others = installed.nodes
+    budget = {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": "kept"},
+        "spec": {"maxUnavailable": 0, "selector": {"matchLabels": {"app": "kept"}}},
+    }
+    with installed.cordoned(*others):
+        place.apply(budget, deployment("kept", template(app="kept"), replicas=2))
+        before = place.watch("kept", number=2)
+    notices.spot(victim, in_s=40)
+    try:
+        for pod in before:
+            place.await_phase(pod, "Complete")
+            place.await_event(pod.name, "EvictionBlocked")
+        for pod in before:
+            after = place.replacement("kept", pod)
+            assert after["spec"]["nodeName"] != victim
+            assert_goes_on(pod.counts(), place.counts(after["metadata"]["name"]))
+            (ended,) = place.kubectl.events(place.name, name=pod.name, reason="Evicted")
+            assert "deleted" in ended["message"]
+    finally:
+        notices.withdraw_all([victim])
 
 
 def test_a_pod_with_a_bad_annotation_is_refused_in_words(place: Namespace) -> None:
@@ -139,8 +169,7 @@ def test_a_pod_that_cannot_be_saved_says_so_and_runs_on(place: Namespace) -> Non
     script = f"import os\nif os.fork() == 0:\n    os.setsid()\n    if os.fork(): os._exit(0)\n{COUNT}"
     place.apply(bare_pod("stray", template(counting(program=script), app="stray")))
     (pod,) = place.watch("stray")
-    event = wait_for("the event", lambda: place.kubectl.events(place.name, name=pod.name, reason="CannotBeSaved"))
-    assert "left its tree" in event[0]["message"]
+    assert "left its tree" in place.await_event(pod.name, "CannotBeSaved")["message"]
     before = len(pod.counts())
     wait_for("more steps", lambda: len(pod.counts()) > before + 4)
 

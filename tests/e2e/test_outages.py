@@ -5,26 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
 from crikpy import names
-from tests.e2e.cluster import Cluster, Notices, settle
-from tests.e2e.kubectl import Kubectl, wait_for
-from tests.e2e.pods import Namespace, assert_goes_on, namespace
+from tests.e2e.cluster import Cluster, Notices
+from tests.e2e.installing import SYSTEM, Installation
+from tests.e2e.kubectl import Kubectl, settle, wait_for
+from tests.e2e.pods import Namespace, assert_goes_on
 from tests.e2e.workloads import deployment, job, template
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(420)]
-
-SYSTEM = "crikpy-system"
-
-
-@pytest.fixture
-def place(installed: Cluster, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Namespace]:
-    name = f"crikpy-e2e-{abs(hash(request.node.name)) % 10**8}"
-    with namespace(installed.kubectl, name, tmp_path) as made:
-        yield made
 
 
 @contextmanager
@@ -50,10 +41,7 @@ def test_a_notice_while_the_controller_is_down_is_acted_on_by_the_node_and_finis
     try:
         with controller_down(installed.kubectl):
             notices.spot(pod.node)
-            saved = wait_for(
-                "the event", lambda: place.kubectl.events(place.name, name=pod.name, reason="CheckpointComplete")
-            )
-            assert saved
+            place.await_event(pod.name, "CheckpointComplete")
         after = place.replacement("alone", pod)
         assert_goes_on(pod.counts(), place.counts(after["metadata"]["name"]))
         place.await_phase(pod, "Restored")
@@ -62,25 +50,32 @@ def test_a_notice_while_the_controller_is_down_is_acted_on_by_the_node_and_finis
 
 
 def test_a_notice_while_the_api_server_is_down_is_acted_on_by_the_node_and_finished_later(
-    installed: Cluster, notices: Notices, place: Namespace
+    installation: Installation, notices: Notices, place: Namespace
 ) -> None:
-    place.apply(job("mute", template(app="mute")))
-    (pod,) = place.watch("mute")
+    installed = installation.cluster
+    installed.need_own("stops the API server")
+    victim, *others = installed.nodes
+    apps = ("mute", "deaf")
+    with installed.cordoned(*others):
+        place.apply(*(job(app, template(app=app)) for app in apps))
+        before = {app: place.watch(app)[0] for app in apps}
     try:
         with installed.api_server_down():
-            notices.spot(pod.node)
-            settle(12)
+            notices.spot(victim)
+            wait_for("both checkpoints", lambda: installation.saved(place.name) == len(apps))
+            settle(1)
             back_at = datetime.now(UTC)
-        after = place.replacement("mute", pod)
-        assert after["spec"]["nodeName"] != pod.node
-        counts = place.counts(after["metadata"]["name"])
-        assert counts[0].pid == pod.counts()[0].pid
-        assert counts[0].step > pod.counts()[-1].step, "the outage has cut off what was written down before"
-        order = place.await_phase(pod, "Restored")
-        assert order["spec"]["trigger"] == "SpotInterruption"
-        assert datetime.fromisoformat(order["status"]["completionTime"]) < back_at
+        for app, pod in before.items():
+            after = place.replacement(app, pod)
+            assert after["spec"]["nodeName"] != victim
+            counts = place.counts(after["metadata"]["name"])
+            assert counts[0].pid == pod.counts()[0].pid
+            assert counts[0].step > pod.counts()[-1].step, "the outage has cut off what was written down before"
+            order = place.await_phase(pod, "Restored")
+            assert order["spec"]["trigger"] == "SpotInterruption"
+            assert datetime.fromisoformat(order["status"]["completionTime"]) < back_at
     finally:
-        notices.withdraw_all([pod.node])
+        notices.withdraw_all([victim])
 
 
 def test_a_pod_made_while_the_webhook_is_down_runs_unsaved_and_says_so(
@@ -91,27 +86,36 @@ def test_a_pod_made_while_the_webhook_is_down_runs_unsaved_and_says_so(
         (pod,) = place.watch("early")
     raw = place.kubectl.get("pod", pod.name, place.name)
     assert names.INJECTED not in raw["metadata"]["annotations"]
-    assert wait_for("the event", lambda: place.kubectl.events(place.name, name=pod.name, reason="NotInjected"))
+    place.await_event(pod.name, "NotInjected")
 
 
-def test_a_pod_whose_node_dies_without_notice_goes_on_from_its_last_checkpoint(
+def test_pods_whose_node_dies_without_notice_go_on_from_their_last_checkpoint_or_begin_anew(
     installed: Cluster, place: Namespace
 ) -> None:
-    installed.hack("status")
-    place.apply(deployment("crashed", template(app="crashed", annotations={names.INTERVAL: "1m"}), replicas=1))
-    (pod,) = place.watch("crashed")
+    installed.need_own("cuts a node's power")
+    victim, *others = installed.nodes
+    with installed.cordoned(*others):
+        place.apply(
+            deployment("crashed", template(app="crashed", annotations={names.INTERVAL: "1m"}), replicas=1),
+            deployment("unsaved", template(app="unsaved"), replicas=1),
+        )
+        (pod,), (unsaved,) = place.watch("crashed"), place.watch("unsaved")
     assert place.await_phase(pod, "Complete", within_s=150)["spec"]["trigger"] == "Interval"
-    installed.hack("crash", pod.node)
+    installed.hack("crash", victim)
     try:
         # What the cloud's controller does once the instance is gone.
-        installed.kubectl("delete", "node", pod.node)
+        installed.kubectl("delete", "node", victim)
         after = place.replacement("crashed", pod, within_s=150)
         counts = wait_for("steps", lambda: place.counts(after["metadata"]["name"]))
         assert counts[0].step > 0
         assert counts[0].pid == pod.counts()[0].pid
+        (anew,) = place.watch("unsaved")
+        assert anew.counts()[0].step == 0
+        assert anew.counts()[0].life != unsaved.counts()[0].life
+        assert "no checkpoint" in place.await_event(anew.name, "ColdStart")["message"]
     finally:
-        installed.hack("start", pod.node)
-        wait_for("the node", lambda: installed.healthy(pod.node))
+        installed.hack("start", victim)
+        wait_for("the node", lambda: installed.healthy(victim))
 
 
 def test_a_notice_that_is_withdrawn_leaves_node_and_job_as_they_were(

@@ -56,7 +56,8 @@ def counting(
         "name": name,
         "image": JOB_IMAGE,
         "imagePullPolicy": "IfNotPresent",
-        "command": ["python3", "-u", "-c", program, str(steps)],
+        # Without -u, by which Python would write a line and its end one after the other, and be frozen in between.
+        "command": ["python3", "-c", program, str(steps)],
         "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}},
         **({"volumeMounts": [{"name": key, "mountPath": path} for key, path in mounts.items()]} if mounts else {}),
         **more,

@@ -19,9 +19,10 @@ from crikpy.aio.clock import Deadline
 from crikpy.aio.tasks import stop
 from crikpy.kube.asking import OPEN
 from crikpy.kube.changes import Change
-from crikpy.kube.client import Json, KubeApi, PatchKind
+from crikpy.kube.client import KubeApi, PatchKind
 from crikpy.kube.events import EventRecorder, Reference
 from crikpy.kube.leases import Leadership
+from crikpy.kube.raw import Json
 from crikpy.kube.resources import EVENTS, LEASES, PODS, SECRETS, Resource
 from crikpy.kube.watching import Mirror
 from crikpy.metrics import Metrics

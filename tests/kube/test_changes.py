@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crikpy.kube.changes import Change, Known, Seen, key_of
-from crikpy.kube.client import Json
+from crikpy.kube.raw import Json
 
 _NAMES = st.sampled_from(["a", "b", "c"])
 _OBJECTS = st.builds(
@@ -82,3 +82,18 @@ def test_objects_of_one_name_in_two_namespaces_are_two() -> None:
     told = list(known.take_list([first, second]))
     assert [seen.change for seen in told] == [Change.ADDED, Change.ADDED]
     assert [key_of(seen.object) for seen in told] == ["n1/a", "n2/a"]
+
+
+def test_of_a_large_object_little_is_kept() -> None:
+    known = Known()
+    large = {"name": "a", "uid": "1", "resourceVersion": "1", "annotations": {"note": "x" * 1000}}
+    target: Json = {"metadata": large, "spec": {"containers": []}}
+    list(known.take_list([target]))
+    gone = list(known.take_list([]))
+    assert gone == [
+        Seen(
+            change=Change.DELETED,
+            object={"metadata": {"name": "a", "uid": "1", "resourceVersion": "1"}},
+            whole=False,
+        )
+    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any
@@ -41,6 +42,15 @@ async def recording(api: KubeClient) -> AsyncIterator[EventRecorder]:
 
 def written(kube: FakeKube) -> list[tuple[Any, ...]]:
     return sorted((event["reason"], event["message"], event["count"]) for event in kube.all(EVENTS))
+
+
+async def test_a_long_name_makes_a_valid_one_for_its_event(kube: FakeKube, api: KubeClient) -> None:
+    long = Reference(api_version="v1", kind="Pod", namespace="ns", name=f"{'a' * 199}-{'b' * 50}", uid="u1")
+    async with recording(api) as recorder:
+        recorder.tell(long, "Restored", "It goes on.")
+        await kube.until(lambda: kube.all(EVENTS))
+    (event,) = kube.all(EVENTS)
+    assert re.fullmatch(r"a{199}\.[0-9a-f]{16}", event["metadata"]["name"])
 
 
 async def test_an_event_says_who_saw_what_of_which_object(kube: FakeKube, api: KubeClient) -> None:

@@ -13,7 +13,8 @@ from crikpy.aio.clock import Deadline
 from crikpy.aio.tasks import stop
 from crikpy.kube.backoff import Backoff
 from crikpy.kube.changes import Change
-from crikpy.kube.client import Json, KubeClient
+from crikpy.kube.client import KubeClient
+from crikpy.kube.raw import Json
 from crikpy.kube.resources import PODS
 from crikpy.kube.watching import Mirror
 from crikpy.metrics import Metrics
@@ -88,6 +89,28 @@ async def test_a_subscriber_hears_of_everything_once(kube: FakeKube, api: KubeCl
             assert heard[-1] == (Change.ADDED, "n3")
         with mirror.subscribe() as changes:
             assert await anext(changes) == (Change.ADDED, "n3")
+
+
+async def test_what_went_while_nobody_watched_is_told_as_it_was_last_known(
+    kube: FakeKube, api: KubeClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    kube.put(PODS, thing("gone", spec={"nodeName": "n1"}))
+    kube.put(PODS, thing("replaced", spec={"nodeName": "n2"}))
+    async with mirroring(api) as mirror, asyncio.timeout(PATIENCE_S):
+        await mirror.wait_synced(Deadline.after(PATIENCE_S))
+        with mirror.subscribe() as changes:
+            assert [await anext(changes), await anext(changes)] == [(Change.ADDED, "n1"), (Change.ADDED, "n2")]
+            await kube.stop()
+            await kube.until(lambda: not mirror.reachable)
+            kube.remove(PODS, "gone", namespace="ns")
+            kube.remove(PODS, "replaced", namespace="ns")
+            kube.put(PODS, thing("replaced", spec={"nodeName": "n3"}))
+            kube.expire()
+            await kube.start()
+            heard = [await anext(changes) for _ in range(3)]
+        assert heard == [(Change.DELETED, "n1"), (Change.DELETED, "n2"), (Change.ADDED, "n3")]
+        assert dict(mirror.items) == {"ns/replaced": "n3"}
+    assert "cannot be read" not in caplog.text
 
 
 async def test_an_object_that_cannot_be_read_hides_no_other(

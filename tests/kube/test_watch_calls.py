@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from contextlib import aclosing
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import pytest
 
 from crikpy import errors
 from crikpy.kube.asking import OPEN
-from crikpy.kube.client import Json, KubeClient
+from crikpy.kube.client import KubeClient
+from crikpy.kube.raw import Json
 from crikpy.kube.resources import PODS, SECRETS
 from tests.fakes.kube import FakeKube
 
@@ -44,6 +46,28 @@ class Watch:
     @property
     def types(self) -> list[str]:
         return [event["type"] for event in self.events]
+
+
+def keepalive_pauses(server_port: int) -> list[float]:
+    """Return the seconds until the kernel next asks the server, of each idle connection on which it will."""
+    found = []
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, _, remote, state, _, timer, *_ = line.split()
+        kind, ticks = timer.split(":")
+        if (int(remote.split(":")[1], 16), state, kind) == (server_port, "01", "02"):
+            found.append(int(ticks, 16) / os.sysconf("SC_CLK_TCK"))
+    return found
+
+
+async def test_a_silent_watch_has_the_kernel_ask_whether_the_server_is_still_there(
+    kube: FakeKube, api: KubeClient
+) -> None:
+    watch = Watch(kube, api)
+    await watch.open()
+    port = int(kube.endpoint.rpartition(":")[2])
+    await kube.until(lambda: any(pause_s <= 15 for pause_s in keepalive_pauses(port)))
+    kube.close_watches()
+    await watch.end()
 
 
 async def test_a_watch_yields_events_and_bookmarks_until_the_server_closes_it(

@@ -14,7 +14,8 @@ import pytest
 from crikpy.aio.tasks import stop
 from crikpy.kube.backoff import Backoff
 from crikpy.kube.changes import Contact, Seen, Selection, Synced, key_of
-from crikpy.kube.client import Json, KubeClient
+from crikpy.kube.client import KubeClient
+from crikpy.kube.raw import Json
 from crikpy.kube.resources import CHECKPOINTS, NODES, PODS, Resource
 from crikpy.kube.watching import watch_objects
 from crikpy.metrics import Metrics

@@ -32,6 +32,11 @@ def serve(routes: Mapping[str, Route], tls: ssl.SSLContext | None = None) -> Ser
     return Server(routes, address="127.0.0.1", port=0, tls=tls)
 
 
+def _has_ipv6() -> bool:
+    addresses = Path("/proc/net/if_inet6")
+    return addresses.exists() and "00000000000000000000000000000001" in addresses.read_text()
+
+
 async def test_a_route_gets_the_request_and_gives_the_response() -> None:
     async with serve({"POST /echo": _echo}) as server, aiohttp.ClientSession() as client:
         url = f"http://127.0.0.1:{server.port}/echo?a=1&a=2"
@@ -39,6 +44,17 @@ async def test_a_route_gets_the_request_and_gives_the_response() -> None:
             assert answer.status == 201
             assert answer.content_type == "application/octet-stream"
             assert await answer.read() == b"POST /echo {'a': '1'} ok hello"
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", pytest.param("[::1]", marks=pytest.mark.skipif(not _has_ipv6(), reason="needs IPv6"))]
+)
+async def test_no_address_means_all_of_both_families(host: str) -> None:
+    async with Server({"GET /": _echo}, address="", port=0) as server, aiohttp.ClientSession() as client:
+        async with client.get(f"http://{host}:{server.port}/") as answer:
+            assert answer.status == 201
+        with pytest.raises(UsageError, match=f"port {server.port}"):
+            await Server({}, address="", port=server.port).__aenter__()
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/none", 404), ("GET", "/echo", 405)])
