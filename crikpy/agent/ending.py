@@ -80,8 +80,14 @@ async def _end(act: Act, saved: Saved) -> None:
 async def _run_on(act: Act, saved: Saved) -> None:
     session = act.session
     async with session.lock:
-        act.saved = session.saved = None
-        await in_thread(None, saved.run_on)
+        wanted = act.end_wanted
+        if not wanted:
+            act.saved = session.saved = None
+            await in_thread(None, saved.run_on)
+    if wanted:
+        await _end(act, saved)
+        return
+    async with session.lock:
         if session.activity is Activity.HELD:
             session.activity = Activity.RUNNING
     _log.info("the saved jobs run on", extra=act.facts)

@@ -17,7 +17,6 @@ import msgspec
 
 from crikpy.agent.places import is_pod_uid
 from crikpy.aio.clock import Deadline
-from crikpy.aio.tasks import stop
 from crikpy.errors import KubeError, KubeNotFoundError
 from crikpy.kube.changes import Change
 from crikpy.kube.client import KubeApi
@@ -64,17 +63,15 @@ class NodePods(Mapping[str, Pod]):
 
     async def run(self) -> None:
         """Keep the pods current for ever."""
-        tasks = [
-            asyncio.create_task(self._mirror.run(), name="pods of this node"),
-            asyncio.create_task(self._forget_absent(), name="pods that went while nobody looked"),
-        ]
-        try:
-            with self._mirror.subscribe() as changes:
-                async for change, pod in changes:
-                    self._take(change, pod)
-        finally:
-            for task in tasks:
-                await stop(task)
+        async with asyncio.TaskGroup() as group:  # if one fails, all do, and crikpy.agent.process begins anew
+            group.create_task(self._mirror.run(), name="pods of this node")
+            group.create_task(self._forget_absent(), name="pods that went while nobody looked")
+            group.create_task(self._follow(), name="changes of the pods of this node")
+
+    async def _follow(self) -> None:
+        with self._mirror.subscribe() as changes:
+            async for change, pod in changes:
+                self._take(change, pod)
 
     async def find(self, uid: str, deadline: Deadline) -> Pod | None:
         """Return a pod of this node, waiting until the API server has told of it; None if it has not by then."""

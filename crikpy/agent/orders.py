@@ -173,7 +173,7 @@ class Orders:
             notice=spec.notice,
             order=order.name,
             ordered=True,
-            ends=ends,
+            ends=ends if spec.notice else None,
         )
 
     def _refuse(self, order: Order, reason: str, message: str, *, expired: bool = False) -> None:

@@ -123,7 +123,8 @@ def ended_by_itself(pod: Pod, found: Json) -> bool:
     for state in raw.items(raw.mapping(found.get("status")).get("containerStatuses")):
         ended = raw.mapping(raw.mapping(state.get("state")).get("terminated"))
         status = raw.number(ended.get("exitCode"), _KILLED)
-        if raw.text(state.get("name")) in pod.injected and status not in (names.EXIT_CHECKPOINTED, _KILLED):
+        moved = status in (names.EXIT_CHECKPOINTED, _KILLED) or (status != 0 and bool(pod.disruption))
+        if raw.text(state.get("name")) in pod.injected and not moved:
             return True
     return False
 

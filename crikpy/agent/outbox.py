@@ -43,6 +43,7 @@ class _Letter:
     expires: Deadline
     due: Deadline = field(default_factory=lambda: Deadline.after(0))
     parked: int = 0
+    tried: int = 0
     complained: bool = False
 
 
@@ -112,7 +113,8 @@ class Outbox:
                 return
 
     def _due(self) -> Iterator[_Letter]:
-        return (letter for letter in self._letters.values() if letter.due.expired())
+        due = [letter for letter in self._letters.values() if letter.due.expired()]
+        return iter(sorted(due, key=lambda letter: letter.tried))
 
     def _idle_s(self) -> float | None:
         """Return the time until the next letter is due; None when there is none."""
@@ -123,6 +125,7 @@ class Outbox:
             _log.warning("given up: nobody wanted to hear it", extra={"subject": letter.subject})
             self._drop(letter)
             return
+        letter.tried += 1
         try:
             await letter.act(Deadline.after(_ONE_TRY_S))
         except KubeConflictError:

@@ -38,7 +38,7 @@ _MAY_FOLLOW = {
         {OrderPhase.PENDING, OrderPhase.DUMPING, OrderPhase.COMPLETE, OrderPhase.EXPIRED}
     ),
     OrderPhase.EXPIRED: frozenset({OrderPhase.PENDING, OrderPhase.DUMPING, OrderPhase.EXPIRED}),
-    OrderPhase.FAILED: frozenset(set(OrderPhase) - {OrderPhase.RESTORED}),
+    OrderPhase.FAILED: frozenset({OrderPhase.PENDING, OrderPhase.DUMPING, OrderPhase.EXPIRED, OrderPhase.FAILED}),
 }
 """After which phases we may write one, as the CRD has it; others belong to whoever has resumed the checkpoint."""
 

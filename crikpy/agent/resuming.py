@@ -50,6 +50,10 @@ class TryAgainError(CapsuleError):
     """It could not be resumed now, and nothing was touched: choose again."""
 
 
+class PodEndingError(TryAgainError):
+    """The pod is being ended: it is to begin nothing."""
+
+
 class Resumer:
     """Resumes the checkpoints of the pods of this node."""
 

@@ -31,7 +31,7 @@ from crikpy.agent.launchers import CapsuleSession
 from crikpy.agent.reporting import FAILED_EVENT, Teller
 from crikpy.agent.sessions import Activity, PodSession
 from crikpy.agent.threads import in_thread
-from crikpy.agent.turns import Turns
+from crikpy.agent.turns import Rank, Turns
 from crikpy.aio.clock import Deadline
 from crikpy.errors import CapsuleError, CrikpyError, DeadlineError, LauncherError
 from crikpy.flows.saving import CheckpointOrder, Member, Saved
@@ -115,7 +115,7 @@ class Saver:
         keys = [(pod_uid, word) for word in (cause.order, cause.notice) if word]
         return next((self._outcomes[key] for key in keys if key in self._outcomes), None)
 
-    def end(self, session: PodSession) -> asyncio.Future[Outcome] | None:
+    def end(self, session: PodSession, by: Deadline | None = None) -> asyncio.Future[Outcome] | None:
         """Say that a pod has to end; its jobs do so once they are saved, if they are to move.
 
         Returns:
@@ -125,6 +125,8 @@ class Saver:
             if not act.leave_running and (act.saved is not None or not act.outcome.done()):
                 act.end_wanted = True
                 act.stirred.set()
+                if by is not None and not act.begun:
+                    self._hurry(act, by, (0, *act.ticket.rank[1:]))
                 return act.outcome
         return None
 
@@ -200,8 +202,22 @@ class Saver:
             act.end_wanted = True
             act.stirred.set()
             if not act.begun:
-                act.deadline = min(act.deadline, cause.deadline, key=lambda deadline: deadline.at)
-                self._turns.hurry(act.ticket, cause.rank(act.pod))
+                self._hurry(act, cause.deadline, cause.rank(act.pod))
+
+    def _hurry(self, act: Act, by: Deadline, rank: Rank) -> None:
+        """Let an act that waits come earlier, and not later than that."""
+        if by.at < act.deadline.at:
+            act.deadline = by
+            asyncio.get_running_loop().call_later(by.remaining(), self._expire, act)
+        self._turns.hurry(act.ticket, rank)
+
+    def _expire(self, act: Act) -> None:
+        if not act.begun and not act.outcome.done():
+            act.status = failed_status(
+                act.status, DeadlineError.reason, "out of time while it waited", expired=True
+            )
+            self._tell_of(act)
+            self._settle(act)
 
     # The act.
 
@@ -242,6 +258,8 @@ class Saver:
     async def _save(self, act: Act) -> None:
         """Save a pod that is ours alone, or take over what was saved while we waited."""
         session = act.session
+        if act.outcome.done():
+            return  # its time was up while it waited
         held = next((other for other in self._acts_of(session) if other.saved is not None), None)
         if held is not None:
             act.status = held.status

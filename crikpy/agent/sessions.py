@@ -269,9 +269,10 @@ class NodeSessions:
 
     async def _welcome(self, pod: PodSession, capsule: CapsuleSession) -> None:
         """Have a job begun, and say when it runs: launchers start theirs by themselves if nobody does."""
-        if capsule.phase is JobPhase.WAITING:
+        while _waits(capsule):
             await _guarded(pod, self.on_ready, pod, capsule)
-        while capsule.phase is JobPhase.WAITING:
+            if not _waits(capsule):
+                break
             await asyncio.sleep(_LOOK_EVERY_S)
             with contextlib.suppress(LauncherError, DeadlineError):
                 await capsule.refresh()
@@ -323,6 +324,10 @@ class NodeSessions:
         phases = Counter(capsule.phase for pod in self.pods.values() for capsule in pod.capsules.values())
         for phase in JobPhase:
             self._metrics.capsules.labels(phase=phase.value).set(phases[phase])
+
+
+def _waits(capsule: CapsuleSession) -> bool:
+    return capsule.phase is JobPhase.WAITING
 
 
 async def _guarded(

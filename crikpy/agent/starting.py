@@ -17,7 +17,7 @@ from crikpy import names
 from crikpy.agent.choosing import Cold, Resume
 from crikpy.agent.nodepods import NodePods
 from crikpy.agent.reporting import Teller
-from crikpy.agent.resuming import Resumer, TryAgainError
+from crikpy.agent.resuming import PodEndingError, Resumer, TryAgainError
 from crikpy.agent.sessions import Activity, CapsuleSession, PodSession
 from crikpy.agent.terminating import NodeOutlook
 from crikpy.agent.threads import to_its_end
@@ -116,6 +116,9 @@ class Starter:
             await self._sit_out(gathering)
             try:
                 await to_its_end(self._resume(session, pod, gathering, choice.candidate))
+            except PodEndingError:
+                await self._await_term(pod, gathering)
+                return
             except TryAgainError as again:
                 _log.info("a checkpoint is not resumed: %s", again, extra=_facts(session))
                 await asyncio.sleep(_LOOK_EVERY_S)
@@ -126,7 +129,7 @@ class Starter:
             else:
                 return
         else:
-            choice = Cold(reason="others were always faster, or the store was lost")
+            choice = Cold(reason="others were always faster, or the store was lost", spoiled=checkpoint)
         await to_its_end(self._begin_cold(session, pod, gathering, choice, after_failure=False))
 
     async def _choose(self, session: PodSession, pod: Pod, hold: Hold, origin_wait: Deadline) -> Resume | Cold:
@@ -162,7 +165,7 @@ class Starter:
         except KubeError:
             return
         if now is None or now.deleting:
-            raise TryAgainError("the pod is being ended")
+            raise PodEndingError("the pod is being ended")
 
     async def _begin_cold(
         self, session: PodSession, pod: Pod, gathering: Gathering, cold: Cold, *, after_failure: bool
@@ -195,6 +198,13 @@ class Starter:
             session.activity = Activity.RUNNING if alone else session.activity
             session.begun, session.moved = True, False
             return True
+
+    async def _await_term(self, pod: Pod, gathering: Gathering) -> None:
+        """Keep launchers waiting for their SIGTERM, which ends them: a preStop hook may run before it."""
+        _log.info("a job does not begin in a pod that is being ended", extra={"pod": str(pod)})
+        killed = Deadline.after(pod.grace_period_s)
+        while gathering.waiting() and not killed.expired():  # noqa: ASYNC110  # launchers tell it to others
+            await asyncio.sleep(_LOOK_EVERY_S)
 
     async def _sit_out(self, gathering: Gathering) -> None:
         """Wait while the node is going away: what began now would only be lost, or have to be saved again."""

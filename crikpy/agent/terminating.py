@@ -88,11 +88,14 @@ class Terminator:
     async def _decide(self, session: PodSession) -> bool:
         pod = session.pod
         # Ended: the other containers' SIGTERMs were answered together, and the jobs have ended since.
-        if pod is None or session.activity is Activity.ENDED:
+        if session.activity is Activity.ENDED:
             return False
-        killed = Deadline.after(pod.grace_period_s)
-        if (moving := self._saver.end(session)) is not None:
+        killed = Deadline.after(_grace_s(pod))
+        if (moving := self._saver.end(session, Deadline(killed.at - _MARGIN_S))) is not None:
             return await _within(killed, moving)
+        if pod is None:
+            await _lock_free(session, killed)
+            return False
         cause = await self._cause(pod, killed)
         if cause is None:
             # A restore or a periodic save is not torn in two: the checkpoint would be lost, or hold the SIGTERM.
@@ -170,6 +173,15 @@ def _occasion(pod: Pod, node: Node | None, notice: InterruptionNotice | None) ->
     if pod.disruption:
         return _Occasion(trigger=Trigger.DRAIN)
     return None
+
+
+def _grace_s(pod: Pod | None) -> float:
+    """Return how long a pod has from its SIGTERM on, the shorter one of what is said and what is left."""
+    if pod is None:
+        return 30.0
+    if pod.deletion_deadline is None:
+        return pod.grace_period_s
+    return min(pod.grace_period_s, Deadline.from_datetime(pod.deletion_deadline).remaining())
 
 
 async def _within(killed: Deadline, outcome: asyncio.Future[Outcome]) -> bool:

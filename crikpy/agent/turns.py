@@ -96,7 +96,7 @@ class Turns:
         """Wait no more; a turn that was given in this very moment goes on to the next."""
         if ticket.called:
             self._give()
-        else:
+        elif ticket in self._waiting:  # else it was passed over in this very moment
             self._waiting.remove(ticket)
             heapq.heapify(self._waiting)
 

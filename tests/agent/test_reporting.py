@@ -295,7 +295,7 @@ def test_our_word_follows_only_where_the_cluster_lets_it(current: OrderStatus, t
         OrderPhase.DUMPING: {OrderPhase.PENDING, OrderPhase.DUMPING, OrderPhase.COMPLETE},
         OrderPhase.COMPLETE: set(OrderPhase) - {OrderPhase.RESTORED, OrderPhase.FAILED, OrderPhase.RESTORING},
         OrderPhase.EXPIRED: {OrderPhase.PENDING, OrderPhase.DUMPING, OrderPhase.EXPIRED},
-        OrderPhase.FAILED: set(OrderPhase) - {OrderPhase.RESTORED},
+        OrderPhase.FAILED: {OrderPhase.PENDING, OrderPhase.DUMPING, OrderPhase.EXPIRED, OrderPhase.FAILED},
     }
     found = merged(current, told)
     if told.phase in allowed:

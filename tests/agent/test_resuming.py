@@ -325,7 +325,7 @@ async def test_a_container_that_dies_while_it_waits_makes_room_for_the_next(
         assert await prove(again) == "proved 2"
 
 
-async def test_a_pod_that_is_being_deleted_takes_no_checkpoint_with_it(
+async def test_a_pod_that_is_being_deleted_takes_no_checkpoint_with_it_and_begins_nothing(
     make_node: MakeNode, api: KubeClient, kube: FakeKube, store: ObjectStore, folder: Path
 ) -> None:
     here, there = make_node("node-a"), make_node("node-b")
@@ -336,8 +336,12 @@ async def test_a_pod_that_is_being_deleted_takes_no_checkpoint_with_it(
         await move_away(first, here.pod(), kube, store)
         pod = there.pod()
         kube.update(PODS, pod.name, evicted(), namespace=NAMESPACE)
-        await pod.run()
-        await second.runs(pod)
+        job = await pod.run()
+        session = await second.sees(pod)
+        await asyncio.sleep(3.0)  # longer than it would take to begin
+        assert session.activity is Activity.WAITING
+        job.signal(signal.SIGTERM)
+        assert await ends(job) == 128 + signal.SIGTERM
         assert not records(folder, "claim.json")
 
 

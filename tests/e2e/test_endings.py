@@ -94,7 +94,7 @@ def test_exec_works_before_during_and_after_a_checkpoint_and_a_move(
 
 
 def test_exec_and_probes_work_in_a_pod_that_waits_for_the_end_of_the_one_before_it(place: Namespace) -> None:
-    hook = {"preStop": {"exec": {"command": ["sleep", "12"]}}}
+    hook = {"preStop": {"exec": {"command": ["sleep", "18"]}}}
     probe = {"exec": {"command": ["cat", "/proc/self/stat"]}, "periodSeconds": 1, "timeoutSeconds": 5}
     container = counting(lifecycle=hook, readinessProbe=probe, livenessProbe=probe)
     place.apply(deployment("next", template(container, app="next"), replicas=1))
@@ -137,8 +137,7 @@ def test_a_budget_is_kept_until_the_node_is_about_to_go(
             after = place.replacement("kept", pod)
             assert after["spec"]["nodeName"] != victim
             assert_goes_on(pod.counts(), place.counts(after["metadata"]["name"]))
-            (ended,) = place.kubectl.events(place.name, name=pod.name, reason="Evicted")
-            assert "deleted" in ended["message"]
+            assert "deleted" in place.await_event(pod.name, "Evicted")["message"]
     finally:
         notices.withdraw_all([victim])
 
