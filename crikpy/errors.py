@@ -16,7 +16,9 @@ never raised itself. Third-party exceptions are translated in the room that owns
     │   │   └── NoLauncherError       nobody listens where the launcher would
     │   ├── NoSuchJobError            nothing of that name runs here
     │   ├── JobRunningError           somebody else runs a job of that name
-    │   └── FilesystemError           files of the job could not be read or put back
+    │   ├── FilesystemError           files of the job could not be read or put back
+    │   └── NotNowError               nothing was touched, another attempt may do; retryable
+    │       └── PodEndingError        the pod is being ended and begins nothing
     ├── UnsupportedJobError           the job uses something that CRIU cannot save
     ├── CriuError                     CRIU itself failed
     │   ├── CriuMissingError
@@ -158,6 +160,22 @@ class FilesystemError(CapsuleError):
 
     exit_code = 24
     reason = "FilesystemFailed"
+
+
+class NotNowError(CapsuleError):
+    """It could not be done now, and nothing was touched: look again, then try again."""
+
+    exit_code = 26
+    reason = "NotNow"
+    retryable = True
+
+
+class PodEndingError(NotNowError):
+    """The pod is being ended: it is to begin nothing."""
+
+    exit_code = 27
+    reason = "PodEnding"
+    retryable = False
 
 
 class UnsupportedJobError(CrikpyError):

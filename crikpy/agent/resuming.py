@@ -21,11 +21,11 @@ from crikpy.agent.waiting import Hold
 from crikpy.aio.clock import Deadline
 from crikpy.aio.retrying import is_retryable
 from crikpy.errors import (
-    CapsuleError,
     CheckpointClaimedError,
     CrikpyError,
     DeadlineError,
     KubeError,
+    NotNowError,
     StoreError,
 )
 from crikpy.flows.gathering import Candidate, find_together, read_manifests
@@ -44,14 +44,6 @@ _log = logging.getLogger(__name__)
 _TRY_EVERY_S = 1.0
 _HOPELESS_S = 5.0
 """How long what is refused, and not only out of reach, is tried again."""
-
-
-class TryAgainError(CapsuleError):
-    """It could not be resumed now, and nothing was touched: choose again."""
-
-
-class PodEndingError(TryAgainError):
-    """The pod is being ended: it is to begin nothing."""
 
 
 class Resumer:
@@ -102,7 +94,7 @@ class Resumer:
         """Resume a checkpoint in the containers of a pod, all held; the caller has the session's lock.
 
         Raises:
-            TryAgainError: somebody else has resumed it, or the store is out of reach; nothing was touched.
+            NotNowError: somebody else has resumed it, or the store is out of reach; nothing was touched.
             CrikpyError: it failed; the jobs have not begun, unless a launcher says otherwise.
         """
         session.activity = Activity.STARTING
@@ -112,7 +104,7 @@ class Resumer:
         except CrikpyError as fault:
             session.activity = Activity.WAITING
             if not story.claimed_at and (isinstance(fault, CheckpointClaimedError) or _may_pass(fault)):
-                raise TryAgainError(str(fault)) from fault
+                raise NotNowError(str(fault)) from fault
             self._teller.tell_restore_failed(
                 pod, checkpoint=candidate.checkpoint, origin_uid=candidate.pod_uid, fault=fault
             )

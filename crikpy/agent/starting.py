@@ -17,13 +17,13 @@ from crikpy import names
 from crikpy.agent.choosing import Cold, Resume
 from crikpy.agent.nodepods import NodePods
 from crikpy.agent.reporting import Teller
-from crikpy.agent.resuming import PodEndingError, Resumer, TryAgainError
+from crikpy.agent.resuming import Resumer
 from crikpy.agent.sessions import Activity, CapsuleSession, PodSession
 from crikpy.agent.terminating import NodeOutlook
 from crikpy.agent.threads import to_its_end
 from crikpy.agent.waiting import Gathering, Hold
 from crikpy.aio.clock import Deadline
-from crikpy.errors import CrikpyError, KubeError
+from crikpy.errors import CrikpyError, KubeError, NotNowError, PodEndingError
 from crikpy.flows.gathering import Candidate
 from crikpy.kube.client import KubeApi
 from crikpy.model.capsule import JobPhase
@@ -119,7 +119,7 @@ class Starter:
             except PodEndingError:
                 await self._await_term(pod, gathering)
                 return
-            except TryAgainError as again:
+            except NotNowError as again:
                 _log.info("a checkpoint is not resumed: %s", again, extra=_facts(session))
                 await asyncio.sleep(_LOOK_EVERY_S)
             except CrikpyError as fault:
@@ -145,7 +145,7 @@ class Starter:
         async with session.lock:
             holds = {name: hold for name, hold in gathering.waiting().items() if name in pod.injected}
             if holds.keys() != set(pod.injected) or any(hold.capsule.term_pending for hold in holds.values()):
-                raise TryAgainError("its containers are being ended")
+                raise NotNowError("its containers are being ended")
             async with contextlib.AsyncExitStack() as use:
                 for hold in holds.values():
                     await use.enter_async_context(hold.in_use)

@@ -72,7 +72,7 @@ def test_they_are_killed_without_their_launcher(launcher: psutil.Process) -> Non
         os.kill(launcher.pid, signal.SIGSTOP)  # it would end with its job
         inhabitants.kill()
         until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, "the child's end")
-        assert job.status() == psutil.STATUS_ZOMBIE
+        until(lambda: job.status() == psutil.STATUS_ZOMBIE, "the job's end")
         assert launcher.status() == psutil.STATUS_STOPPED
         assert not inhabitants.gone()
 
