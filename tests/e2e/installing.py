@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import secrets
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -87,7 +88,7 @@ class Installation:
 
     def last_words(self) -> str:
         """Return what the agents and controllers said lately, and what became of their pods: for a failed test."""
-        said = self.cluster.kubectl.said
+        said = partial(self.cluster.kubectl.said, "--request-timeout=10s")
         parts = {
             "nodes": said("get", "nodes", "-o", "wide"),
             "pods": said("get", "pods", "-A", "-o", "wide"),

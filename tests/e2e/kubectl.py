@@ -48,8 +48,13 @@ class Kubectl:
         return done.stdout
 
     def said(self, *words: str, stdin: str | None = None) -> str:
-        """Run it and return both streams, warnings included."""
-        done = subprocess.run(self.argv(*words), input=stdin, capture_output=True, text=True, timeout=PATIENCE_S)
+        """Run it and return both streams, warnings included, or that it does not end: for people, never raises."""
+        try:
+            done = subprocess.run(
+                self.argv(*words), input=stdin, capture_output=True, text=True, timeout=PATIENCE_S
+            )
+        except subprocess.TimeoutExpired as late:
+            return f"{late}\n"
         return done.stdout + done.stderr
 
     def apply(self, *objects: Json, namespace: str = "") -> str:
