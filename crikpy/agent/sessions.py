@@ -48,6 +48,8 @@ _LISTENS_WITHIN_S = 2.0
 _LISTENS_EVERY_S = 0.05
 _LOOK_EVERY_S = 2.0
 _THREADS = 16
+_MOST_CALLS = 4
+"""Attempts to reach launchers of one pod at a time: whoever does not answer holds up its own pod only."""
 
 
 class Activity(StrEnum):
@@ -183,6 +185,8 @@ class NodeSessions:
         self._metrics = metrics
         self._attended: dict[LauncherPlace, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._connecting: Counter[str] = Counter()
+        """Pod → attempts under way to reach a launcher of it."""
         self._unsettled: set[CapsuleSession] = set()
         self._suspended = Suspensions()
         self._stopping = False
@@ -190,12 +194,16 @@ class NodeSessions:
     async def run(self) -> None:
         """Attend to every launcher of the node for ever; cancelled, it first ends what it has begun for them."""
         self._stopping = False
-        with ThreadPoolExecutor(_THREADS, thread_name_prefix="launchers") as executor:
+        # Whoever makes us wait when we call must not keep those waiting with whom we talk already.
+        with (
+            ThreadPoolExecutor(_THREADS, thread_name_prefix="calls") as calling,
+            ThreadPoolExecutor(_THREADS, thread_name_prefix="talks") as talking,
+        ):
             try:
                 async for found in self._finder.watch():
                     for place in sorted(found.launchers - self._attended.keys()):
-                        if not self._suspended.covers(place):
-                            self._attend_to(place, executor)
+                        if not self._suspended.covers(place) and self._connecting[place.pod_uid] < _MOST_CALLS:
+                            self._attend_to(place, calling, talking)
                     self._forget(found.pods)
             finally:
                 self._stopping = True
@@ -205,17 +213,19 @@ class NodeSessions:
                 # Those whose end came so late that nothing has been done about it.
                 await asyncio.gather(*(capsule.close() for capsule in self._unsettled))
 
-    def _attend_to(self, place: LauncherPlace, executor: Executor) -> None:
-        task = asyncio.create_task(self._attend(place, executor), name=f"launcher {place}")
+    def _attend_to(self, place: LauncherPlace, calling: Executor, talking: Executor) -> None:
+        self._connecting[place.pod_uid] += 1
+        task = asyncio.create_task(self._attend(place, calling, talking), name=f"launcher {place}")
         self._attended[place] = task
         task.add_done_callback(lambda _: self._attended.pop(place, None))
 
-    async def _attend(self, place: LauncherPlace, executor: Executor) -> None:
+    async def _attend(self, place: LauncherPlace, calling: Executor, talking: Executor) -> None:
         """Attend to the launchers of one container, one after the other, until none listens there."""
         try:
-            while (launcher := await self._connect(place, executor)) is not None:
-                await self._accompany(CapsuleSession(launcher, executor))
+            while (launcher := await self._call(place, calling)) is not None:
+                await self._accompany(CapsuleSession(launcher, talking))
                 self._suspended.lift(place)
+                self._connecting[place.pod_uid] += 1
         except (LauncherError, DeadlineError) as fault:
             self._suspended.suspend(place)
             _log.warning("what listens as a launcher is left alone for a while: %s", fault, extra=_facts(place))
@@ -225,19 +235,27 @@ class NodeSessions:
             self._suspended.suspend(place)
             _log.exception("a defect of crikpy keeps it from a launcher", extra=_facts(place))
 
+    async def _call(self, place: LauncherPlace, executor: Executor) -> PinnedLauncher | None:
+        """Connect, one of the pod's attempts less afterwards; whoever calls has counted it."""
+        try:
+            return await self._connect(place, executor)
+        finally:
+            self._connecting[place.pod_uid] -= 1
+
     async def _connect(self, place: LauncherPlace, executor: Executor) -> PinnedLauncher | None:
         """Return the launcher, or None when none listens; the next look at all of them tries again."""
         patience = Deadline.after(_LISTENS_WITHIN_S)
         while True:
-            deadline = Deadline.after(_CONNECT_S)
             try:
-                return await made_in_thread(
-                    executor, partial(PinnedLauncher, self._kubelet_dir, place, deadline), PinnedLauncher.close
-                )
+                return await made_in_thread(executor, partial(self._pin, place), PinnedLauncher.close)
             except NoLauncherError:
                 if patience.expired():
                     return None
             await asyncio.sleep(_LISTENS_EVERY_S)
+
+    def _pin(self, place: LauncherPlace) -> PinnedLauncher:
+        """Connect; the time counts from here, and not from when a thread was asked for."""
+        return PinnedLauncher(self._kubelet_dir, place, Deadline.after(_CONNECT_S))
 
     async def _accompany(self, capsule: CapsuleSession) -> None:
         """Pass on what one launcher tells, from its appearance to its end."""
@@ -311,6 +329,7 @@ class NodeSessions:
             pod = self.pods.pop(uid)
             self._spawn(pod, self.on_gone, pod)
         self._suspended.forget(present)
+        self._connecting = +self._connecting  # without those of zero
 
     def _spawn(
         self, pod: PodSession, act: Callable[_P, Awaitable[None]], *args: _P.args, **kwargs: _P.kwargs
