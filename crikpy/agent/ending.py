@@ -22,6 +22,7 @@ from crikpy.flows.saving import Saved
 
 _log = logging.getLogger(__name__)
 
+_ASK_S = 5.0
 _LOOK_S = 1.0
 """Between two looks at whether they have to end; their SIGTERM is heard at once besides."""
 
@@ -54,6 +55,9 @@ async def await_end(act: Act, saved: Saved, *, spare_s: float, leaving: Callable
                 await _run_on(act, saved)
                 return Ending.LEFT
             if not act.causes or act.held_until(since, spare_s).expired():
+                if await _resumed_elsewhere(act, saved):
+                    await _end(act, saved)
+                    return Ending.ENDED
                 await _run_on(act, saved)
                 return Ending.SPARED
             with contextlib.suppress(TimeoutError):
@@ -62,6 +66,22 @@ async def await_end(act: Act, saved: Saved, *, spare_s: float, leaving: Callable
     except asyncio.CancelledError:
         saved.run_on()
         raise
+
+
+async def _resumed_elsewhere(act: Act, saved: Saved) -> bool:
+    """Say whether the jobs go on in another pod already: this node was cut off, and was given up.
+
+    A store that does not answer soon keeps no job from running on.
+    """
+    try:
+        async with asyncio.timeout(_ASK_S):
+            resumed = await asyncio.to_thread(saved.resumed_elsewhere)
+    except (TimeoutError, CrikpyError) as fault:
+        _log.warning("nobody says whether saved jobs were resumed elsewhere: %s", fault, extra=act.facts)
+        return False
+    if resumed:
+        _log.warning("saved jobs end here: another pod has resumed them", extra=act.facts)
+    return resumed
 
 
 async def _end(act: Act, saved: Saved) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from datetime import datetime
 
 from crikpy import names
 from crikpy.agent.choosing import OriginState
@@ -67,6 +68,10 @@ class Origins:
             if uid in makers or _is_ended_for_its_node(pod, node):
                 states[uid] = state_of(pod, found, node)
         return states
+
+    def killed_at(self, uid: str) -> datetime | None:
+        """Return when kubelet kills a pod that was seen, aware UTC; None unless it is being deleted."""
+        return self._listed[uid][0].deletion_deadline
 
     async def await_end(self, uid: str, deadline: Deadline) -> None:
         """Wait until a pod that was seen is not being ended any more, or until the deadline.

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 
 from crikpy.agent.choosing import Cold, OriginState, Resume, Wait, choose, doubtful
 from crikpy.agent.dumps import shared_out
@@ -42,6 +43,10 @@ from crikpy.store.records import Claim
 _log = logging.getLogger(__name__)
 
 _TRY_EVERY_S = 1.0
+_AFTER_KILL_S = 15.0
+"""From a pod's last moment until the API server knows that it is gone."""
+
+_LONGEST_GRACE_S = 3600.0
 _HOPELESS_S = 5.0
 """How long what is refused, and not only out of reach, is tried again."""
 
@@ -81,9 +86,10 @@ class Resumer:
                 choice = choose(candidates, self._with_own(states, session), pod.uid)
                 if not isinstance(choice, Wait):
                     return choice
-                if waiting_for_origin.expired():
+                limit = _later(waiting_for_origin, origins.killed_at(choice.pod_uid))
+                if limit.expired():
                     return _give_up(candidates, "the pod before this one does not end")
-                await origins.await_end(choice.pod_uid, waiting_for_origin)
+                await origins.await_end(choice.pod_uid, limit)
                 trouble.is_over()
             except (KubeError, StoreError) as fault:
                 if trouble.is_too_long(fault):
@@ -108,6 +114,9 @@ class Resumer:
             self._teller.tell_restore_failed(
                 pod, checkpoint=candidate.checkpoint, origin_uid=candidate.pod_uid, fault=fault
             )
+            raise
+        except BaseException:  # a defect of ours: what begins now must still be saved one day
+            session.activity = Activity.WAITING
             raise
         session.activity = Activity.RUNNING
         self._teller.tell_restored(
@@ -193,6 +202,14 @@ class _Trouble:
 
     def is_over(self) -> None:
         self._until = None
+
+
+def _later(limit: Deadline, killed_at: datetime | None) -> Deadline:
+    """Return until when the end of a pod is waited for: as long as kubelet leaves it, and not for ever."""
+    if killed_at is None:
+        return limit
+    killed = min(Deadline.from_datetime(killed_at).at + _AFTER_KILL_S, limit.at + _LONGEST_GRACE_S)
+    return Deadline(max(limit.at, killed))
 
 
 def _may_pass(fault: CrikpyError) -> bool:

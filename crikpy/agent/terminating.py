@@ -89,7 +89,7 @@ class Terminator:
         pod = session.pod
         # Ended: the other containers' SIGTERMs were answered together, and the jobs have ended since.
         if session.activity is Activity.ENDED:
-            return False
+            return session.moved
         killed = Deadline.after(_grace_s(pod))
         if (moving := self._saver.end(session, Deadline(killed.at - _MARGIN_S))) is not None:
             return await _within(killed, moving)

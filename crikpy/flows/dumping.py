@@ -37,7 +37,7 @@ from crikpy.model.streams import TransferProgress, WrittenImages
 from crikpy.settings import Settings
 from crikpy.store.base import ObjectStore
 from crikpy.store.checkpoints import Checkpoints
-from crikpy.store.records import Claim
+from crikpy.store.records import FINISHED, Claim
 from crikpy.store.writing import ChunkWriter
 
 ANSWER_S = 10.0
@@ -240,6 +240,15 @@ class Dump:
             sizes=found.written.sizes,
             frozen_s=round(time.monotonic() - frozen_at, 3),
         )
+
+    def resumed_elsewhere(self) -> bool:
+        """Say whether somebody has claimed what was committed here.
+
+        Raises:
+            StoreError: the store does not tell.
+        """
+        claim = self._checkpoints.summary(self._checkpoint).claim
+        return claim is not None and claim.outcome != FINISHED
 
     def commit(self, manifest: Manifest) -> None:
         """Make this part of the checkpoint complete."""

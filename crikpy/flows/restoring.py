@@ -133,6 +133,10 @@ def _part_differences(waiting: Sequence[Waiting]) -> Iterator[str]:
         together = sorted(one.manifest.origin.together or (one.member.workload.name,))
         if together != here:
             yield f"{', '.join(together)} were saved together, {', '.join(here)} are to be resumed"
+        # A pod of the same name may have been given other words since; on a machine the name alone is the job.
+        command = one.manifest.job.command
+        if one.manifest.origin.pod_uid and command and one.member.command and command != one.member.command:
+            yield f"the command of {one.member.workload.name} has changed"
 
 
 def _file_differences(one: Waiting) -> Iterator[str]:
@@ -234,7 +238,7 @@ def _all_or_none(
     except BaseException as fault:
         for capsule in capsules:
             capsule.kill()
-        if isinstance(fault, CrikpyError):
+        if isinstance(fault, Exception):
             checkpoint = ordered[0].manifest.checkpoint
             reporter.event("restore-failed", f"checkpoint {checkpoint} could not be resumed: {fault}")
             for one in ordered:

@@ -128,6 +128,14 @@ class Saved:
                     dump.let_go()
                 self._reporter.event("running-on", "the job runs on")
 
+    def resumed_elsewhere(self) -> bool:
+        """Say whether another pod has taken the jobs over, so that they must not go on here; asks the store.
+
+        Raises:
+            StoreError: the store does not tell.
+        """
+        return self._dumps[0].resumed_elsewhere()
+
     def withdraw(self, reason: str) -> None:
         """Let the jobs go on, and put the checkpoint in quarantine, as if saving had failed."""
         with self._decision() as first:
