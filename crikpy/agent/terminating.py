@@ -12,6 +12,7 @@ import logging
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
+from weakref import WeakKeyDictionary
 
 from crikpy import names
 from crikpy.agent.acts import Cause, Outcome
@@ -38,6 +39,9 @@ _ASK_S = 0.8
 _MARGIN_S = 3.0
 """Kept between the deadline of a save and kubelet's SIGKILL."""
 
+_PLAIN_S = 1.0
+"""A job can send SIGTERM to its launcher, as often as it likes: the API server is not asked at each."""
+
 _LEAST_S = 1.0
 """With less time than this nothing can be saved."""
 
@@ -59,10 +63,11 @@ class Terminator:
         self._outlook = outlook
         self._node = settings.agent.node
         self._deciding: dict[str, asyncio.Task[bool]] = {}
+        self._plain: WeakKeyDictionary[PodSession, Deadline] = WeakKeyDictionary()
+        """Pods whose last SIGTERM was for themselves, and until when the next one counts as the same."""
 
     async def on_term(self, session: PodSession, capsule: CapsuleSession) -> None:
         """Answer one launcher's SIGTERM, when it is clear what it means; until then it is kept from the job."""
-        facts = {"pod": str(session), "container": capsule.container}
         if session.activity is Activity.WAITING:
             await capsule.pass_term()
             return
@@ -72,7 +77,6 @@ class Terminator:
             return
         if await self._moves(session):
             return
-        _log.info("a SIGTERM goes on to the job", extra=facts)
         with contextlib.suppress(CrikpyError):  # whoever is gone or has got it otherwise needs it no more
             await capsule.pass_term()
 
@@ -96,8 +100,12 @@ class Terminator:
         if pod is None:
             await _lock_free(session, killed)
             return False
+        if session in self._plain and not self._plain[session].expired():
+            return False
         cause = await self._cause(pod, killed)
         if cause is None:
+            _log.info("a SIGTERM goes on to the jobs of a pod", extra={"pod": str(session)})
+            self._plain[session] = Deadline.after(_PLAIN_S)
             # A restore or a periodic save is not torn in two: the checkpoint would be lost, or hold the SIGTERM.
             await _lock_free(session, killed)
             return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 
 import pytest
 
@@ -18,6 +19,16 @@ from tests.agent.whole import Desk, at_work, checkpoints_of, ends, runs, setting
 from tests.fakes.kube import FakeKube
 
 pytestmark = pytest.mark.criu
+
+SIGNALS_ITS_LAUNCHER = """
+import os, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+for number in range(300):
+    os.kill(1, signal.SIGTERM)
+    time.sleep(0.01)
+print("300 signals sent", flush=True)
+time.sleep(3600)
+"""
 
 TERMINATED = 143
 
@@ -116,6 +127,16 @@ async def test_without_an_api_server_what_was_known_before_decides(
         assert await ends(plain.jobs["main"]) == TERMINATED
         assert await ends(evicted.jobs["main"]) == 75
         await desk.kube.start()
+
+
+async def test_a_job_that_signals_its_own_launcher_again_and_again_does_not_wear_out_the_api_server(
+    node: FakeNode, store: ObjectStore, desk: Desk
+) -> None:
+    pod = node.pod(job=(sys.executable, "-c", SIGNALS_ITS_LAUNCHER))
+    async with at_work(settings_of(node), store):
+        job = await pod.run()
+        await asyncio.to_thread(job.expect, "300 signals sent")
+        assert len(desk.kube.seen("get", "pods")) < 50
 
 
 async def _told(node: FakeNode, pod: NodePod) -> None:
