@@ -29,7 +29,7 @@ from crikpy.errors import (
     NotNowError,
     StoreError,
 )
-from crikpy.flows.gathering import Candidate, find_together, read_manifests
+from crikpy.flows.gathering import Candidate, find_together, read_manifests, retire_pod
 from crikpy.flows.reporting import Reporter
 from crikpy.flows.restoring import Waiting, restore
 from crikpy.kube.client import KubeApi
@@ -62,6 +62,7 @@ class Resumer:
         self._teller = teller
         self._instance = instance
         self._settings, at_once = shared_out(settings)
+        self._retiring: set[asyncio.Task[None]] = set()
         self._restores = ThreadPoolExecutor(at_once, thread_name_prefix="restore")
 
     def close(self) -> None:
@@ -125,6 +126,25 @@ class Resumer:
             origin_uid=candidate.pod_uid,
             seconds=time.monotonic() - story.claimed_at,
         )
+
+    def retire_own(self, session: PodSession, until: datetime) -> None:
+        """See to it that nobody resumes what a pod saved in a life before this one: its job has ended since.
+
+        Usually there is nothing, as whoever saw the end has seen to it. Nobody waits for this.
+        """
+        task = asyncio.create_task(self._retire(session, until), name=f"retire {session}")
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
+
+    async def _retire(self, session: PodSession, until: datetime) -> None:
+        claim = Claim.ours(instance=self._instance)
+        workloads = session.workloads(self._settings)
+        try:
+            await asyncio.to_thread(retire_pod, self._store, workloads, session.uid, claim, until=until)
+        except CrikpyError as fault:
+            _log.warning(
+                "checkpoints of a job that has ended may be resumed: %s", fault, extra={"pod": str(session)}
+            )
 
     def _find(self, workloads: Sequence[Workload]) -> tuple[Candidate, ...]:
         """Return the checkpoints that count."""

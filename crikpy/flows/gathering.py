@@ -84,10 +84,13 @@ def read_manifests(store: ObjectStore, workloads: Sequence[Workload], checkpoint
     return tuple(Checkpoints(store, workload).manifest(checkpoint) for workload in workloads)
 
 
-def retire_pod(store: ObjectStore, workloads: Sequence[Workload], pod_uid: str, claim: Claim) -> int:
+def retire_pod(
+    store: ObjectStore, workloads: Sequence[Workload], pod_uid: str, claim: Claim, *, until: datetime | None = None
+) -> int:
     """Claim as finished what is left of the checkpoints of a pod whose job has ended by itself.
 
-    A checkpoint that somebody resumes at this moment is left to them, as a whole.
+    A checkpoint that somebody resumes at this moment is left to them, as a whole; so is what was begun after
+    `until`, by a later life of the same pod.
 
     Returns:
         How many checkpoints were retired.
@@ -101,6 +104,8 @@ def retire_pod(store: ObjectStore, workloads: Sequence[Workload], pod_uid: str, 
     )
     retired = 0
     for checkpoint, summaries in found.items():
+        if until is not None and time_of(checkpoint) >= until.replace(microsecond=0):
+            continue
         if pod_uid and any(summary.pod_uid == pod_uid for summary in summaries.values()):
             retired += _retire([parts[workload] for workload in summaries], checkpoint, claim.finished())
     return retired

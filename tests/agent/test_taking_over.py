@@ -13,12 +13,13 @@ from crikpy.kube.resources import PODS
 from crikpy.store.base import ObjectStore
 from crikpy.store.checkpoints import Checkpoints, list_workloads
 from crikpy.store.records import Claim
-from tests.agent.agents import StartingAgent, events_of, evicted, hears, move_away, prove_afresh
+from tests.agent.agents import StartingAgent, events_of, evicted, hears, move_away, prove_afresh, save
 from tests.agent.conftest import MakeNode
 from tests.agent.node import NAMESPACE, FakeNode
 from tests.agent.test_saver import benched
 from tests.agent.whole import ends, until
 from tests.fakes.kube import FakeKube
+from tests.jobs import proving
 
 pytestmark = pytest.mark.criu
 
@@ -53,6 +54,37 @@ async def test_a_pod_of_the_same_name_with_another_command_starts_afresh_and_say
         await second.runs(new)
         assert "has changed" in await hears(kube, new, "RestoreFailed")
         assert "Restored" not in events_of(kube, new)
+
+
+async def test_what_a_pod_saved_before_its_job_ended_unseen_is_resumed_by_nobody(
+    make_node: MakeNode, api: KubeClient, kube: FakeKube, store: ObjectStore
+) -> None:
+    here, there = make_node("node-a"), make_node("node-b")
+    pod = here.pod("web-0", owner=STATEFUL)
+    async with StartingAgent(api, store, here.settings).at_work() as first:
+        job = await pod.run()
+        await first.runs(pod)
+        await prove_afresh(job)
+        await save(first, pod, store, leave_running=True)
+    job.signal(proving.FINISH)
+    assert await ends(job) == 0
+    again = await pod.run()
+    async with StartingAgent(api, store, here.settings).at_work() as first:
+        await first.runs(pod)
+        await prove_afresh(again)
+        kept = await save(first, pod, store, leave_running=True)
+        (workload,) = list_workloads(store)
+
+        def left() -> list[str]:
+            return [summary.id for summary in Checkpoints(store, workload).list() if summary.resumable]
+
+        await until(lambda: left() == [kept], "that only what its later life saved is left")
+        kube.remove(PODS, pod.name, namespace=NAMESPACE)
+    async with StartingAgent(api, store, there.settings).at_work() as second:
+        new = there.pod("web-0", owner=STATEFUL)
+        await new.run()
+        await second.runs(new)
+        assert kept in await hears(kube, new, "Restored")
 
 
 async def test_a_pod_that_is_being_ended_is_waited_for_as_long_as_kubelet_leaves_it(
