@@ -244,11 +244,11 @@ def _training(app: str, *, opted_in: bool = True) -> Json:
         "image": AGENT_IMAGE,
         "imagePullPolicy": "IfNotPresent",
         "command": ["sh", "-c", TRAINING],
-        "workingDir": "/work",
+        "workingDir": "/data",
         "env": [*single, {"name": "PYTHONDONTWRITEBYTECODE", "value": "1"}],
         "volumeMounts": [
             {"name": "program", "mountPath": "/srv/job"},
-            {"name": "work", "mountPath": "/work"},
+            {"name": "work", "mountPath": "/data"},
             {"name": "shared-memory", "mountPath": "/dev/shm"},
         ],
     }

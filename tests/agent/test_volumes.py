@@ -48,7 +48,7 @@ def _mount(container: str, point: str, root: str, *, writable: bool = True) -> S
 
 
 def test_the_container_that_sees_all_of_a_volume_carries_it() -> None:
-    mounts = [_mount("a", "/part", "/work/part"), _mount("b", "/whole", "/work"), _mount("c", "/also", "/work")]
+    mounts = [_mount("a", "/part", "/data/part"), _mount("b", "/whole", "/data"), _mount("c", "/also", "/data")]
     divided = divide(CONTAINERS, mounts, ())
     assert divided["a"].carried == ()
     assert divided["a"].excluded == ("/part",)
@@ -57,12 +57,12 @@ def test_the_container_that_sees_all_of_a_volume_carries_it() -> None:
 
 
 def test_parts_of_a_volume_are_carried_by_those_that_see_them() -> None:
-    divided = divide(CONTAINERS, [_mount("a", "/x", "/work/x"), _mount("b", "/y", "/work/y")], ())
+    divided = divide(CONTAINERS, [_mount("a", "/x", "/data/x"), _mount("b", "/y", "/data/y")], ())
     assert (divided["a"].carried, divided["b"].carried) == (("/x",), ("/y",))
 
 
 def test_who_may_not_write_a_volume_does_not_carry_it() -> None:
-    mounts = [_mount("a", "/in", "/work", writable=False), _mount("b", "/out", "/work")]
+    mounts = [_mount("a", "/in", "/data", writable=False), _mount("b", "/out", "/data")]
     divided = divide(CONTAINERS, mounts, ())
     assert divided["a"].excluded == ("/in",)
     assert divided["b"].carried == ("/out",)

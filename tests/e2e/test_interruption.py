@@ -23,10 +23,10 @@ SHARED = """
 import os, secrets, sys, time
 life, me, other = secrets.token_hex(4), sys.argv[2], sys.argv[3]
 for step in range(int(sys.argv[1])):
-    with open(f"/work/{me}.new", "w") as mine:
+    with open(f"/data/{me}.new", "w") as mine:
         mine.write(f"{life} {step}")
-    os.replace(f"/work/{me}.new", f"/work/{me}")
-    seen = open(f"/work/{other}").read() if os.path.exists(f"/work/{other}") else "-"
+    os.replace(f"/data/{me}.new", f"/data/{me}")
+    seen = open(f"/data/{other}").read() if os.path.exists(f"/data/{other}") else "-"
     print(f"life={life} step={step} pid={os.getpid()} other={seen}", flush=True)
     time.sleep(0.25)
 """
@@ -35,11 +35,11 @@ for step in range(int(sys.argv[1])):
 FILLED = """
 import os, secrets, sys, time
 life = secrets.token_hex(4)
-kept = open("/work/kept", "w+")
+kept = open("/data/kept", "w+")
 kept.write(life); kept.flush()
 for step in range(int(sys.argv[1])):
     kept.seek(0)
-    assert kept.read() == life == open("/work/kept").read()
+    assert kept.read() == life == open("/data/kept").read()
     print(f"life={life} step={step} pid={os.getpid()}", flush=True)
     time.sleep(0.25)
 """
@@ -107,8 +107,8 @@ NUMBERS = {"plain": 1, "indexed": 3, "state": 1, "web": 2, "bare": 1, "pair": 1,
 
 def _workloads(place: Namespace, strict: Namespace) -> None:
     pair = [
-        counting(program=SHARED, mounts={"work": "/work"}),
-        counting(program=SHARED, mounts={"work": "/work"}, name="helper"),
+        counting(program=SHARED, mounts={"work": "/data"}),
+        counting(program=SHARED, mounts={"work": "/data"}, name="helper"),
     ]
     pair[0]["command"] += ["one", "two"]
     pair[1]["command"] += ["two", "one"]
@@ -120,7 +120,7 @@ def _workloads(place: Namespace, strict: Namespace) -> None:
         deployment("web", template(app="web"), replicas=2),
         bare_pod("bare", template(app="bare", annotations={names.RECREATE: "true"})),
         job("pair", template(*pair, app="pair", volumes=volumes)),
-        job("filled", template(counting(program=FILLED, mounts={"work": "/work"}), app="filled", volumes=volumes)),
+        job("filled", template(counting(program=FILLED, mounts={"work": "/data"}), app="filled", volumes=volumes)),
     )
     strict.apply(job("restricted", template(counting(securityContext=RESTRICTED), app="restricted")))
 

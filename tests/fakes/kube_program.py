@@ -6,12 +6,12 @@ import argparse
 import asyncio
 import json
 import signal
-import socket
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.fakes.imds import tell
 from tests.fakes.kube_objects import KINDS
 
 if TYPE_CHECKING:
@@ -56,19 +56,6 @@ async def _obey(kube: FakeKube, line: bytes) -> dict[str, Any]:
         return {"ok": True, "result": await result if asyncio.iscoroutine(result) else result}
     except Exception as fault:  # noqa: BLE001 - whatever is wrong with an order is told to whoever gave it
         return {"ok": False, "error": f"{type(fault).__name__}: {fault}"}
-
-
-def tell(control: Path, order: dict[str, Any], *, timeout_s: float = 5.0) -> Any:
-    """Give one order through a control socket and return its result; ValueError when it is refused."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as plug:
-        plug.settimeout(timeout_s)
-        plug.connect(str(control))
-        plug.sendall(json.dumps(order).encode() + b"\n")
-        with plug.makefile("rb") as lines:
-            answer = json.loads(lines.readline())
-    if not answer["ok"]:
-        raise ValueError(answer["error"])
-    return answer["result"]
 
 
 def main(argv: list[str], serve: Callable[[argparse.Namespace], Awaitable[None]]) -> int:

@@ -17,8 +17,8 @@ from crikpy.kube.client import KubeClient, PatchKind
 from crikpy.kube.raw import Json
 from crikpy.kube.resources import CHECKPOINTS, NODES, PODS
 from crikpy.settings import KubeSettings
+from tests.fakes.imds import tell
 from tests.fakes.kube import FakeKube
-from tests.fakes.kube_program import tell
 
 
 def thing(name: str, **more: object) -> Json:
