@@ -104,7 +104,7 @@ def retire_pod(
     )
     retired = 0
     for checkpoint, summaries in found.items():
-        if until is not None and time_of(checkpoint) >= until.replace(microsecond=0):
+        if until is not None and time_of(checkpoint) >= until:
             continue
         if pod_uid and any(summary.pod_uid == pod_uid for summary in summaries.values()):
             retired += _retire([parts[workload] for workload in summaries], checkpoint, claim.finished())

@@ -133,6 +133,18 @@ def test_what_a_finished_pod_leaves_is_retired_and_that_of_others_is_not(store: 
     assert retire_pod(store, BOTH, "uid-1", claim) == 0
 
 
+def test_only_what_was_begun_before_a_moment_is_retired_be_it_the_same_second(store: ObjectStore) -> None:
+    begins = datetime(2025, 1, 3, 12, 0, 0, 500_000, tzinfo=UTC)
+    before, after = (new_checkpoint_id(begins + timedelta(milliseconds=off)) for off in (-100, 100))
+    commit(store, before)
+    commit(store, after)
+    assert retire_pod(store, BOTH, "uid-1", Claim.ours(), until=begins) == 1
+    assert [(one.checkpoint, one.claim is None) for one in find_together(store, BOTH)] == [
+        (after, True),
+        (before, False),
+    ]
+
+
 def test_a_retirement_that_was_cut_short_is_made_whole(store: ObjectStore) -> None:
     commit(store, NEW)
     Checkpoints(store, A).lay(NEW, Claim.ours().finished())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -64,3 +64,9 @@ def test_later_ids_sort_after_earlier_ones_by_the_millisecond(one: int, other: i
 def test_what_is_no_id_makes_no_key(text: str, workload: Workload) -> None:
     with pytest.raises(UsageError, match="id of a checkpoint"):
         layout.manifest_key(workload, text)
+
+
+@given(st.integers(0, 4_000_000_000_000))
+def test_an_id_tells_when_it_was_made(millisecond: int) -> None:
+    moment = datetime.fromtimestamp(millisecond / 1000, UTC)
+    assert timedelta(0) <= moment - layout.time_of(layout.new_checkpoint_id(moment)) <= timedelta(microseconds=17)
