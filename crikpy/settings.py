@@ -95,6 +95,27 @@ class NoticeSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SignalSettings:
+    """Which taints say that a node goes away, so that agents save its pods at their SIGTERM."""
+
+    taints: str = (
+        "karpenter.sh/disrupted:NoSchedule Drain,"
+        "karpenter.sh/disruption:NoSchedule Drain,"
+        "ToBeDeletedByClusterAutoscaler:NoSchedule Drain,"
+        "aws-node-termination-handler/spot-itn SpotInterruption,"
+        "aws-node-termination-handler/scheduled-maintenance ScheduledEvent,"
+        "aws-node-termination-handler/asg-lifecycle-termination NodeShutdown,"
+        "remediator.kubernetes.azure.com/unschedulable NodeShutdown,"
+        "cloud.google.com/impending-node-termination NodeShutdown"
+    )
+    """The table: `KEY[:EFFECT] MEANING`, separated by commas; a meaning is SpotInterruption, ScheduledEvent,
+    NodeShutdown, Drain or Ignore."""
+
+    more_taints: str = ""
+    """Further lines; one with the same key and effect replaces that of the table."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunSettings:
     """How `crikpy run` behaves."""
 
@@ -238,6 +259,7 @@ class Settings:
     store: StoreSettings = field(default_factory=StoreSettings)
     criu: CriuSettings = field(default_factory=CriuSettings)
     notices: NoticeSettings = field(default_factory=NoticeSettings)
+    signals: SignalSettings = field(default_factory=SignalSettings)
     run: RunSettings = field(default_factory=RunSettings)
     kube: KubeSettings = field(default_factory=KubeSettings)
     agent: AgentSettings = field(default_factory=AgentSettings)

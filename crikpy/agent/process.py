@@ -61,7 +61,7 @@ async def run_agent(settings: Settings, store_url: str, end: asyncio.Event) -> b
 
     Raises:
         UsageError: the node's name or the store is missing or wrong, or there is no configuration for Kubernetes.
-        SettingsError: the memory does not suffice for any transfer.
+        SettingsError: the memory does not suffice for any transfer, or the table of signs cannot be read.
     """
     if not settings.agent.node:
         raise UsageError("the name of this node is not known", remedy="give --node, or set CRIKPY_AGENT_NODE")

@@ -25,6 +25,7 @@ from crikpy.kube.client import KubeApi
 from crikpy.kube.nodes import parse_node, surely_going
 from crikpy.kube.pods import parse_pod
 from crikpy.kube.resources import NODES, PODS
+from crikpy.kube.signals import Sign, read_signs, why_going
 from crikpy.model.nodes import Node
 from crikpy.model.notices import InterruptionNotice, Trigger
 from crikpy.model.orders import order_name
@@ -58,6 +59,12 @@ class Terminator:
     """Decides for each pod that gets a SIGTERM, once for all of its containers."""
 
     def __init__(self, api: KubeApi, saver: Saver, outlook: NodeOutlook, settings: Settings) -> None:
+        """Make ready.
+
+        Raises:
+            SettingsError: the table of signs cannot be read.
+        """
+        self._signs = read_signs(settings.signals)
         self._api = api
         self._saver = saver
         self._outlook = outlook
@@ -118,7 +125,7 @@ class Terminator:
         pod, node = await asyncio.gather(self._fresh_pod(known, asked), self._fresh_node(asked))
         if pod is None or not pod.opted_in:
             return None
-        occasion = _occasion(pod, node, self._outlook.final_notice())
+        occasion = _occasion(pod, node, self._outlook.final_notice(), self._signs)
         if occasion is None:
             return None
         limits = [killed.at if pod.deletion_deadline is None else Deadline.from_datetime(pod.deletion_deadline).at]
@@ -171,13 +178,17 @@ class _Occasion:
     ends: datetime | None = None
 
 
-def _occasion(pod: Pod, node: Node | None, notice: InterruptionNotice | None) -> _Occasion | None:
+def _occasion(
+    pod: Pod, node: Node | None, notice: InterruptionNotice | None, signs: tuple[Sign, ...]
+) -> _Occasion | None:
     """Return for which event of its node a pod goes away, or None when it goes for its own reasons."""
     if notice is not None:
         return _Occasion(trigger=notice.trigger, notice=notice.id, ends=notice.deadline)
     if node is not None and (taint := surely_going(node)):
         trigger = Trigger(taint.value) if taint.value in set(Trigger) else Trigger.DRAIN
         return _Occasion(trigger=trigger, notice=dict(node.annotations).get(names.CORDONED, ""))
+    if node is not None and (reason := why_going(node, signs)) is not None:
+        return _Occasion(trigger=reason)
     if pod.disruption:
         return _Occasion(trigger=Trigger.DRAIN)
     return None

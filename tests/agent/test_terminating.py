@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -12,6 +13,7 @@ from crikpy.kube.pods import parse_pod
 from crikpy.kube.resources import NODES, PODS
 from crikpy.model.notices import Trigger
 from crikpy.model.orders import OrderPhase, order_name
+from crikpy.settings import SignalSettings
 from crikpy.store.base import ObjectStore
 from crikpy.store.checkpoints import Checkpoints, list_workloads
 from tests.agent.node import NAMESPACE, FakeNode, NodePod
@@ -83,6 +85,51 @@ async def test_a_pod_on_a_node_that_the_controller_has_tainted_is_saved_first_an
         name = desk.order(pod, order_name(pod.name, pod.uid, "spot-1"), notice="spot-1")
         await desk.reaches(name, OrderPhase.COMPLETE)
     assert trigger_of(store) == Trigger.SPOT_INTERRUPTION
+
+
+GONE_SOON = {"conditions": [{"type": "Ready", "status": "False", "message": "node is shutting down"}]}
+
+
+@pytest.mark.parametrize(
+    ("change", "trigger"),
+    [
+        ({"spec": {"taints": [{"key": "karpenter.sh/disrupted", "effect": "NoSchedule"}]}}, Trigger.DRAIN),
+        ({"spec": {"taints": [{"key": "example.com/retiring", "effect": "NoExecute"}]}}, Trigger.NODE_SHUTDOWN),
+        ({"status": GONE_SOON}, Trigger.NODE_SHUTDOWN),
+    ],
+    ids=["karpenter", "a sign of the user's own", "kubelet"],
+)
+async def test_a_pod_that_is_deleted_from_a_node_with_a_sign_that_it_goes_away_is_saved_first(
+    node: FakeNode, store: ObjectStore, desk: Desk, change: dict[str, object], trigger: Trigger
+) -> None:
+    pod = node.pod()
+    signals = SignalSettings(more_taints="example.com/retiring NodeShutdown")
+    async with at_work(replace(settings_of(node), signals=signals), store):
+        await runs(pod)
+        desk.kube.update(NODES, node.name, change)
+        desk.terminate(pod)
+        assert await ends(pod.jobs["main"]) == 75
+    assert trigger_of(store) == trigger
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"spec": {"unschedulable": True}},
+        {"spec": {"taints": [{"key": "DeletionCandidateOfClusterAutoscaler", "effect": "PreferNoSchedule"}]}},
+    ],
+    ids=["cordoned", "a candidate"],
+)
+async def test_a_pod_that_is_deleted_from_a_node_that_may_stay_ends_at_once(
+    node: FakeNode, store: ObjectStore, desk: Desk, change: dict[str, object]
+) -> None:
+    pod = node.pod()
+    async with at_work(settings_of(node), store):
+        await runs(pod)
+        desk.kube.update(NODES, node.name, change)
+        desk.terminate(pod)
+        assert await ends(pod.jobs["main"]) == TERMINATED
+    assert checkpoints_of(store) == []
 
 
 async def test_a_pod_whose_save_fails_ends_of_its_sigterm(node: FakeNode, store: ObjectStore, desk: Desk) -> None:
