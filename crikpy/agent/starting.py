@@ -172,7 +172,7 @@ class Starter:
     ) -> None:
         """Start every job of the pod that waits from its beginning, unless the owner does not want that."""
         holds = [hold for name, hold in gathering.waiting().items() if name in pod.injected]
-        moved, began = session.moved, datetime.now(UTC)
+        unseen, began = not (session.begun or session.moved), datetime.now(UTC)
         options = pod.options or PodOptions()
         if cold.spoiled and options.restore_failure is OnRestoreFailure.FAIL:
             for hold in holds:
@@ -184,7 +184,7 @@ class Starter:
         started = [hold for hold in holds if await self._start_one(session, hold, floored=True)]
         if started:
             self._teller.tell_cold_start(pod, cold.reason, after_failure=after_failure)
-            if not moved:
+            if unseen:  # whoever saw the end of a life before this one has seen to what it left
                 self._resumer.retire_own(session, began)
 
     async def _start_one(self, session: PodSession, hold: Hold, *, floored: bool) -> bool:
