@@ -58,6 +58,23 @@ def test_a_drained_node_hands_its_pods_on(installed: Cluster, place: Namespace) 
             assert_goes_on(pod.counts(), place.counts(after["metadata"]["name"]))
 
 
+def test_a_pod_that_is_deleted_from_a_node_that_karpenter_empties_goes_on_elsewhere(
+    installed: Cluster, place: Namespace
+) -> None:
+    emptied, *others = installed.nodes
+    with installed.cordoned(*others):
+        place.apply(stateful_set("emptied", template(app="emptied")))
+        (pod,) = place.watch("emptied")
+    place.kubectl("taint", "node", emptied, "karpenter.sh/disrupted:NoSchedule")
+    try:
+        place.kubectl("delete", "pod", pod.name, "-n", place.name, "--wait=false")
+        after = place.replacement("emptied", pod)
+    finally:
+        place.kubectl("taint", "node", emptied, "karpenter.sh/disrupted:NoSchedule-")
+    assert after["spec"]["nodeName"] != emptied
+    assert_goes_on(pod.counts(), place.counts(after["metadata"]["name"]))
+
+
 def test_a_job_that_completes_while_it_is_saved_is_complete(place: Namespace) -> None:
     place.apply(job("ending", template(counting(steps=40), app="ending")))
     (pod,) = place.watch("ending", at_least=30)
