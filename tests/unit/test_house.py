@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 import subprocess
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+
+from crikpy.settings import from_env
 
 ROOT = Path(__file__).resolve().parents[2]
 _LONGEST_FILE = 400
@@ -34,6 +37,17 @@ def test_every_module_says_why_it_exists() -> None:
 def test_the_settings_page_is_current() -> None:
     done = subprocess.run((ROOT / "hack/settings-doc", "--check"), capture_output=True, text=True, timeout=30)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_settings_page_names_the_settings_that_there_are() -> None:
+    named = re.findall(r"^\| `(CRIKPY_\w+)` ", (ROOT / "docs/settings.md").read_text(), re.MULTILINE)
+    settings = from_env({})
+    known = [
+        f"CRIKPY_{group.name}_{item.name}".upper()
+        for group in fields(settings)
+        for item in fields(getattr(settings, group.name))
+    ]
+    assert named == known
 
 
 @pytest.mark.parametrize("page", _PAGES, ids=lambda page: str(page.relative_to(ROOT)))
