@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 
 from crikpy.agent.nodepods import NodePods
 from crikpy.agent.sessions import CapsuleSession, PodSession
@@ -16,6 +15,11 @@ from crikpy.agent.terminating import NodeOutlook
 from crikpy.aio.clock import Deadline
 from crikpy.errors import KubeError, StoreError
 from crikpy.flows.gathering import retire_pod
+from crikpy.kube.backoff import Backoff
+from crikpy.kube.client import KubeApi
+from crikpy.kube.nodes import parse_node
+from crikpy.kube.resources import NODES
+from crikpy.kube.signals import read_signs, why_going
 from crikpy.model.pods import Pod
 from crikpy.settings import Settings
 from crikpy.store.base import ObjectStore
@@ -32,8 +36,17 @@ class Finisher:
     """Retires the checkpoints of finished jobs; `finish` is what NodeSessions.on_ended calls."""
 
     def __init__(
-        self, pods: NodePods, store: ObjectStore, outlook: NodeOutlook, settings: Settings, *, instance: str = ""
+        self,
+        api: KubeApi,
+        pods: NodePods,
+        store: ObjectStore,
+        outlook: NodeOutlook,
+        settings: Settings,
+        *,
+        instance: str = "",
     ) -> None:
+        self._signs = read_signs(settings.signals)
+        self._api = api
         self._pods = pods
         self._outlook = outlook
         self._store = store
@@ -52,7 +65,8 @@ class Finisher:
         if status != 0 and await self._ends_for_its_node(pod):
             return
         workloads = session.workloads(self._settings)
-        deadline, pause_s = Deadline.after(_GIVE_UP_S), _FIRST_PAUSE_S
+        deadline = Deadline.after(_GIVE_UP_S)
+        backoff = Backoff(first_s=_FIRST_PAUSE_S, longest_s=_LONGEST_PAUSE_S)
         claim = Claim.ours(instance=self._instance)
         while True:
             try:
@@ -61,8 +75,7 @@ class Finisher:
                 if deadline.expired():
                     raise
                 _log.warning("checkpoints of a finished job are not retired yet: %s", fault, extra=_facts(pod))
-                await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311  not for secrets
-                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+                await backoff.pause()
                 continue
             if retired:
                 _log.info("checkpoints of a finished job are retired", extra={**_facts(pod), "retired": retired})
@@ -76,7 +89,14 @@ class Finisher:
             now = await self._pods.fresh(pod)
         except KubeError:
             now = pod
-        return now is not None and bool(now.disruption)
+        return (now is not None and bool(now.disruption)) or await self._node_goes()
+
+    async def _node_goes(self) -> bool:
+        try:
+            node = parse_node(await self._api.get(NODES, self._settings.agent.node))
+        except KubeError:
+            return False
+        return why_going(node, self._signs) is not None
 
 
 def _facts(pod: Pod) -> dict[str, str]:

@@ -16,9 +16,10 @@ from crikpy.errors import KubeNotFoundError
 from crikpy.flows.gathering import Candidate
 from crikpy.kube import raw
 from crikpy.kube.client import Json, KubeApi
-from crikpy.kube.nodes import parse_node, surely_going
+from crikpy.kube.nodes import parse_node
 from crikpy.kube.pods import parse_pod
 from crikpy.kube.resources import NODES, PODS
+from crikpy.kube.signals import Sign, why_going
 from crikpy.model.nodes import Node
 from crikpy.model.pods import Pod
 
@@ -35,8 +36,9 @@ class Origins:
     In this order, for a pod that was gone at the look has no checkpoint that is not in the store by now.
     """
 
-    def __init__(self, api: KubeApi, pod: Pod) -> None:
+    def __init__(self, api: KubeApi, pod: Pod, signs: tuple[Sign, ...]) -> None:
         self._api = api
+        self._signs = signs
         self._pod = pod
         self._listed: dict[str, tuple[Pod, Json]] = {}
 
@@ -65,7 +67,7 @@ class Origins:
             if uid not in makers and not self._could_be_replaced(pod):
                 continue
             node = await self._node_of(pod, deadline)
-            if uid in makers or _is_ended_for_its_node(pod, node):
+            if uid in makers or _is_ended_for_its_node(pod, node, self._signs):
                 states[uid] = state_of(pod, found, node)
         return states
 
@@ -134,11 +136,11 @@ def ended_by_itself(pod: Pod, found: Json) -> bool:
     return False
 
 
-def _is_ended_for_its_node(pod: Pod, node: Node | None) -> bool:
+def _is_ended_for_its_node(pod: Pod, node: Node | None, signs: tuple[Sign, ...]) -> bool:
     """Say whether a pod is ended because its node goes away, and so is saved first, if it can be."""
     if pod.disruption:
         return True
-    return node is not None and (_is_noticed(node) or surely_going(node) is not None)
+    return node is not None and (_is_noticed(node) or why_going(node, signs) is not None)
 
 
 def _is_noticed(node: Node) -> bool:

@@ -108,7 +108,9 @@ class _Agent:
         self._sessions.on_ready = self._starter.start
         self._sessions.on_running = Checker(self._teller, settings).watch
         self._sessions.on_term = Terminator(api, self._saver, self._notices, settings).on_term
-        self._sessions.on_ended = Finisher(self._pods, store, self._notices, settings, instance=instance).finish
+        self._sessions.on_ended = Finisher(
+            api, self._pods, store, self._notices, settings, instance=instance
+        ).finish
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def begin(self) -> None:

@@ -33,6 +33,7 @@ from crikpy.flows.gathering import Candidate, find_together, read_manifests, ret
 from crikpy.flows.reporting import Reporter
 from crikpy.flows.restoring import Waiting, restore
 from crikpy.kube.client import KubeApi
+from crikpy.kube.signals import read_signs
 from crikpy.model.pods import Pod
 from crikpy.model.streams import TransferProgress
 from crikpy.model.workload import Workload
@@ -57,6 +58,7 @@ class Resumer:
     def __init__(
         self, api: KubeApi, store: ObjectStore, teller: Teller, settings: Settings, *, instance: str
     ) -> None:
+        self._signs = read_signs(settings.signals)
         self._api = api
         self._store = store
         self._teller = teller
@@ -77,7 +79,7 @@ class Resumer:
         """
         workloads = session.workloads(self._settings)
         candidates: tuple[Candidate, ...] = ()
-        origins = Origins(self._api, pod)
+        origins = Origins(self._api, pod, self._signs)
         trouble = _Trouble(self._settings.agent.api_wait_s)
         while True:
             try:

@@ -22,7 +22,7 @@ from crikpy.agent.sessions import Activity, PodSession
 from crikpy.aio.clock import Deadline
 from crikpy.errors import CrikpyError, KubeError, KubeNotFoundError, LauncherError
 from crikpy.kube.client import KubeApi
-from crikpy.kube.nodes import parse_node, surely_going
+from crikpy.kube.nodes import parse_node
 from crikpy.kube.pods import parse_pod
 from crikpy.kube.resources import NODES, PODS
 from crikpy.kube.signals import Sign, read_signs, why_going
@@ -184,11 +184,8 @@ def _occasion(
     """Return for which event of its node a pod goes away, or None when it goes for its own reasons."""
     if notice is not None:
         return _Occasion(trigger=notice.trigger, notice=notice.id, ends=notice.deadline)
-    if node is not None and (taint := surely_going(node)):
-        trigger = Trigger(taint.value) if taint.value in set(Trigger) else Trigger.DRAIN
+    if node is not None and (trigger := why_going(node, signs)) is not None:
         return _Occasion(trigger=trigger, notice=dict(node.annotations).get(names.CORDONED, ""))
-    if node is not None and (reason := why_going(node, signs)) is not None:
-        return _Occasion(trigger=reason)
     if pod.disruption:
         return _Occasion(trigger=Trigger.DRAIN)
     return None

@@ -120,8 +120,3 @@ def read_notice(condition: Json, *, instance: str) -> InterruptionNotice | None:
         action="" if found["action"] == _GOES_AWAY else found["action"],
         seen=seen,
     )
-
-
-def surely_going(node: Node) -> Taint | None:
-    """Return our taint of a node under a final notice, or None; that of a recommendation only asks to avoid it."""
-    return next((taint for taint in node.taints if (taint.key, taint.effect) == (names.TAINT, "NoSchedule")), None)

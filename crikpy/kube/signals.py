@@ -1,4 +1,4 @@
-"""Signs on a Node object that say that it goes away, whoever has put them there: the table, and what it finds.
+"""Signs on a Node object that say that it goes away, our own taint and those of others: the table, what it finds.
 
 Pure. Only signs by which a node surely goes are here: a cordon alone is none, and neither is a mark that is taken
 back as a matter of course, such as cluster-autoscaler's DeletionCandidate.
@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from crikpy import names
 from crikpy.errors import SettingsError
 from crikpy.model.nodes import Node, Taint
 from crikpy.model.notices import Trigger
@@ -22,6 +23,10 @@ _EFFECTS: Final = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
 _SHUTS_DOWN: Final = "node is shutting down"
 """Kubelet's message of Ready=False once its machine shuts down (pkg/kubelet/nodestatus/setters.go)."""
+
+
+_OUR_EFFECT: Final = "NoSchedule"
+"""Of our taint under a final notice; that of a recommendation only asks to avoid the node."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +71,10 @@ def read_signs(settings: SignalSettings) -> tuple[Sign, ...]:
 
 
 def why_going(node: Node, signs: tuple[Sign, ...]) -> Trigger | None:
-    """Return why a node goes away by the signs on its object, or None when none of them says so."""
+    """Return why a node goes away by the signs on its object, our own taint first; None when none says so."""
+    ours = next((taint for taint in node.taints if (taint.key, taint.effect) == (names.TAINT, _OUR_EFFECT)), None)
+    if ours is not None:
+        return Trigger(ours.value) if ours.value in set(Trigger) else Trigger.DRAIN
     if not node.ready and _SHUTS_DOWN in node.ready_message:
         return Trigger.NODE_SHUTDOWN
     for taint in node.taints:

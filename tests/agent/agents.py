@@ -80,7 +80,7 @@ class StartingAgent:
         self.sessions = NodeSessions(settings, self.pods, metrics)
         self.starter = Starter(api, self.pods, store, self.outlook, self.teller, settings)
         self.checker = Checker(self.teller, settings, every_s=0.2)
-        self.finisher = Finisher(self.pods, store, self.outlook, settings)
+        self.finisher = Finisher(api, self.pods, store, self.outlook, settings)
         self.sessions.on_ready = self.starter.start
         self.sessions.on_running = self._on_running
         self.sessions.on_term = self._on_term

@@ -12,7 +12,7 @@ import pytest
 
 from crikpy import names
 from crikpy.kube.client import KubeClient
-from crikpy.kube.resources import PODS
+from crikpy.kube.resources import NODES, PODS
 from crikpy.model.notices import InterruptionNotice, Trigger
 from crikpy.store.base import ObjectStore
 from tests.agent.agents import StartingAgent, ends, expect, save
@@ -87,18 +87,21 @@ async def test_what_ended_because_it_was_saved_is_kept(
         assert not _claims(folder)
 
 
-@pytest.mark.parametrize("evicted", [True, False])
+@pytest.mark.parametrize("sign", ["eviction", "notice", "karpenter.sh/disrupted", names.TAINT])
 async def test_what_ends_of_a_sigterm_because_its_node_goes_is_kept(
-    node: FakeNode, api: KubeClient, kube: FakeKube, store: ObjectStore, folder: Path, evicted: bool
+    node: FakeNode, api: KubeClient, kube: FakeKube, store: ObjectStore, folder: Path, sign: str
 ) -> None:
     async with StartingAgent(api, store, node.settings).at_work() as agent:
         pod = node.pod()
         job = await _saved(agent, pod, store)
-        if evicted:
+        if sign == "eviction":
             condition = {"type": names.DISRUPTION_TARGET, "status": "True", "reason": "EvictionByEvictionAPI"}
             kube.update(PODS, pod.name, {"status": {"conditions": [condition]}}, namespace=NAMESPACE)
-        else:
+        elif sign == "notice":
             agent.outlook.notice = _notice()
+        else:
+            taint = {"key": sign, "value": "SpotInterruption", "effect": "NoSchedule"}
+            kube.put(NODES, {"metadata": {"name": node.name}, "spec": {"taints": [taint]}})
         job.signal(signal.SIGTERM)
         await _is_heard_to_end(agent, job)
         assert agent.diary.ended == [("main", 128 + signal.SIGTERM)]

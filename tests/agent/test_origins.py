@@ -19,12 +19,15 @@ from crikpy.flows.gathering import Candidate
 from crikpy.kube.client import KubeClient
 from crikpy.kube.pods import parse_pod
 from crikpy.kube.resources import NODES, PODS
+from crikpy.kube.signals import read_signs
 from crikpy.model.pods import Pod
+from crikpy.settings import SignalSettings
 from tests.fakes.kube import FakeKube
 
 NAMESPACE = "ns"
 REPLICAS = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "train", "uid": "u", "controller": True}
 DELETED = {"deletionTimestamp": datetime.now(UTC).isoformat(), "deletionGracePeriodSeconds": 120}
+SIGNS = read_signs(SignalSettings())
 EVICTED = {"conditions": [{"type": names.DISRUPTION_TARGET, "status": "True", "reason": "Evicted"}]}
 
 
@@ -70,7 +73,7 @@ def _ended(code: int) -> dict[str, object]:
 async def _state(api: KubeClient, kube: FakeKube, old: Pod, *, saved: bool) -> OriginState | None:
     """Return what a new pod learns of an old one that has, or has not, a complete checkpoint."""
     found = [Candidate(checkpoint="c1", pod=str(old), pod_uid=old.uid)] if saved else []
-    origins = Origins(api, _put(kube))
+    origins = Origins(api, _put(kube), SIGNS)
     await origins.look(Deadline.after(5))
     return (await origins.states(found, Deadline.after(5))).get(old.uid)
 
@@ -116,10 +119,13 @@ async def test_a_pod_that_may_be_saved_in_this_moment_is_known_without_a_checkpo
 ) -> None:
     _node(kube)
     _node(kube, "node-t", taints=(names.TAINT,))
+    _node(kube, "node-k", taints=("karpenter.sh/disrupted",))
     evicted = _put(kube, metadata=DELETED, status=EVICTED)
     assert await _state(api, kube, evicted, saved=False) is OriginState.ENDING
     tainted = _put(kube, node="node-t", metadata=DELETED)
     assert await _state(api, kube, tainted, saved=False) is OriginState.ENDING
+    signed = _put(kube, node="node-k", metadata=DELETED)
+    assert await _state(api, kube, signed, saved=False) is OriginState.ENDING
 
 
 async def test_pods_that_nobody_saves_are_of_no_interest(kube: FakeKube, api: KubeClient) -> None:
@@ -136,7 +142,7 @@ async def test_pods_that_nobody_saves_are_of_no_interest(kube: FakeKube, api: Ku
 async def test_the_end_of_a_pod_is_waited_for(kube: FakeKube, api: KubeClient) -> None:
     _node(kube)
     old = _put(kube, metadata=DELETED, status=EVICTED)
-    origins = Origins(api, _put(kube))
+    origins = Origins(api, _put(kube), SIGNS)
     await origins.look(Deadline.after(5))
     waiting = asyncio.create_task(origins.await_end(old.uid, Deadline.after(30)))
     await kube.until(lambda: kube.seen("get", "pods"))
@@ -147,7 +153,7 @@ async def test_the_end_of_a_pod_is_waited_for(kube: FakeKube, api: KubeClient) -
 
 
 async def test_nobody_guesses_when_the_server_does_not_answer(kube: FakeKube, api: KubeClient) -> None:
-    origins = Origins(api, _put(kube))
+    origins = Origins(api, _put(kube), SIGNS)
     kube.trouble("503")
     with pytest.raises(KubeUnavailableError):
         await origins.look(Deadline.after(0.5))
