@@ -28,6 +28,9 @@ _START_S = 60.0
 _PORTS = ("master", "master_grpc", "volume", "volume_grpc", "filer", "filer_grpc", "s3", "s3_grpc")
 REGION = "us-east-1"
 
+_SOCKETS = Path("/tmp")
+"""Where SeaweedFS makes a socket for most of its ports, whatever it is told, and leaves it when it is killed."""
+
 
 class S3Server:
     """SeaweedFS with two identities: one that may do everything and one that may only read.
@@ -82,6 +85,9 @@ class S3Server:
         """End the server at once, as a crash would; harmless when it has ended."""
         if self._child is not None:
             self._child.kill_tree()
+            for port in self._ports.values():
+                for left in _SOCKETS.glob(f"seaweedfs-*-{port}.sock"):
+                    left.unlink(missing_ok=True)
 
     def create_bucket(self, name: str) -> None:
         """Make a bucket; fine when it is there."""
