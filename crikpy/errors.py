@@ -37,6 +37,9 @@ never raised itself. Third-party exceptions are translated in the room that owns
     │   ├── IntegrityError            bytes that do not match their hash; never retried
     │   └── FormatVersionError        written by a newer crikpy
     ├── MetadataError                 the instance metadata service
+    ├── AwsError                      EC2, SQS or Auto Scaling, apart from the store
+    │   ├── AwsUnavailableError       network, 5xx, throttling; retryable
+    │   └── AwsForbiddenError         credentials or permissions
     ├── RegistryError                 an image's entrypoint could not be looked up
     └── KubeError                     the Kubernetes API
         ├── KubeUnavailableError      network, 429, 5xx; retryable
@@ -305,6 +308,28 @@ class MetadataError(CrikpyError):
     exit_code = 60
     reason = "MetadataFailed"
     retryable = True
+
+
+class AwsError(CrikpyError):
+    """An AWS API other than the store's refused."""
+
+    exit_code = 62
+    reason = "AwsFailed"
+
+
+class AwsUnavailableError(AwsError):
+    """The API is out of reach, overloaded or throttles."""
+
+    exit_code = 63
+    reason = "AwsUnavailable"
+    retryable = True
+
+
+class AwsForbiddenError(AwsError):
+    """No credentials, or they do not permit it."""
+
+    exit_code = 64
+    reason = "AwsForbidden"
 
 
 class RegistryError(CrikpyError):

@@ -83,6 +83,60 @@ class Metrics:
             ["outcome"],
             registry=self.registry,
         )
+        self.source_working = Gauge(
+            "crikpy_source_working",
+            "1 while a source of interruption notices works, 0 while it does not; absent when it is off.",
+            ["source"],
+            registry=self.registry,
+        )
+        self.source_notices = Counter(
+            "crikpy_source_notices_total",
+            "News of the controller's sources by source and outcome (acted, known, foreign, failed).",
+            ["source", "outcome"],
+            registry=self.registry,
+        )
+        self.queue_messages = Counter(
+            "crikpy_queue_messages_total",
+            "Messages of the queue by outcome (acted, known, foreign, ignored, test, unparsable, failed).",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self.lifecycle_hooks = Counter(
+            "crikpy_lifecycle_hooks_total",
+            "Lifecycle actions by outcome (continued, expired).",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self.order_seconds = Histogram(
+            "crikpy_notice_to_order_seconds",
+            "Time from a notice being read to a pod's order standing in the API server.",
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.planned_pods = Gauge(
+            "crikpy_planned_pods",
+            "Pods of this node by what the plan says of them (running, next, last, unsaved).",
+            ["verdict"],
+            registry=self.registry,
+        )
+        self.throughput = Gauge(
+            "crikpy_dump_throughput_bytes_per_second",
+            "Measured bytes of memory per second of one dump by path (read: all memory; write: what is new).",
+            ["path"],
+            registry=self.registry,
+        )
+        self.placements = Counter(
+            "crikpy_placements_total",
+            "Pods kept to nodes on which their checkpoint can be resumed, by strength (preferred, required).",
+            ["strength"],
+            registry=self.registry,
+        )
+        self.misfits = Counter(
+            "crikpy_misfits_total",
+            "Pods on nodes on which their checkpoint cannot be resumed, by outcome (moved, cold, refused).",
+            ["outcome"],
+            registry=self.registry,
+        )
         self.watch_restarts = Counter(
             "crikpy_watch_restarts_total",
             "Watches begun anew, by resource and reason (closed, expired, broken, silent).",

@@ -67,6 +67,8 @@ EXCLUDE_VOLUMES: Final = f"{DOMAIN}/exclude-volumes"
 RESTORE_FAILURE: Final = f"{DOMAIN}/restore-failure"
 KEEP: Final = f"{DOMAIN}/keep"
 RECREATE: Final = f"{DOMAIN}/recreate"
+PLACEMENT: Final = f"{DOMAIN}/placement"
+MISFIT: Final = f"{DOMAIN}/misfit"
 """Annotations of pods that users write; crikpy.kube.annotations says which values they take."""
 
 INJECTED: Final = f"{DOMAIN}/injected"
@@ -89,12 +91,31 @@ CORDONED: Final = f"{DOMAIN}/cordoned-for"
 UNCORDONED: Final = f"{DOMAIN}/uncordoned-for"
 """Annotation of nodes that somebody uncordoned although a notice of this id is in force: it stays so."""
 
+REPORTED: Final = f"{DOMAIN}/reported-notice"
+"""Annotation of nodes: a notice that the controller heard of from outside of the cluster (crikpy.kube.nodes)."""
+
 CONDITION_NOTICE: Final = "CrikpyInterruptionNotice"
 CONDITION_READY: Final = "CrikpyReady"
 """Conditions of nodes that their agents write."""
 
 LABEL_READY: Final = f"{DOMAIN}/ready"
 """Label of nodes: `true` where jobs can be saved, `false` where an agent runs and says that they cannot."""
+
+LABEL_CPU: Final = f"{DOMAIN}/cpu"
+"""Label of nodes, annotation of Checkpoint objects: a digest of the CPU features that programs can use there."""
+
+LABEL_FAMILY: Final = f"{DOMAIN}/instance-family"
+"""Label of nodes that their agents write: `m7i` of `m7i.4xlarge`."""
+
+CPU_FEATURES: Final = f"{DOMAIN}/cpu-features"
+"""Annotation of nodes that their agents write: the features behind that digest, sorted, separated by blanks."""
+
+INSTANCE_TYPE: Final = f"{DOMAIN}/instance-type"
+"""Annotation of Checkpoint objects: the instance type of the node that the pod ran on."""
+
+LABEL_WELL_KNOWN_TYPE: Final = "node.kubernetes.io/instance-type"
+LABEL_WELL_KNOWN_ARCH: Final = "kubernetes.io/arch"
+"""Labels of nodes that Kubernetes and cloud providers write."""
 
 DISRUPTION_TARGET: Final = "DisruptionTarget"
 """Condition of pods that Kubernetes sets before it ends them for the node's sake (KEP-3329)."""

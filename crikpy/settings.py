@@ -95,8 +95,37 @@ class NoticeSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SourceSettings:
+    """Where the controller hears of interruptions, besides what the agents tell it."""
+
+    queue_url: str = ""
+    """URL of the SQS queue that EventBridge, Auto Scaling or SNS fill; empty reads none."""
+
+    region: str = ""
+    """Region of queue and instances; empty takes it from the queue's URL, else from the AWS configuration."""
+
+    queue_visibility_s: int = 60
+    """How long a message is kept from other readers while it is acted upon; prolonged as long as that takes."""
+
+    hook_heartbeat_s: float = 20.0
+    """Time between two heartbeats of a lifecycle hook; below the hook's own heartbeat timeout, 30 s at least."""
+
+    hook_longest_s: float = 3600.0
+    """How long an instance is kept from termination by heartbeats at most."""
+
+    poll_enabled: bool = False
+    """Ask EC2 itself for spot requests and instance status: for accounts without a queue."""
+
+    poll_interval_s: float = 15.0
+    """Time between two polls."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SignalSettings:
-    """Which taints say that a node goes away, so that agents save its pods at their SIGTERM."""
+    """Which signs on a Node object say that it goes away; agents and the controller need the same."""
+
+    enabled: bool = True
+    """Take notice of such signs at all: taints, kubelet's shutdown, deletion of the Node object."""
 
     taints: str = (
         "karpenter.sh/disrupted:NoSchedule Drain,"
@@ -105,14 +134,18 @@ class SignalSettings:
         "aws-node-termination-handler/spot-itn SpotInterruption,"
         "aws-node-termination-handler/scheduled-maintenance ScheduledEvent,"
         "aws-node-termination-handler/asg-lifecycle-termination NodeShutdown,"
+        "aws-node-termination-handler/rebalance-recommendation RebalanceRecommendation,"
         "remediator.kubernetes.azure.com/unschedulable NodeShutdown,"
-        "cloud.google.com/impending-node-termination NodeShutdown"
+        "cloud.google.com/impending-node-termination NodeShutdown,"
+        "node.kubernetes.io/out-of-service Lost,"
+        "node.cloudprovider.kubernetes.io/shutdown Lost"
     )
-    """The table: `KEY[:EFFECT] MEANING`, separated by commas; a meaning is SpotInterruption, ScheduledEvent,
-    NodeShutdown, Drain or Ignore."""
+    """The table: `KEY[:EFFECT] MEANING`, separated by commas. Meanings are SpotInterruption, ScheduledEvent and
+    NodeShutdown (saved and ended at once), Drain (saved while it runs, and for good when its pod is ended),
+    RebalanceRecommendation (as crikpy.io/on-rebalance says), Lost (too late to save) and Ignore."""
 
     more_taints: str = ""
-    """Further lines; one with the same key and effect replaces that of the table."""
+    """Further lines of that table; one with a key and effect that stands there replaces it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,6 +215,9 @@ class AgentSettings:
 
     dumps: int = 2
     """Pods that are saved at once; they share CRIKPY_STORE_MEMORY_BYTES."""
+
+    assumed_bytes_per_s: int = 256 * MIB
+    """Bytes of memory per second that a dump is expected to manage until this node has measured its own."""
 
     rescan_s: float = 10.0
     """Time between two looks at the whole of kubelet's directory; changes are noticed at once besides."""
@@ -259,6 +295,7 @@ class Settings:
     store: StoreSettings = field(default_factory=StoreSettings)
     criu: CriuSettings = field(default_factory=CriuSettings)
     notices: NoticeSettings = field(default_factory=NoticeSettings)
+    sources: SourceSettings = field(default_factory=SourceSettings)
     signals: SignalSettings = field(default_factory=SignalSettings)
     run: RunSettings = field(default_factory=RunSettings)
     kube: KubeSettings = field(default_factory=KubeSettings)

@@ -20,11 +20,11 @@ from crikpy.agent.sessions import Activity, PodSession
 from crikpy.aio.clock import Deadline
 from crikpy.aio.tasks import stop
 from crikpy.ec2.imds import MetadataClient
-from crikpy.ec2.watching import Withdrawn, watch_notices
+from crikpy.ec2.watching import watch_notices
 from crikpy.errors import MetadataError
 from crikpy.kube.nodes import notice_condition
 from crikpy.metrics import Metrics
-from crikpy.model.notices import InterruptionNotice, Trigger
+from crikpy.model.notices import InterruptionNotice, Trigger, Withdrawn, foremost
 from crikpy.model.orders import order_name
 from crikpy.model.pods import OnRebalance, Pod
 from crikpy.settings import Settings
@@ -80,7 +80,7 @@ class NodeNotices:
 
     def final_notice(self) -> InterruptionNotice | None:
         """Return the notice in force by which this node surely goes, the most pressing one, or None."""
-        notice = _foremost(self._in_force)
+        notice = foremost(self._in_force.values())
         return notice if notice is not None and notice.final else None
 
     async def run(self, client: MetadataClient) -> None:
@@ -197,20 +197,13 @@ class NodeNotices:
 
     def _publish(self, now: datetime) -> None:
         """Write the node's condition when it is news; that there is no notice, only when that is sure."""
-        notice = _foremost(self._in_force)
+        notice = foremost(self._in_force.values())
         if notice is None and not self._sure:
             return
         said = notice.id if notice else ""
         if said != self._told:
             self._told = said
             self._teller.tell_condition(notice_condition(notice, now))
-
-
-def _foremost(notices: Mapping[str, InterruptionNotice]) -> InterruptionNotice | None:
-    """Return the most pressing notice: a final one, then the one with the earliest deadline."""
-    never = datetime.max.replace(tzinfo=UTC)
-    found = sorted(notices.values(), key=lambda notice: (not notice.final, notice.deadline or never, notice.seen))
-    return found[0] if found else None
 
 
 def _at(deadline: Deadline) -> float:

@@ -19,7 +19,7 @@ from crikpy.kube.client import Json, KubeApi
 from crikpy.kube.nodes import parse_node
 from crikpy.kube.pods import parse_pod
 from crikpy.kube.resources import NODES, PODS
-from crikpy.kube.signals import Sign, why_going
+from crikpy.kube.signals import Signs, why_going
 from crikpy.model.nodes import Node
 from crikpy.model.pods import Pod
 
@@ -36,7 +36,7 @@ class Origins:
     In this order, for a pod that was gone at the look has no checkpoint that is not in the store by now.
     """
 
-    def __init__(self, api: KubeApi, pod: Pod, signs: tuple[Sign, ...]) -> None:
+    def __init__(self, api: KubeApi, pod: Pod, signs: Signs) -> None:
         self._api = api
         self._signs = signs
         self._pod = pod
@@ -136,7 +136,7 @@ def ended_by_itself(pod: Pod, found: Json) -> bool:
     return False
 
 
-def _is_ended_for_its_node(pod: Pod, node: Node | None, signs: tuple[Sign, ...]) -> bool:
+def _is_ended_for_its_node(pod: Pod, node: Node | None, signs: Signs) -> bool:
     """Say whether a pod is ended because its node goes away, and so is saved first, if it can be."""
     if pod.disruption:
         return True

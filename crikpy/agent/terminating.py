@@ -25,7 +25,7 @@ from crikpy.kube.client import KubeApi
 from crikpy.kube.nodes import parse_node
 from crikpy.kube.pods import parse_pod
 from crikpy.kube.resources import NODES, PODS
-from crikpy.kube.signals import Sign, read_signs, why_going
+from crikpy.kube.signals import Signs, read_signs, why_going
 from crikpy.model.nodes import Node
 from crikpy.model.notices import InterruptionNotice, Trigger
 from crikpy.model.orders import order_name
@@ -178,9 +178,7 @@ class _Occasion:
     ends: datetime | None = None
 
 
-def _occasion(
-    pod: Pod, node: Node | None, notice: InterruptionNotice | None, signs: tuple[Sign, ...]
-) -> _Occasion | None:
+def _occasion(pod: Pod, node: Node | None, notice: InterruptionNotice | None, signs: Signs) -> _Occasion | None:
     """Return for which event of its node a pod goes away, or None when it goes for its own reasons."""
     if notice is not None:
         return _Occasion(trigger=notice.trigger, notice=notice.id, ends=notice.deadline)

@@ -18,7 +18,7 @@ from crikpy.ec2.imds import MetadataClient
 from crikpy.ec2.notices import SOURCES, Source, translate
 from crikpy.errors import MetadataError
 from crikpy.metrics import Metrics
-from crikpy.model.notices import InterruptionNotice
+from crikpy.model.notices import InterruptionNotice, Withdrawn
 from crikpy.settings import NoticeSettings
 
 _log = logging.getLogger(__name__)
@@ -29,17 +29,6 @@ its account, so one odd answer is not enough."""
 
 _LONGEST_PAUSE_S = 5.0
 """Cap of the back-off: AWS advises to look every 5 s, and an outage can end just before a notice."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Withdrawn:
-    """A notice that its source announces no longer: the machine stays.
-
-    Attributes:
-        notice: as it was yielded before.
-    """
-
-    notice: InterruptionNotice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

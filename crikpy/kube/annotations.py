@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 
 from crikpy import names
 from crikpy.errors import AnnotationError
-from crikpy.model.pods import OnRebalance, OnRestoreFailure, PodOptions
+from crikpy.model.pods import OnMisfit, OnRebalance, OnRestoreFailure, Placement, PodOptions
 
 _T = TypeVar("_T")
 
@@ -38,6 +38,8 @@ ALLOWED: Final[Mapping[str, str]] = {
     names.RESTORE_FAILURE: ", ".join(OnRestoreFailure),
     names.KEEP: f"a whole number from 1 to {_MOST_KEPT}",
     names.RECREATE: '"true" or "false"',
+    names.PLACEMENT: ", ".join(Placement),
+    names.MISFIT: ", ".join(OnMisfit),
 }
 """The annotations that users may write, each with the values that it takes, in words."""
 
@@ -74,6 +76,8 @@ def parse_options(annotations: Mapping[str, str]) -> PodOptions:
         restore_failure=reader.read(names.RESTORE_FAILURE, OnRestoreFailure, default=default.restore_failure),
         keep=reader.read(names.KEEP, _parse_keep, default=default.keep),
         recreate=reader.read(names.RECREATE, _parse_bool, default=default.recreate),
+        placement=reader.read(names.PLACEMENT, Placement, default=default.placement),
+        on_misfit=reader.read(names.MISFIT, OnMisfit, default=default.on_misfit),
     )
     reader.raise_faults()
     return options

@@ -1,13 +1,15 @@
-"""Nodes: raw JSON to Node, and the condition through which an agent tells the cluster of an interruption notice.
+"""Nodes: raw JSON to Node, and the two places on a Node object where an interruption notice stands.
 
-The condition is the only road of a notice from a node to the controller, so it is written and read here, side by
-side. Its message is for people and for us: `spot-1f2e: terminate at 2026-11-24T10:02:00Z (imds:spot/…)`.
+A condition is the only road of a notice from a node's agent to the controller; an annotation keeps what the
+controller heard of from outside of the cluster, until the machine is gone. Both are written and read here, side by
+side, in the same words, for people and for us: `spot-1f2e: terminate at 2026-11-24T10:02:00Z (imds:spot/…)`.
 """
 
 from __future__ import annotations
 
 import re
 from datetime import datetime
+from functools import lru_cache
 from typing import Final
 
 from crikpy import names
@@ -25,6 +27,7 @@ _NO_TIME = "no known time"
 _MESSAGE = re.compile(
     rf"(?P<id>\S+): (?P<action>[a-z]+|{_GOES_AWAY}) at (?P<deadline>{_NO_TIME}|\S+) \((?P<source>[^\s()]*)\)"
 )
+_REPORT = re.compile(r"(?P<trigger>[A-Za-z]+) (?P<message>.*) seen (?P<seen>\S+)")
 _INSTANCE = re.compile(r"aws:///(?:[^/]*/)*(?P<instance>i-[0-9a-f]+)")
 
 
@@ -40,6 +43,7 @@ def parse_node(raw: Json) -> Node:
     ready = conditions.get("Ready", {})
     instance = instance_of(fields.text(spec.get("providerID")))
     notes = fields.string_map(metadata.get("annotations"))
+    labels = fields.string_map(metadata.get("labels"))
     return Node(
         name=fields.text(metadata.get("name")),
         uid=fields.text(metadata.get("uid")),
@@ -49,6 +53,7 @@ def parse_node(raw: Json) -> Node:
         ready_reason=fields.text(ready.get("reason")),
         ready_message=fields.text(ready.get("message")),
         heartbeat=fields.time(ready.get("lastHeartbeatTime")),
+        ready_since=fields.time(ready.get("lastTransitionTime")),
         unschedulable=spec.get("unschedulable") is True,
         taints=tuple(
             Taint(
@@ -59,9 +64,14 @@ def parse_node(raw: Json) -> Node:
             for taint in fields.items(spec.get("taints"))
         ),
         annotations=tuple(
-            (name, value) for name, value in sorted(notes.items()) if name.startswith(f"{names.DOMAIN}/")
+            (name, value) for name, value in sorted(notes.items()) if name in (names.CORDONED, names.UNCORDONED)
         ),
         notice=read_notice(conditions.get(names.CONDITION_NOTICE, {}), instance=instance),
+        reported=read_report(notes.get(names.REPORTED, ""), instance=instance),
+        architecture=labels.get(names.LABEL_WELL_KNOWN_ARCH, ""),
+        instance_type=labels.get(names.LABEL_WELL_KNOWN_TYPE, ""),
+        cpu=labels.get(names.LABEL_CPU, ""),
+        cpu_features=_features(notes.get(names.CPU_FEATURES, "")),
         deleting=metadata.get("deletionTimestamp") is not None,
     )
 
@@ -90,11 +100,10 @@ def notice_condition(notice: InterruptionNotice | None, now: datetime) -> Json:
             "message": "no interruption notice is in force",
             "lastTransitionTime": render_seconds(now),
         }
-    deadline = _NO_TIME if notice.deadline is None else render_time(notice.deadline)
     return condition | {
         "status": "True",
         "reason": notice.trigger.value,
-        "message": f"{notice.id}: {notice.action or _GOES_AWAY} at {deadline} ({notice.source})",
+        "message": _render_message(notice),
         "lastTransitionTime": render_seconds(notice.seen),
     }
 
@@ -103,20 +112,49 @@ def read_notice(condition: Json, *, instance: str) -> InterruptionNotice | None:
     """Return the notice that a condition tells of; None when there is none or it is not in our words."""
     if condition.get("status") != "True":
         return None
-    found = _MESSAGE.fullmatch(fields.text(condition.get("message")))
-    seen = fields.time(condition.get("lastTransitionTime"))
-    reason = fields.text(condition.get("reason"))
-    if found is None or seen is None or reason not in set(Trigger):
+    return _read(
+        fields.text(condition.get("reason")),
+        fields.text(condition.get("message")),
+        fields.time(condition.get("lastTransitionTime")),
+        instance,
+    )
+
+
+def render_report(notice: InterruptionNotice) -> str:
+    """Return the value of the annotation that keeps a notice from outside of the cluster."""
+    return f"{notice.trigger.value} {_render_message(notice)} seen {render_time(notice.seen)}"
+
+
+def read_report(text: str, *, instance: str) -> InterruptionNotice | None:
+    """Return the notice that an annotation keeps; None when there is none or it is not in our words."""
+    found = _REPORT.fullmatch(text)
+    return found and _read(found["trigger"], found["message"], fields.time(found["seen"]), instance)
+
+
+def _render_message(notice: InterruptionNotice) -> str:
+    deadline = _NO_TIME if notice.deadline is None else render_time(notice.deadline)
+    return f"{notice.id}: {notice.action or _GOES_AWAY} at {deadline} ({notice.source})"
+
+
+def _read(trigger: str, message: str, seen: datetime | None, instance: str) -> InterruptionNotice | None:
+    found = _MESSAGE.fullmatch(message)
+    if found is None or seen is None or trigger not in set(Trigger):
         return None
     deadline = fields.time(found["deadline"])
     if deadline is None and found["deadline"] != _NO_TIME:
         return None
     return InterruptionNotice(
         id=found["id"],
-        trigger=Trigger(reason),
+        trigger=Trigger(trigger),
         source=found["source"],
         instance=instance,
         deadline=deadline,
         action="" if found["action"] == _GOES_AWAY else found["action"],
         seen=seen,
     )
+
+
+@lru_cache(maxsize=256)
+def _features(text: str) -> frozenset[str]:
+    """Read a list of CPU features; nodes of one instance type share one set."""
+    return frozenset(text.split())

@@ -46,6 +46,7 @@ def parse_order(raw: Json) -> Order:
         KubeInvalidError: it lacks what the CRD requires, or holds a word that this release does not know.
     """
     metadata = fields.mapping(raw.get("metadata"))
+    notes = fields.string_map(metadata.get("annotations"))
     try:
         return Order(
             namespace=fields.text(metadata.get("namespace")),
@@ -53,6 +54,8 @@ def parse_order(raw: Json) -> Order:
             uid=fields.text(metadata.get("uid")),
             resource_version=fields.text(metadata.get("resourceVersion")),
             created=fields.time(metadata.get("creationTimestamp")),
+            cpu=notes.get(names.LABEL_CPU, ""),
+            instance_type=notes.get(names.INSTANCE_TYPE, ""),
             spec=_parse_spec(fields.mapping(raw.get("spec"))),
             status=_parse_status(fields.mapping(raw.get("status"))),
         )
@@ -100,6 +103,7 @@ def _parse_status(status: Json) -> OrderStatus:
         reason=fields.text(status.get("reason")),
         message=fields.text(status.get("message")),
         restored_by=fields.text(status.get("restoredBy")),
+        misfit=fields.text(status.get("misfit")),
     )
 
 
@@ -129,8 +133,9 @@ def render_order(order: Order, *, annotations: Mapping[str, str] | None = None) 
         "name": order.name,
         "labels": {label: value for label, value in labels.items() if _LABEL.fullmatch(value)},
     }
-    if annotations:
-        metadata["annotations"] = dict(annotations)
+    notes = {names.LABEL_CPU: order.cpu, names.INSTANCE_TYPE: order.instance_type, **(annotations or {})}
+    if notes := {name: value for name, value in notes.items() if value}:
+        metadata["annotations"] = notes
     return {
         "apiVersion": CHECKPOINTS.api_version,
         "kind": CHECKPOINTS.kind,
@@ -161,6 +166,7 @@ def render_status(status: OrderStatus, previous_conditions: Iterable[Json], now:
         "checkpoint": status.checkpoint,
         "location": status.location,
         "restoredBy": status.restored_by,
+        "misfit": status.misfit,
     }
     rendered.update({field: value for field, value in optional.items() if value})
     if status.bytes != OrderBytes():

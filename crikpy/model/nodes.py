@@ -32,8 +32,14 @@ class Node:
         heartbeat: when Ready was last reported, aware UTC, or None.
         unschedulable: it is cordoned.
         taints: its taints.
-        annotations: its annotations below our prefix.
+        annotations: of its annotations those on our cordon.
+        ready_since: when that condition last changed, aware UTC, or None.
         notice: the interruption notice that its agent published and has not withdrawn.
+        reported: the interruption notice that the controller heard of from outside of the cluster, or None.
+        architecture: Kubernetes' word for it, such as `amd64`, or empty.
+        instance_type: such as `m7i.4xlarge`, or empty.
+        cpu: digest of the CPU features that programs can use, as its agent published it, or empty.
+        cpu_features: those features; empty while unknown.
         deleting: it has a deletion timestamp.
     """
 
@@ -48,5 +54,11 @@ class Node:
     unschedulable: bool = False
     taints: tuple[Taint, ...] = ()
     annotations: tuple[tuple[str, str], ...] = ()
+    ready_since: datetime | None = None
     notice: InterruptionNotice | None = None
+    reported: InterruptionNotice | None = None
+    architecture: str = ""
+    instance_type: str = ""
+    cpu: str = ""
+    cpu_features: frozenset[str] = frozenset()
     deleting: bool = False

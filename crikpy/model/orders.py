@@ -97,6 +97,8 @@ class OrderStatus:
         reason: CamelCase word of the last change.
         message: one sentence on the last change.
         restored_by: `namespace/name` of the pod that resumed it, with its UID after a slash.
+        misfit: `namespace/name/UID` of the pod that came to a node on which it cannot be resumed, and is to be
+            moved for that; written once.
     """
 
     phase: OrderPhase = OrderPhase.PENDING
@@ -110,6 +112,7 @@ class OrderStatus:
     reason: str = ""
     message: str = ""
     restored_by: str = ""
+    misfit: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +125,8 @@ class Order:
         uid: the object's UID; empty for an order that the API server does not know yet.
         resource_version: of the JSON that this was read from.
         created: when the object was made, aware UTC.
+        cpu: digest of the CPU features of the node that it was made for, or empty where unknown.
+        instance_type: that node's instance type, or empty.
         spec: what is to be done.
         status: what became of it.
     """
@@ -131,6 +136,8 @@ class Order:
     uid: str = ""
     resource_version: str = ""
     created: datetime | None = None
+    cpu: str = ""
+    instance_type: str = ""
     spec: OrderSpec
     status: OrderStatus = field(default_factory=OrderStatus)
 

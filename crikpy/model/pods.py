@@ -22,6 +22,21 @@ class OnRestoreFailure(StrEnum):
     FAIL = "fail"
 
 
+class Placement(StrEnum):
+    """How strongly a pod whose checkpoint waits is kept to nodes on which that can be resumed."""
+
+    PREFER = "prefer"
+    REQUIRE = "require"
+    IGNORE = "ignore"
+
+
+class OnMisfit(StrEnum):
+    """What becomes of a pod that came to a node on which its checkpoint cannot be resumed."""
+
+    MOVE = "move"
+    START = "start"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodOptions:
     """The pod's annotations, parsed; defaults where they say nothing.
@@ -35,6 +50,8 @@ class PodOptions:
         restore_failure: what a failed restore means.
         keep: complete checkpoints to keep of a pod.
         recreate: a bare pod is made again elsewhere after it was saved.
+        placement: how strongly a replacement is kept to nodes that fit.
+        on_misfit: what a node that does not fit means: once moved elsewhere, or started from the beginning.
     """
 
     containers: tuple[str, ...] = ()
@@ -45,6 +62,8 @@ class PodOptions:
     restore_failure: OnRestoreFailure = OnRestoreFailure.START
     keep: int = 2
     recreate: bool = False
+    placement: Placement = Placement.PREFER
+    on_misfit: OnMisfit = OnMisfit.MOVE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,9 +11,9 @@ import pytest
 from aiohttp import web
 
 from crikpy.ec2.imds import MetadataClient
-from crikpy.ec2.watching import Withdrawn, watch_notices
+from crikpy.ec2.watching import watch_notices
 from crikpy.metrics import Metrics
-from crikpy.model.notices import InterruptionNotice, Trigger
+from crikpy.model.notices import InterruptionNotice, Trigger, Withdrawn
 from crikpy.settings import NoticeSettings
 from tests.fakes.imds import LIFECYCLE, REBALANCE, SCHEDULED, SPOT, FakeImds
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crikpy import names
 from crikpy.errors import SettingsError
 from crikpy.kube.signals import read_signs, why_going
 from crikpy.model.nodes import Node, Taint
@@ -64,7 +65,10 @@ def test_users_add_signs_and_take_away_ours() -> None:
         (":NoSchedule Drain", "the key is missing"),
         ("a:Sometimes Drain", "the effect must be NoSchedule, PreferNoSchedule, NoExecute or left out"),
         ("a: Drain", "the effect must be"),
-        ("a Interval", "the meaning must be SpotInterruption, ScheduledEvent, NodeShutdown, Drain or Ignore"),
+        (
+            "a Interval",
+            "the meaning must be SpotInterruption, ScheduledEvent, NodeShutdown, Drain, RebalanceRecommendation, Lost or",
+        ),
     ],
 )
 def test_a_line_that_cannot_be_read_is_named_with_what_is_allowed(line: str, complaint: str) -> None:
@@ -80,4 +84,10 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         signs = read_signs(SignalSettings(taints="", more_taints=text))
     except SettingsError:
         return
-    assert len(signs) <= text.count(",") + 1
+    assert len(signs or ()) <= text.count(",") + 1
+
+
+def test_signs_that_are_switched_off_say_nothing_but_our_own_taint_does() -> None:
+    off = read_signs(SignalSettings(enabled=False))
+    assert why_going(node(ready=False, message="node is shutting down"), off) is None
+    assert why_going(node(Taint(key=names.TAINT, value="SpotInterruption", effect="NoSchedule")), off) is not None
