@@ -67,7 +67,7 @@ def test_users_add_signs_and_take_away_ours() -> None:
         ("a: Drain", "the effect must be"),
         (
             "a Interval",
-            "the meaning must be SpotInterruption, ScheduledEvent, NodeShutdown, Drain, RebalanceRecommendation, Lost or",
+            "the meaning must be SpotInterruption, ScheduledEvent, NodeShutdown, Drain, RebalanceRecommendation",
         ),
     ],
 )
