@@ -25,16 +25,18 @@ from crikpy.controller.actions import (
     SettleOrder,
     TellNotInjected,
     UndoNode,
+    WithdrawReport,
 )
 from crikpy.controller.bare import BarePods
 from crikpy.controller.marking import render_marks
 from crikpy.errors import EvictionBlockedError, KubeConflictError, KubeError, KubeNotFoundError
 from crikpy.kube.client import KubeApi, PatchKind
 from crikpy.kube.events import EventRecorder, Reference
-from crikpy.kube.nodes import parse_node
+from crikpy.kube.nodes import parse_node, render_report_patch
 from crikpy.kube.orders import parse_order, render_order, render_status
 from crikpy.kube.raw import Json, items, mapping
 from crikpy.kube.resources import CHECKPOINTS, NODES, PODS
+from crikpy.kube.signals import Signs, notices_of
 from crikpy.kube.times import render_seconds
 from crikpy.metrics import Metrics
 from crikpy.model.nodes import Node
@@ -52,10 +54,18 @@ _DISRUPTION_REASON = "NodeInterruption"
 
 
 class Actor:
-    """Carries out actions on one cluster."""
+    """Carries out actions on one cluster.
 
-    def __init__(self, api: KubeApi, recorder: EventRecorder, metrics: Metrics) -> None:
+    Args:
+        api: the cluster.
+        recorder: tells people.
+        metrics: counted in.
+        signs: by which the plans know that a node goes away.
+    """
+
+    def __init__(self, api: KubeApi, recorder: EventRecorder, metrics: Metrics, *, signs: Signs = None) -> None:
         self._api = api
+        self._signs = signs
         self._recorder = recorder
         self._metrics = metrics
         self._bare = BarePods(api, recorder)
@@ -71,6 +81,8 @@ class Actor:
                 await self._mark(action.node, action.notice)
             case UndoNode():
                 await self._mark(action.node, None)
+            case WithdrawReport():
+                await self._withdraw(action)
             case MakeOrder():
                 await self._make_order(action)
             case ExpireOrder():
@@ -93,7 +105,7 @@ class Actor:
             try:
                 raw = await self._api.get(NODES, name)
                 patch = render_marks(raw, notice)
-                if patch is None or (notice is not None and not _bears(parse_node(raw), notice.id)):
+                if patch is None or (notice is not None and not self._bears(parse_node(raw), notice.id)):
                     return
                 await self._api.patch(NODES, name, patch, field_manager=names.FIELD_MANAGER_CONTROLLER)
             except KubeNotFoundError:
@@ -103,6 +115,24 @@ class Actor:
             self._tell_marked(raw, notice)
             return
         raise KubeConflictError(f"node {name} changes all the time and could not be marked")
+
+    async def _withdraw(self, action: WithdrawReport) -> None:
+        """Take one report back; the others stay."""
+        try:
+            node = parse_node(await self._api.get(NODES, action.node))
+            kept = [notice for notice in node.reported if notice.id != action.notice.id]
+            if len(kept) == len(node.reported):
+                return
+            patch = render_report_patch(node, kept)
+            await self._api.patch(NODES, action.node, patch, field_manager=names.FIELD_MANAGER_CONTROLLER)
+        except (KubeNotFoundError, KubeConflictError):
+            return
+        message = f"the node has outlived its {action.notice.trigger.value} ({action.notice.id})"
+        self._recorder.tell(Reference.of_node(node), "NoticeOutlived", message)
+
+    def _bears(self, node: Node, notice: str) -> bool:
+        """Say whether a node still tells of a notice; one that was made anew under the same name does not."""
+        return any(told.id == notice for told in notices_of(node, self._signs, datetime.now(UTC)))
 
     def _tell_marked(self, raw: Json, notice: InterruptionNotice | None) -> None:
         about = Reference.of_node(parse_node(raw))
@@ -127,6 +157,8 @@ class Actor:
                 self._recorder.tell(about, "CheckpointNotOrdered", str(fault), warning=True)
             raise
         self._metrics.orders.labels(trigger=order.spec.trigger.value).inc()
+        if action.heard is not None:
+            self._metrics.order_seconds.observe((datetime.now(UTC) - action.heard).total_seconds())
         _log.info("ordered %s", order, extra={"pod": str(action.pod), "trigger": order.spec.trigger.value})
         if order.spec.trigger is not Trigger.INTERVAL:
             until = (
@@ -179,7 +211,7 @@ class Actor:
                 node = parse_node(await self._api.get(NODES, action.order.spec.node))
             except KubeNotFoundError:
                 return  # Kubernetes removes the pods of a node that is gone
-            if not _bears(node, action.order.spec.notice) or (isinstance(action, ForgetPod) and node.ready):
+            if not self._bears(node, action.order.spec.notice) or (isinstance(action, ForgetPod) and node.ready):
                 return
         match action:
             case EvictPod():
@@ -266,8 +298,3 @@ class Actor:
         self._recorder.tell(
             Reference.of_pod(pod), "NotInjected", f"no container runs below crikpy's launcher: {why}", warning=True
         )
-
-
-def _bears(node: Node, notice: str) -> bool:
-    """Say whether a node still tells of a notice; one that was made anew under the same name does not."""
-    return node.notice is not None and node.notice.id == notice

@@ -40,6 +40,19 @@ class UndoNode:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WithdrawReport:
+    """Take a notice that somebody reported off a node that has outlived it."""
+
+    node: str
+    notice: InterruptionNotice
+
+    @property
+    def key(self) -> str:
+        """Which act this is."""
+        return f"withdraw {self.node} {self.notice.id}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MakeOrder:
     """Create a Checkpoint object.
 
@@ -47,11 +60,13 @@ class MakeOrder:
         order: the object.
         pod: the pod that it is for.
         recreates: keep the pod's JSON in it, to make the pod again.
+        heard: when the notice behind it was read, aware UTC, or None.
     """
 
     order: Order
     pod: Pod
     recreates: bool = False
+    heard: datetime | None = None
 
     @property
     def key(self) -> str:
@@ -169,6 +184,7 @@ class TellNotInjected:
 Action = (
     MarkNode
     | UndoNode
+    | WithdrawReport
     | MakeOrder
     | ExpireOrder
     | EvictPod

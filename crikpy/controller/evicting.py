@@ -59,10 +59,13 @@ def _end(view: ClusterView, pod: Pod, order: Order) -> EvictPod | DeletePod | Fo
         return ForgetPod(pod=pod, order=order)
     if pod.deleting:
         return None
-    deadline = view.notices[node.name].deadline
+    notice = view.notices[node.name]
+    deadline = notice.deadline
     if deadline is not None and view.now >= deadline - _LAST_MOMENT:
         return DeletePod(pod=pod, order=order, deadline=deadline)
-    return EvictPod(pod=pod, order=order) if is_marked(node) or _waited_for_marks(view, order) else None
+    if is_marked(node) or view.mark_for(node) is None or _waited_for_marks(view, order):
+        return EvictPod(pod=pod, order=order)
+    return None
 
 
 def _waited_for_marks(view: ClusterView, order: Order) -> bool:

@@ -1,6 +1,6 @@
 """Periodic checkpoints of running pods that ask for them, spread so that a node's jobs do not all stop at once.
 
-A node under a final notice takes none: what matters there is the one checkpoint that the notice asks for. Neither
+A node that surely goes takes none: what matters there is the one checkpoint that the notice asks for. Neither
 does a pod that is being saved already.
 """
 
@@ -35,7 +35,7 @@ def plan_intervals(view: ClusterView) -> Iterator[MakeOrder]:
             continue
         # The number follows from what came before, not from now: whoever plans twice means the same order.
         number = int((last - pod.started).total_seconds() // interval_s) + 1
-        order = make_order(pod, trigger=Trigger.INTERVAL, occasion=f"interval-{number}", leave_running=True)
+        order = make_order(pod, node, trigger=Trigger.INTERVAL, occasion=f"interval-{number}", leave_running=True)
         yield MakeOrder(order=order, pod=pod)
 
 

@@ -4,6 +4,7 @@
   `crikpy.io/cordoned-for` says that the cordon is ours; a node that somebody else had cordoned does not get it and
   stays cordoned afterwards. Whoever uncordons such a node by hand has the last word for that notice: the
   annotation `crikpy.io/uncordoned-for` takes the place of the other, and a cordon that comes later is theirs.
+- A node on which others have put a sign of its end is kept free by them, and is none of our business here.
 - A node under a rebalance recommendation may live for days: it bears the taint with the effect PreferNoSchedule,
   so that replacements go elsewhere where they can, and it is not cordoned.
 
@@ -16,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from crikpy import names
-from crikpy.controller.actions import MarkNode, UndoNode
+from crikpy.controller.actions import MarkNode, UndoNode, WithdrawReport
 from crikpy.controller.viewing import ClusterView
 from crikpy.kube.nodes import parse_node
 from crikpy.kube.raw import Json, items, mapping
@@ -47,10 +48,18 @@ class Marks:
 def plan_marks(view: ClusterView) -> Iterator[MarkNode | UndoNode]:
     """Yield what must be done so that every node bears the marks that it should."""
     for node in view.nodes.values():
-        notice = view.notices.get(node.name)
+        notice = view.mark_for(node)
         if node.deleting or marks_of(node) == wanted_marks(node, notice):
             continue
         yield UndoNode(node=node.name) if notice is None else MarkNode(node=node.name, notice=notice)
+
+
+def plan_withdrawals(view: ClusterView) -> Iterator[WithdrawReport]:
+    """Yield the reported notices that their machines have outlived: nobody else takes them back."""
+    for node in view.nodes.values():
+        for notice in node.reported:
+            if view.was_outlived(node, notice):
+                yield WithdrawReport(node=node.name, notice=notice)
 
 
 def marks_of(node: Node) -> Marks:
@@ -76,9 +85,12 @@ def wanted_marks(node: Node, notice: InterruptionNotice | None) -> Marks:
         taint = notice and Taint(key=names.TAINT, value=notice.trigger.value, effect=PREFER_NO_SCHEDULE)
         return Marks(taints=(taint,) if taint else (), unschedulable=now.unschedulable and not now.cordoned_for)
     taints = (Taint(key=names.TAINT, value=notice.trigger.value, effect=NO_SCHEDULE),)
-    was_uncordoned = now.cordoned_for == notice.id and not now.unschedulable
-    if was_uncordoned or now.uncordoned_for == notice.id:
-        return Marks(taints=taints, unschedulable=now.unschedulable, uncordoned_for=notice.id)
+    was_uncordoned = notice.known_as(now.cordoned_for) and not now.unschedulable
+    if was_uncordoned or notice.known_as(now.uncordoned_for):
+        found = now.cordoned_for if was_uncordoned else now.uncordoned_for
+        return Marks(taints=taints, unschedulable=now.unschedulable, uncordoned_for=found)
+    if notice.known_as(now.cordoned_for):
+        return Marks(taints=taints, unschedulable=True, cordoned_for=now.cordoned_for)
     is_ours = bool(now.cordoned_for) or not now.unschedulable
     return Marks(taints=taints, unschedulable=True, cordoned_for=notice.id if is_ours else "")
 

@@ -1,8 +1,11 @@
 """Which pods are ordered to be saved because their node is under a notice.
 
-Every pod that can be saved gets exactly one order per notice. Its name follows from pod and notice, so that an
-agent that heard of the notice first and acted alone means the same order. Pods that cannot be saved are none of
-an order's business: they run on until the machine goes.
+Every pod that can be saved gets exactly one order per event, however many sources tell of it. Its name follows
+from pod and notice, so that an agent that heard of the notice first and acted alone means the same order. Pods
+that cannot be saved are none of an order's business: they run on until the machine goes.
+
+Whoever drains a node ends its pods at a time of his own. Until then they run, so they are saved without being
+stopped; the checkpoint that counts is the one at their SIGTERM, which only has to add what has changed.
 """
 
 from __future__ import annotations
@@ -12,10 +15,20 @@ from datetime import datetime, timedelta
 
 from crikpy.controller.actions import ExpireOrder, MakeOrder
 from crikpy.controller.viewing import ClusterView, can_be_saved, options_of
+from crikpy.kube.signals import is_lost
 from crikpy.model.nodes import Node
 from crikpy.model.notices import InterruptionNotice, Trigger
-from crikpy.model.orders import Order, OrderPhase, OrderSpec, order_name
+from crikpy.model.orders import DRAIN, Order, OrderPhase, OrderSpec, order_name
 from crikpy.model.pods import OnRebalance, Pod
+
+_DRAIN_MARGIN = timedelta(seconds=3)
+"""Before a drained pod is killed; as much as its agent keeps."""
+
+_NODE_GONE = "node-gone"
+"""Occasion of an order for a pod whose Node object was deleted."""
+
+_SETTLED = timedelta(seconds=30)
+"""How long after its start a pod's node is seen at the latest."""
 
 _UNANSWERED = timedelta(seconds=60)
 """How long past its time, or its pod's, an order may still be answered by its agent."""
@@ -28,7 +41,7 @@ def plan_orders(view: ClusterView) -> Iterator[MakeOrder]:
         for name, notice in view.notices.items()
         if _is_worth_ordering(view, view.nodes[name], notice)
         for pod in view.pods_by_node.get(name, ())
-        if can_be_saved(pod) and _is_meant(pod, notice) and not _has_order(view, pod, notice)
+        if can_be_saved(pod) and is_meant(pod, notice) and not _has_order(view, pod, notice)
     ]
     missing.sort(key=lambda pair: (-priority_of(pair[0]), pair[0].namespace, pair[0].name))
     for pod, notice in missing:
@@ -43,6 +56,7 @@ def priority_of(pod: Pod) -> int:
 
 def make_order(
     pod: Pod,
+    node: Node | None,
     *,
     trigger: Trigger,
     occasion: str,
@@ -54,6 +68,8 @@ def make_order(
     return Order(
         namespace=pod.namespace,
         name=order_name(pod.name, pod.uid, occasion),
+        cpu=node.cpu if node else "",
+        instance_type=node.instance_type if node else "",
         spec=OrderSpec(
             pod=pod.name,
             pod_uid=pod.uid,
@@ -69,9 +85,10 @@ def make_order(
 
 
 def _order(view: ClusterView, pod: Pod, notice: InterruptionNotice) -> MakeOrder:
-    leave_running = not notice.final and not _migrates(pod, notice)
+    leave_running = not notice.stops and not _migrates(pod, notice)
     order = make_order(
         pod,
+        view.nodes[pod.node],
         trigger=notice.trigger,
         occasion=notice.id,
         notice=notice.id,
@@ -79,26 +96,85 @@ def _order(view: ClusterView, pod: Pod, notice: InterruptionNotice) -> MakeOrder
         leave_running=leave_running,
     )
     bare = pod.owner is None and options_of(pod).recreate
-    return MakeOrder(order=order, pod=pod, recreates=bare and not leave_running)
+    return MakeOrder(order=order, pod=pod, recreates=bare and not leave_running, heard=notice.seen)
 
 
 def _is_worth_ordering(view: ClusterView, node: Node, notice: InterruptionNotice) -> bool:
-    """Say whether an agent may still be there to obey; past the deadline it tells what it did by itself."""
-    return node.ready or notice.deadline is None or view.now < notice.deadline
+    """Say whether an agent may still be there to obey; past the deadline it tells what it did by itself.
+
+    A shutdown has a time only once EC2 says that it is over.
+    """
+    if is_lost(node, view.settings.signs):
+        return False
+    if notice.deadline is None or view.now < notice.deadline:
+        return True
+    return node.ready and notice.trigger is not Trigger.NODE_SHUTDOWN
 
 
-def _is_meant(pod: Pod, notice: InterruptionNotice) -> bool:
+def is_meant(pod: Pod, notice: InterruptionNotice) -> bool:
+    """Say whether a pod is saved for a notice at all."""
     return notice.final or options_of(pod).on_rebalance is not OnRebalance.IGNORE
 
 
 def _migrates(pod: Pod, notice: InterruptionNotice) -> bool:
     """Say whether a rebalance recommendation moves a pod; one that came after it found no better place."""
+    if notice.final:
+        return False
     came_later = pod.created is not None and pod.created > notice.seen
     return options_of(pod).on_rebalance is OnRebalance.MIGRATE and not came_later
 
 
 def _has_order(view: ClusterView, pod: Pod, notice: InterruptionNotice) -> bool:
-    return any(known.order.spec.notice == notice.id for known in view.orders_of(pod))
+    return any(
+        notice.known_as(known.order.spec.notice) or _stops_already(view, known.order)
+        for known in view.orders_of(pod)
+    )
+
+
+def _stops_already(view: ClusterView, order: Order) -> bool:
+    """Say whether an order for another event of the node has stopped a pod's jobs, or is about to."""
+    hopeless = order.status.phase in (OrderPhase.FAILED, OrderPhase.EXPIRED)
+    return not order.spec.leave_running and not hopeless and view.under_its_notice(order)
+
+
+def plan_drains(view: ClusterView) -> Iterator[MakeOrder]:
+    """Yield the orders for pods that somebody evicts: their agents save them at their SIGTERM, and people see it.
+
+    Only a pod whose job goes on gets one: where an order has stopped it before, the eviction is what that was for.
+    """
+    for pod in view.pods.values():
+        if not pod.deleting or not pod.disruption or not pod.injected or pod.phase != "Running":
+            continue
+        node = view.nodes.get(pod.node)
+        if node is None or not node.ready or is_lost(node, view.settings.signs) or _has_ended(view, pod):
+            continue
+        deadline = pod.deletion_deadline and pod.deletion_deadline - _DRAIN_MARGIN
+        order = make_order(
+            pod, node, trigger=Trigger.DRAIN, occasion=DRAIN, deadline=deadline, leave_running=False
+        )
+        yield MakeOrder(order=order, pod=pod)
+
+
+def _has_ended(view: ClusterView, pod: Pod) -> bool:
+    """Say whether an order has ended a pod's job, or is about to."""
+    return any(not known.order.spec.leave_running for known in view.orders_of(pod))
+
+
+def plan_losses(view: ClusterView) -> Iterator[MakeOrder]:
+    """Yield the orders for pods whose Node object is gone: Kubernetes ends them within a minute.
+
+    Their jobs are not stopped for it. Should the node only have been out of sight, nothing was lost; a pod that
+    has just begun may be seen before its node is.
+    """
+    for pod in view.pods.values():
+        if pod.node and pod.node not in view.nodes and can_be_saved(pod) and _is_settled(view, pod):
+            order = make_order(pod, None, trigger=Trigger.DRAIN, occasion=_NODE_GONE, leave_running=True)
+            if all(known.order.name != order.name for known in view.orders_of(pod)):
+                yield MakeOrder(order=order, pod=pod)
+
+
+def _is_settled(view: ClusterView, pod: Pod) -> bool:
+    return pod.started is not None and view.now >= pod.started + _SETTLED
 
 
 def plan_expiries(view: ClusterView) -> Iterator[ExpireOrder]:

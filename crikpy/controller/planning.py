@@ -10,8 +10,8 @@ from __future__ import annotations
 from crikpy.controller.actions import Action
 from crikpy.controller.evicting import plan_ends
 from crikpy.controller.intervals import plan_intervals
-from crikpy.controller.marking import plan_marks
-from crikpy.controller.ordering import plan_expiries, plan_orders
+from crikpy.controller.marking import plan_marks, plan_withdrawals
+from crikpy.controller.ordering import plan_drains, plan_expiries, plan_losses, plan_orders
 from crikpy.controller.pruning import plan_prunings
 from crikpy.controller.recreating import plan_recreations
 from crikpy.controller.viewing import ClusterView
@@ -21,11 +21,14 @@ from crikpy.controller.warning import plan_warnings
 def plan(view: ClusterView) -> tuple[Action, ...]:
     """Return what is to be done, the most pressing first."""
     return (
-        *plan_marks(view),
         *plan_orders(view),
+        *plan_drains(view),
+        *plan_marks(view),
         *plan_ends(view),
         *plan_recreations(view),
+        *plan_losses(view),
         *plan_expiries(view),
+        *plan_withdrawals(view),
         *plan_intervals(view),
         *plan_warnings(view),
         *plan_prunings(view),

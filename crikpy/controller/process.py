@@ -10,15 +10,19 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, Final
 
 from crikpy import names
 from crikpy.aio.serving import Server, probe_routes
 from crikpy.aio.tasks import stop
 from crikpy.controller.certifying import Certifier
+from crikpy.controller.hearing import NewsDesk, hear
 from crikpy.controller.rounds import Rounds
+from crikpy.controller.sighting import Sight
+from crikpy.controller.sources import sources_of, watch_sources
 from crikpy.controller.webhooks import listening
+from crikpy.ec2.sources import Source
 from crikpy.kube.client import KubeApi, KubeClient
 from crikpy.kube.events import EventRecorder
 from crikpy.kube.leases import Leadership
@@ -37,26 +41,34 @@ async def run_controller(settings: Settings, end: asyncio.Event) -> None:
     An act that is cut off does no harm: whoever leads next plans it again.
 
     Raises:
-        SettingsError: there is no configuration for Kubernetes, or it cannot be used.
+        SettingsError: there is no configuration for Kubernetes, or it cannot be used; or a source or sign is
+            configured wrongly.
         UsageError: an address or port cannot be had.
     """
     controller = settings.controller
     metrics = Metrics()
     async with contextlib.AsyncExitStack() as stack:
+        sources = await stack.enter_async_context(sources_of(settings, metrics))
         api = await stack.enter_async_context(await KubeClient.connect(settings.kube))
         webhook = await stack.enter_async_context(listening(api, controller, metrics=metrics))
         routes = probe_routes(metrics, webhook.certifier.complaint)
         probes = Server(routes, address=controller.address, port=controller.port)
         await stack.enter_async_context(probes)
         _log.info("the controller works", extra={"server": api.host, "webhook": webhook.port, "port": probes.port})
-        await _work(api, settings, webhook.certifier, metrics, end)
+        await _work(api, settings, webhook.certifier, sources, metrics, end)
         _log.info("the controller ends")
 
 
 async def _work(
-    api: KubeApi, settings: Settings, certifier: Certifier, metrics: Metrics, end: asyncio.Event
+    api: KubeApi,
+    settings: Settings,
+    certifier: Certifier,
+    sources: Sequence[Source],
+    metrics: Metrics,
+    end: asyncio.Event,
 ) -> None:
     """Do everything that goes on for as long as the controller does, until the end or a defect of ours."""
+    sight = Sight(api, metrics)
     identity = settings.controller.identity or os.uname().nodename
     recorder = EventRecorder(api, component=names.FIELD_MANAGER_CONTROLLER, host=identity)
     leadership = Leadership(
@@ -69,13 +81,17 @@ async def _work(
     )
 
     async def lead() -> None:
+        rounds = Rounds(api, settings, recorder, metrics, sight=sight)
         async with asyncio.TaskGroup() as group:
             group.create_task(certifier.lead())
-            group.create_task(Rounds(api, settings, recorder, metrics).run())
+            group.create_task(rounds.run())
+            group.create_task(hear(sources, NewsDesk(api, sight, rounds.view, recorder, metrics)))
 
     # In this order they are stopped: the leader first, and the events of its last acts are still written.
     acts: dict[str, Coroutine[Any, Any, Any]] = {
         "leading": leadership.lead(lead),
+        "sight": sight.run(),
+        "sources": watch_sources(sources, settings, metrics),
         "certificate": certifier.follow(),
         "events": recorder.run(),
         "end": end.wait(),

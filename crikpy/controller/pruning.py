@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from crikpy.controller.actions import DeleteOrder
 from crikpy.controller.evicting import is_done_with
 from crikpy.controller.viewing import ClusterView, KnownOrder, options_of
+from crikpy.kube.signals import notices_of
 from crikpy.model.orders import Order, OrderPhase
 from crikpy.model.pods import PodOptions
 
@@ -54,7 +55,8 @@ def _still_means_something(view: ClusterView, known: KnownOrder) -> bool:
 def _is_told_of(view: ClusterView, order: Order) -> bool:
     """Say whether the node still bears the notice, in force or outlived."""
     node = view.nodes.get(order.spec.node)
-    return node is not None and node.notice is not None and node.notice.id == order.spec.notice
+    told = () if node is None else notices_of(node, view.settings.signs, view.now)
+    return any(notice.id == order.spec.notice for notice in told)
 
 
 def _ended(order: Order) -> datetime:

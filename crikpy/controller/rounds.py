@@ -1,8 +1,8 @@
 """What the leader does as long as it leads: look, plan, act, again and again.
 
-Three mirrors show nodes, pods and orders. Every change of them begins a round a moment later, and time alone does
-so every other second, since deadlines pass without any change. A round waits for nothing: its acts run beside it,
-a bounded number at once, and the next round leaves out what is under way.
+Three mirrors show nodes, orders and pods; the first two are every replica's. Every change of them begins a round a
+moment later, and time alone does so every other second, since deadlines pass without any change. A round waits for
+nothing: its acts run beside it, a bounded number at once, and the next round leaves out what is under way.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from datetime import UTC, datetime
 
 from crikpy.aio.tasks import stop
 from crikpy.controller.acting import Actor
-from crikpy.controller.actions import Action, TellNotInjected
+from crikpy.controller.actions import Action, MakeOrder, TellNotInjected
 from crikpy.controller.attempts import Attempts
 from crikpy.controller.planning import plan
+from crikpy.controller.sighting import Sight
 from crikpy.controller.viewing import ClusterView, KnownOrder, PlanSettings
 from crikpy.errors import EvictionBlockedError, KubeError
 from crikpy.kube.client import KubeApi
 from crikpy.kube.events import EventRecorder
-from crikpy.kube.nodes import parse_node
 from crikpy.kube.pods import parse_pod
 from crikpy.kube.raw import Json
-from crikpy.kube.resources import CHECKPOINTS, NODES, PODS
+from crikpy.kube.resources import PODS
 from crikpy.kube.watching import Mirror
 from crikpy.metrics import Metrics
 from crikpy.model.nodes import Node
@@ -40,7 +40,7 @@ _GATHER_S = 0.05
 last plan took, so that planning never takes more than half of the time."""
 
 _ACTS = 32
-"""Acts at once."""
+"""Orders at once, and as many other acts beside them: in a storm no order waits for marks and evictions."""
 
 _COMPLAIN_EVERY = 10
 """An act that keeps failing is logged the first time and then every so many times."""
@@ -54,6 +54,7 @@ class Rounds:
         settings: on which plans depend.
         recorder: tells people.
         metrics: counted in.
+        sight: nodes and orders; whoever calls keeps it current.
         attempts: when what may be tried again.
         tick_s: longest time between two rounds.
     """
@@ -65,20 +66,20 @@ class Rounds:
         recorder: EventRecorder,
         metrics: Metrics,
         *,
+        sight: Sight,
         attempts: Attempts | None = None,
         tick_s: float = _TICK_S,
     ) -> None:
         self._settings = PlanSettings.of(settings)
-        self._actor = Actor(api, recorder, metrics)
-        self._nodes: Mirror[Node] = Mirror(api, NODES, parse_node, metrics=metrics)
+        self._actor = Actor(api, recorder, metrics, signs=self._settings.signs)
+        self._sight = sight
         self._pods: Mirror[Pod | None] = Mirror(api, PODS, parse_opted_in, metrics=metrics)
-        self._orders: Mirror[KnownOrder] = Mirror(api, CHECKPOINTS, KnownOrder.read, metrics=metrics)
         self._attempts = attempts or Attempts()
         self._tick_s = tick_s
         self._running: dict[str, asyncio.Task[None]] = {}
-        self._room = asyncio.Semaphore(_ACTS)
+        self._for_orders, self._for_others = asyncio.Semaphore(_ACTS), asyncio.Semaphore(_ACTS)
         self._changed = asyncio.Event()
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
         self._sees = False
         self._planning_s = 0.0
 
@@ -86,8 +87,8 @@ class Rounds:
         """Lead until cancelled; whatever is under way has ended then."""
         try:
             async with asyncio.TaskGroup() as group:
-                for mirror in self._mirrors:
-                    group.create_task(mirror.run())
+                group.create_task(self._pods.run())
+                for mirror in (self._sight.nodes, self._sight.orders, self._pods):
                     group.create_task(self._hear(mirror))
                 while True:
                     await self._wait_for_change()
@@ -97,10 +98,6 @@ class Rounds:
                 task.cancel()
             for task in list(self._running.values()):
                 await stop(task)
-
-    @property
-    def _mirrors(self) -> tuple[Mirror[Node], Mirror[Pod | None], Mirror[KnownOrder]]:
-        return self._nodes, self._pods, self._orders
 
     async def _hear(self, mirror: Mirror[Node] | Mirror[Pod | None] | Mirror[KnownOrder]) -> None:
         with mirror.subscribe() as changes:
@@ -119,39 +116,43 @@ class Rounds:
 
     def _round(self) -> None:
         """Plan and begin what is not under way; without a full and current picture nothing is begun."""
-        sees = all(mirror.synced and mirror.reachable for mirror in self._mirrors)
+        view = self.view()
+        sees = view is not None
         if sees != self._sees:
             _log.info("the whole cluster is in sight" if sees else "the cluster is out of sight; nothing is begun")
             self._sees = sees
-        if not sees:
+        if view is None:
             return
         began = time.monotonic()
-        planned = plan(self._view())
+        planned = plan(view)
         self._planning_s = time.monotonic() - began
         self._attempts.forget_except({action.key for action in planned})
         for action in planned:
             if action.key not in self._running and self._attempts.may_begin(action.key):
                 self._running[action.key] = asyncio.create_task(self._attempt(action))
 
-    def _view(self) -> ClusterView:
+    def view(self) -> ClusterView | None:
+        """Return the picture of the cluster as it is now; None while it is not complete or may be old."""
+        if not (self._sight.complete and self._pods.synced and self._pods.reachable):
+            return None
         pods = {pod.uid: pod for pod in self._pods.items.values() if pod is not None}
-        self._told &= pods.keys()
+        self._warned &= pods.keys()
         return ClusterView(
             now=datetime.now(UTC),
             settings=self._settings,
-            nodes=dict(self._nodes.items),
+            nodes=dict(self._sight.nodes.items),
             pods=pods,
-            orders=tuple(self._orders.items.values()),
-            told=frozenset(self._told),
+            orders=tuple(self._sight.orders.items.values()),
+            warned=frozenset(self._warned),
         )
 
     async def _attempt(self, action: Action) -> None:
         """Carry out one action; its failure is its own."""
         try:
-            async with self._room:
+            async with self._for_orders if isinstance(action, MakeOrder) else self._for_others:
                 await self._actor.perform(action)
             if isinstance(action, TellNotInjected):
-                self._told.add(action.pod.uid)
+                self._warned.add(action.pod.uid)
             self._attempts.succeeded(action.key)
         except KubeError as fault:
             failures = self._attempts.failed(action.key)

@@ -7,7 +7,7 @@ the middle of an interruption plans as one that saw its beginning.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -16,8 +16,9 @@ from typing import TypeVar
 from crikpy import names
 from crikpy.kube.orders import parse_order
 from crikpy.kube.raw import Json, mapping
+from crikpy.kube.signals import SOURCE_PREFIX, Signs, notices_of, read_signs
 from crikpy.model.nodes import Node
-from crikpy.model.notices import InterruptionNotice, Trigger
+from crikpy.model.notices import InterruptionNotice, Trigger, foremost
 from crikpy.model.orders import Order
 from crikpy.model.pods import Pod, PodOptions
 from crikpy.settings import Settings
@@ -30,6 +31,13 @@ _UNHEARD = "NodeStatusUnknown"
 
 _VANISHES = ("terminate", "stop")
 """Actions after which nothing of the machine's memory is left."""
+
+_STATE = Trigger.NODE_SHUTDOWN
+"""What EC2 tells of an instance that has stopped or terminated, with the time when it did so."""
+
+_UNTIMED_LIFE = timedelta(hours=1)
+"""How long a notice without a time, heard of from outside of the cluster, is believed; a lifecycle hook waits for
+two hours at most unless somebody keeps it."""
 
 _GONE_MARGIN = timedelta(seconds=30)
 """How long after its deadline a silent machine is believed to be gone."""
@@ -44,21 +52,28 @@ class PlanSettings:
         margin: between an order's deadline and the machine's end.
         spare: how long after a notice's deadline a node that still reports is taken for spared.
         order_ttl: how long a Checkpoint object in a final phase is kept.
+        signs: the table of what others put on a node that goes away.
     """
 
     lead: timedelta
     margin: timedelta
     spare: timedelta
     order_ttl: timedelta
+    signs: Signs = None
 
     @classmethod
     def of(cls, settings: Settings) -> PlanSettings:
-        """Take them from all settings."""
+        """Take them from all settings.
+
+        Raises:
+            SettingsError: the table of signs cannot be read.
+        """
         return cls(
             lead=timedelta(seconds=settings.run.scheduled_lead_s),
             margin=timedelta(seconds=settings.controller.margin_s),
             spare=timedelta(seconds=settings.controller.spare_s),
             order_ttl=timedelta(seconds=settings.controller.order_ttl_s),
+            signs=read_signs(settings.signals),
         )
 
 
@@ -95,7 +110,7 @@ class ClusterView:
         nodes: all nodes by name.
         pods: the opted-in pods by UID.
         orders: all Checkpoint objects.
-        told: UIDs of pods about which people have been told that they are not injected.
+        warned: UIDs of pods about which people have been told that they are not injected.
     """
 
     now: datetime
@@ -103,7 +118,7 @@ class ClusterView:
     nodes: Mapping[str, Node]
     pods: Mapping[str, Pod]
     orders: tuple[KnownOrder, ...] = ()
-    told: frozenset[str] = frozenset()
+    warned: frozenset[str] = frozenset()
 
     @cached_property
     def pods_by_node(self) -> Mapping[str, tuple[Pod, ...]]:
@@ -129,17 +144,30 @@ class ClusterView:
         return pod if pod is not None and pod.namespace == order.namespace else None
 
     @cached_property
+    def told(self) -> Mapping[str, tuple[InterruptionNotice, ...]]:
+        """All that is to be acted upon now, by node: what lies far ahead or was outlived is left out."""
+        found = ((node.name, tuple(self._acted_upon(node))) for node in self.nodes.values())
+        return {name: notices for name, notices in found if notices}
+
+    @cached_property
     def notices(self) -> Mapping[str, InterruptionNotice]:
-        """The notices to act upon now, by node; see `in_force`."""
-        found = ((node.name, self.in_force(node)) for node in self.nodes.values())
+        """The most pressing one for each of these nodes."""
+        found = ((name, foremost(notices)) for name, notices in self.told.items())
         return {name: notice for name, notice in found if notice is not None}
 
-    def in_force(self, node: Node) -> InterruptionNotice | None:
-        """Return the notice that a node is under, unless it lies far ahead or was outlived."""
-        notice = node.notice
-        if notice is None or self._lies_ahead(notice) or self._was_spared(node, notice):
-            return None
-        return notice
+    def mark_for(self, node: Node) -> InterruptionNotice | None:
+        """Return the notice for which pods are to be kept off a node by us.
+
+        Whoever puts a sign on a node keeps pods off it himself, and takes the sign back when he thinks better of
+        it.
+        """
+        told = self.told.get(node.name, ())
+        return foremost(one for one in told if not one.source.startswith(SOURCE_PREFIX))
+
+    def _acted_upon(self, node: Node) -> Iterator[InterruptionNotice]:
+        for notice in notices_of(node, self.settings.signs, self.now):
+            if not self._lies_ahead(notice) and not self.was_outlived(node, notice):
+                yield notice
 
     def _lies_ahead(self, notice: InterruptionNotice) -> bool:
         """Say whether there is time yet: maintenance is announced weeks ahead."""
@@ -147,34 +175,35 @@ class ClusterView:
             return False
         return self.now < notice.deadline - self.settings.lead
 
-    def _was_spared(self, node: Node, notice: InterruptionNotice) -> bool:
+    def was_outlived(self, node: Node, notice: InterruptionNotice) -> bool:
         """Say whether a machine has outlived its notice.
 
         Two signs are asked for: Kubernetes calls the node ready now, and kubelet itself has reported after the
-        deadline, which it does every five minutes at least.
+        deadline, which it does every five minutes at least. A notice without a time is withdrawn by whoever gave
+        it; only of one that somebody reported long ago nobody may be left to do so.
         """
-        if notice.deadline is None or self.now < notice.deadline + self.settings.spare:
+        if notice.deadline is not None:
+            end, patience = notice.deadline, self.settings.spare
+        elif notice in node.reported and notice.final:
+            end, patience = notice.seen, _UNTIMED_LIFE
+        else:
             return False
-        return node.ready and node.heartbeat is not None and node.heartbeat > notice.deadline
+        return self.now >= end + patience and node.ready and node.heartbeat is not None and node.heartbeat > end
 
     def is_lost(self, node: Node) -> bool:
         """Say whether a machine is surely gone, though Kubernetes cannot know it.
 
-        Only a spot interruption ends a machine at the announced time without fail, and only termination and stop
-        leave nothing that could wake up and go on. The machine must have been silent since.
+        Only a spot interruption ends a machine at the announced time without fail, or EC2 has said that it has
+        ended; and only termination and stop leave nothing that could wake up and go on. The machine must have been
+        silent since.
         """
-        notice = node.notice
-        if notice is None or notice.deadline is None or notice.trigger is not Trigger.SPOT_INTERRUPTION:
+        if node.ready or node.ready_reason != _UNHEARD or node.heartbeat is None:
             return False
-        if notice.action not in _VANISHES or self.now < notice.deadline + _GONE_MARGIN:
-            return False
-        silent = not node.ready and node.ready_reason == _UNHEARD
-        return silent and node.heartbeat is not None and node.heartbeat <= notice.deadline
+        return any(node.heartbeat <= end and self.now >= end + _GONE_MARGIN for end in _ends(node))
 
     def under_its_notice(self, order: Order) -> bool:
-        """Say whether the notice that an order was made for is the one that its node is under."""
-        notice = self.notices.get(order.spec.node)
-        return notice is not None and notice.id == order.spec.notice
+        """Say whether its node is still under the notice that an order was made for."""
+        return any(notice.id == order.spec.notice for notice in self.told.get(order.spec.node, ()))
 
 
 def options_of(pod: Pod) -> PodOptions:
@@ -185,6 +214,15 @@ def options_of(pod: Pod) -> PodOptions:
 def can_be_saved(pod: Pod) -> bool:
     """Say whether an agent could save a pod: below our launcher, running and meant to go on."""
     return pod.opted_in and bool(pod.injected) and pod.phase == "Running" and not pod.deleting
+
+
+def _ends(node: Node) -> Iterator[datetime]:
+    """Yield when a node's machine ends, or has ended, by what is beyond doubt."""
+    for notice in (node.notice, *node.reported):
+        if notice is None or notice.deadline is None or notice.action not in _VANISHES:
+            continue
+        if notice.trigger is Trigger.SPOT_INTERRUPTION or (notice.trigger is _STATE and notice in node.reported):
+            yield notice.deadline
 
 
 def _grouped(pairs: Iterable[tuple[_K, _T]]) -> Mapping[_K, tuple[_T, ...]]:

@@ -11,5 +11,5 @@ from crikpy.controller.viewing import ClusterView
 def plan_warnings(view: ClusterView) -> Iterator[TellNotInjected]:
     """Yield the pods about which nobody has been told yet."""
     for pod in view.pods.values():
-        if not pod.injected and not pod.over and not pod.deleting and pod.uid not in view.told:
+        if not pod.injected and not pod.over and not pod.deleting and pod.uid not in view.warned:
             yield TellNotInjected(pod=pod)

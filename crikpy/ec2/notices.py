@@ -86,7 +86,7 @@ def translate(source: Source, payload: str, *, instance: str, seen: datetime) ->
         raise MetadataError(f"{source.path} cannot be understood: {fault}", detail=payload[:200]) from fault
     return tuple(
         InterruptionNotice(
-            id=_id(source.kind, instance, event.meaning),
+            id=notice_id(source.kind, instance, event.meaning),
             trigger=source.trigger,
             source=f"imds:{source.name}",
             instance=instance,
@@ -98,8 +98,11 @@ def translate(source: Source, payload: str, *, instance: str, seen: datetime) ->
     )
 
 
-def _id(kind: str, instance: str, meaning: tuple[str, ...]) -> str:
-    """Hash with each word's length before it, so that no two lists of words run into the same bytes."""
+def notice_id(kind: str, instance: str, meaning: tuple[str, ...]) -> str:
+    """Return the id of what some words say of an instance.
+
+    Each word is hashed with its length before it, so that no two lists of words run into the same bytes.
+    """
     digest = hashlib.sha256()
     for word in (instance, kind, *meaning):
         raw = word.encode()
@@ -125,7 +128,7 @@ def _read_rebalance(payload: str) -> Iterator[_Event]:
     yield _Event(deadline=None, action="", meaning=(found.notice_time.astimezone(UTC).isoformat(),))
 
 
-_SCHEDULED_ACTIONS = {
+SCHEDULED_ACTIONS = {
     "instance-stop": "stop",
     "instance-retirement": "stop",
     "instance-reboot": "reboot",
@@ -142,7 +145,7 @@ def _read_scheduled(payload: str) -> Iterator[_Event]:
         deadline = _maintenance_time(event.not_before)
         yield _Event(
             deadline=deadline,
-            action=_SCHEDULED_ACTIONS.get(event.code, ""),
+            action=SCHEDULED_ACTIONS.get(event.code, ""),
             meaning=(event.code, event.event_id, deadline.isoformat()),
         )
 

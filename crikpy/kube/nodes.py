@@ -8,6 +8,7 @@ side, in the same words, for people and for us: `spot-1f2e: terminate at 2026-11
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import datetime
 from functools import lru_cache
 from typing import Final
@@ -67,7 +68,7 @@ def parse_node(raw: Json) -> Node:
             (name, value) for name, value in sorted(notes.items()) if name in (names.CORDONED, names.UNCORDONED)
         ),
         notice=read_notice(conditions.get(names.CONDITION_NOTICE, {}), instance=instance),
-        reported=read_report(notes.get(names.REPORTED, ""), instance=instance),
+        reported=read_reports(notes.get(names.REPORTED, ""), instance=instance),
         architecture=labels.get(names.LABEL_WELL_KNOWN_ARCH, ""),
         instance_type=labels.get(names.LABEL_WELL_KNOWN_TYPE, ""),
         cpu=labels.get(names.LABEL_CPU, ""),
@@ -120,15 +121,29 @@ def read_notice(condition: Json, *, instance: str) -> InterruptionNotice | None:
     )
 
 
-def render_report(notice: InterruptionNotice) -> str:
-    """Return the value of the annotation that keeps a notice from outside of the cluster."""
-    return f"{notice.trigger.value} {_render_message(notice)} seen {render_time(notice.seen)}"
+def render_reports(notices: Iterable[InterruptionNotice]) -> str:
+    """Return the value of the annotation that keeps notices from outside of the cluster, one to a line."""
+    return "\n".join(
+        f"{notice.trigger.value} {_render_message(notice)} seen {render_time(notice.seen)}" for notice in notices
+    )
 
 
-def read_report(text: str, *, instance: str) -> InterruptionNotice | None:
-    """Return the notice that an annotation keeps; None when there is none or it is not in our words."""
-    found = _REPORT.fullmatch(text)
-    return found and _read(found["trigger"], found["message"], fields.time(found["seen"]), instance)
+def render_report_patch(node: Node, notices: Iterable[InterruptionNotice]) -> Json:
+    """Return the merge patch that has a node, as it was just read, keep these notices and no others."""
+    report = render_reports(notices) or None
+    return {"metadata": {"resourceVersion": node.resource_version, "annotations": {names.REPORTED: report}}}
+
+
+@lru_cache(maxsize=1024)
+def read_reports(text: str, *, instance: str) -> tuple[InterruptionNotice, ...]:
+    """Return the notices that an annotation keeps, without what is not in our words."""
+    found = (_REPORT.fullmatch(line) for line in text.splitlines())
+    notices = (
+        _read(report["trigger"], report["message"], fields.time(report["seen"]), instance)
+        for report in found
+        if report is not None
+    )
+    return tuple(notice for notice in notices if notice is not None)
 
 
 def _render_message(notice: InterruptionNotice) -> str:

@@ -153,8 +153,8 @@ def is_lost(node: Node, signs: Signs) -> bool:
 
 def notices_of(node: Node, signs: Signs, now: datetime) -> Sequence[InterruptionNotice]:
     """Return all that a Node object tells of its end: by its agent, by the controller, by signs of others."""
-    told = (notice for notice in (node.notice, node.reported) if notice is not None)
-    return (*told, *signalled(node, signs, now))
+    by_agent = () if node.notice is None else (node.notice,)
+    return (*by_agent, *node.reported, *signalled(node, signs, now))
 
 
 def notice_of(node: Node, signs: Signs, now: datetime) -> InterruptionNotice | None:

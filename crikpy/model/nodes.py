@@ -35,7 +35,7 @@ class Node:
         annotations: of its annotations those on our cordon.
         ready_since: when that condition last changed, aware UTC, or None.
         notice: the interruption notice that its agent published and has not withdrawn.
-        reported: the interruption notice that the controller heard of from outside of the cluster, or None.
+        reported: the interruption notices that the controller heard of from outside of the cluster.
         architecture: Kubernetes' word for it, such as `amd64`, or empty.
         instance_type: such as `m7i.4xlarge`, or empty.
         cpu: digest of the CPU features that programs can use, as its agent published it, or empty.
@@ -56,7 +56,7 @@ class Node:
     annotations: tuple[tuple[str, str], ...] = ()
     ready_since: datetime | None = None
     notice: InterruptionNotice | None = None
-    reported: InterruptionNotice | None = None
+    reported: tuple[InterruptionNotice, ...] = ()
     architecture: str = ""
     instance_type: str = ""
     cpu: str = ""

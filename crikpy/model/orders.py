@@ -22,6 +22,10 @@ NOT_STARTED: Final = "NotStarted"
 """Reason of an order for a notice that failed since its job has not begun, and so has nothing to lose."""
 
 
+DRAIN: Final = "drain"
+"""Occasion of the order for a pod that is ended because its node is to be empty, when no notice tells of that."""
+
+
 class OrderPhase(StrEnum):
     """How far an order is; the last four of a saved pod follow each other, the others end it."""
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from crikpy.controller.viewing import ClusterView, KnownOrder, PlanSettings
+from crikpy.kube.signals import Signs
 from crikpy.model.nodes import Node
 from crikpy.model.notices import InterruptionNotice, Trigger
 from crikpy.model.orders import Order, OrderPhase, OrderSpec, OrderStatus, order_name
@@ -120,14 +121,18 @@ def an_order(
 
 
 def a_view(
-    *objects: Node | Pod | KnownOrder, now_s: float = 0, told: tuple[str, ...] = (), **settings: timedelta
+    *objects: Node | Pod | KnownOrder,
+    now_s: float = 0,
+    warned: tuple[str, ...] = (),
+    signs: Signs = None,
+    **settings: timedelta,
 ) -> ClusterView:
     """Return a picture of a cluster with these objects."""
     return ClusterView(
         now=at(now_s),
-        settings=replace(SETTINGS, **settings),
+        settings=replace(SETTINGS, signs=signs, **settings),
         nodes={node.name: node for node in objects if isinstance(node, Node)},
         pods={pod.uid: pod for pod in objects if isinstance(pod, Pod)},
         orders=tuple(known for known in objects if isinstance(known, KnownOrder)),
-        told=frozenset(told),
+        warned=frozenset(warned),
     )

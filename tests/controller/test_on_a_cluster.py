@@ -18,6 +18,7 @@ import pytest
 from crikpy import names
 from crikpy.aio.tasks import stop
 from crikpy.controller.rounds import Rounds
+from crikpy.controller.sighting import Sight
 from crikpy.errors import KubeNotFoundError
 from crikpy.kube.client import KubeApi, KubeClient, PatchKind
 from crikpy.kube.events import EventRecorder
@@ -119,8 +120,9 @@ async def stage(kubeconfig: str) -> AsyncIterator[Stage]:  # noqa: F811
         stack.push_async_callback(stage.remove)
         await stage.put_node()
         recorder = EventRecorder(api, component="crikpy-controller", host="test")
-        rounds = Rounds(api, settings, recorder, Metrics())
-        for act in (recorder.run(), rounds.run()):
+        sight = Sight(api, Metrics())
+        rounds = Rounds(api, settings, recorder, Metrics(), sight=sight)
+        for act in (recorder.run(), sight.run(), rounds.run()):
             stack.push_async_callback(stop, asyncio.create_task(act))
         yield stage
 

@@ -54,7 +54,7 @@ def test_a_final_notice_orders_every_pod_of_its_node() -> None:
         {"injected": ()},
         {"opted_in": False},
         {"node": ""},
-        {"node": "n2"},
+        {"node": "n2", "started": at(-10)},
     ],
     ids=str,
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from hypothesis import settings
@@ -20,14 +20,22 @@ from crikpy.controller import actions
 from crikpy.controller.marking import render_marks
 from crikpy.controller.planning import plan
 from crikpy.controller.viewing import ClusterView, KnownOrder
-from crikpy.kube.nodes import notice_condition, parse_node
+from crikpy.kube.nodes import notice_condition, parse_node, render_report_patch
+from crikpy.kube.signals import notices_of, read_signs
 from crikpy.model.notices import InterruptionNotice, Trigger
 from crikpy.model.orders import OrderPhase
 from crikpy.model.pods import OnRebalance, Pod, PodOptions
-from tests.controller.clusters import JOB, NOW, SETTINGS, a_pod, a_view
+from crikpy.settings import SignalSettings
+from tests.controller.clusters import JOB, NOW, SETTINGS, a_pod
 from tests.controller.merging import merge
 
 NODES = ("n1", "n2")
+TABLE = read_signs(SignalSettings())
+SIGNS = [
+    {"key": "karpenter.sh/disrupted", "effect": "NoSchedule"},
+    {"key": "aws-node-termination-handler/spot-itn", "value": "event", "effect": "NoSchedule"},
+    {"key": "node.kubernetes.io/out-of-service", "value": "nodeshutdown", "effect": "NoExecute"},
+]
 _ROUNDS = 6
 """More rounds than any chain of consequences is long: mark, order, evict, make again, settle."""
 
@@ -97,6 +105,49 @@ class Histories(RuleBasedStateMachine):
     @rule(node=_NODES)
     def notice_is_withdrawn(self, node: str) -> None:
         self._tell(node, None)
+
+    @rule(
+        node=_NODES,
+        trigger=st.sampled_from(
+            [Trigger.SPOT_INTERRUPTION, Trigger.NODE_SHUTDOWN, Trigger.REBALANCE_RECOMMENDATION]
+        ),
+        deadline_s=st.sampled_from([None, 0, 120]),
+    )
+    def notice_is_reported(self, node: str, trigger: Trigger, deadline_s: int | None) -> None:
+        self.number += 1
+        notice = InterruptionNotice(
+            id=f"notice-{self.number}",
+            trigger=trigger,
+            source="queue:test",
+            instance="",
+            deadline=None if deadline_s is None else self.now + timedelta(seconds=deadline_s),
+            action="",
+            seen=self.now,
+        )
+        self._report(node, (*parse_node(self.raw_nodes[node]).reported, notice))
+
+    @rule(node=_NODES)
+    def reports_are_withdrawn(self, node: str) -> None:
+        self._report(node, ())
+
+    def _report(self, node: str, notices: tuple[InterruptionNotice, ...]) -> None:
+        raw = self.raw_nodes[node]
+        self.raw_nodes[node] = merge(raw, render_report_patch(parse_node(raw), notices))
+
+    @rule(node=_NODES, taint=st.sampled_from(SIGNS))
+    def somebody_puts_a_sign_up_or_takes_it_down(self, node: str, taint: dict[str, str]) -> None:
+        taints = self.raw_nodes[node]["spec"]["taints"]
+        if taint in taints:
+            taints.remove(taint)
+        else:
+            taints.append(taint)
+
+    @rule(drawn=_DRAWN)
+    def pod_is_evicted_by_others(self, drawn: int) -> None:
+        pod = picked(self.pods, drawn)
+        if pod and not pod.deleting:
+            until = self.now + timedelta(seconds=120)
+            self.pods[pod.uid] = replace(pod, deleting=True, deletion_deadline=until, disruption="ByOthers")
 
     def _tell(self, node: str, notice: InterruptionNotice | None) -> None:
         if node not in self.silent:
@@ -204,11 +255,11 @@ class Histories(RuleBasedStateMachine):
     def view(self) -> ClusterView:
         return ClusterView(
             now=self.now,
-            settings=SETTINGS,
+            settings=replace(SETTINGS, signs=TABLE),
             nodes={name: parse_node(raw) for name, raw in self.raw_nodes.items()},
             pods=dict(self.pods),
             orders=tuple(self.orders.values()),
-            told=frozenset(self.told),
+            warned=frozenset(self.told),
         )
 
     def carry_out(self, action: actions.Action) -> None:
@@ -219,6 +270,10 @@ class Histories(RuleBasedStateMachine):
                 patch = render_marks(self.raw_nodes[action.node], notice)
                 assert patch is not None
                 self.raw_nodes[action.node] = merge(self.raw_nodes[action.node], patch)
+            case actions.WithdrawReport():
+                reported = parse_node(self.raw_nodes[action.node]).reported
+                assert action.notice in reported
+                self._report(action.node, tuple(notice for notice in reported if notice != action.notice))
             case actions.MakeOrder():
                 self._make_order(action)
             case actions.ExpireOrder():
@@ -251,7 +306,7 @@ class Histories(RuleBasedStateMachine):
         assert order.name not in self.orders
         assert pod.injected
         assert pod.phase == "Running"
-        assert not pod.deleting
+        assert not pod.deleting or (pod.disruption and order.spec.trigger is Trigger.DRAIN)
         assert (order.spec.node, order.spec.containers) == (pod.node, pod.injected)
         self.orders[order.name] = KnownOrder(order=replace(order, created=self.now), recreates=action.recreates)
 
@@ -259,9 +314,8 @@ class Histories(RuleBasedStateMachine):
         order = self.orders[action.order.name].order
         assert not order.spec.leave_running
         assert order.status.phase is OrderPhase.COMPLETE
-        notice = parse_node(self.raw_nodes[action.pod.node]).notice
-        assert notice is not None
-        assert notice.id == order.spec.notice
+        told = notices_of(parse_node(self.raw_nodes[action.pod.node]), TABLE, self.now)
+        assert order.spec.notice in {notice.id for notice in told}
 
     def _recreate(self, action: actions.RecreatePod) -> None:
         uid = action.order.spec.pod_uid
@@ -286,6 +340,16 @@ class Histories(RuleBasedStateMachine):
         assert all(count == 1 for count in pairs.values())
 
     @invariant()
+    def several_events_of_a_node_stop_a_pod_once(self) -> None:
+        view = self.view()
+        stopping = Counter(
+            order.spec.pod_uid
+            for order in (known.order for known in self.orders.values() if not known.order.status.phase.final)
+            if not order.spec.leave_running and view.under_its_notice(order)
+        )
+        assert all(count == 1 for count in stopping.values())
+
+    @invariant()
     def a_cordon_of_somebody_else_is_never_undone(self) -> None:
         assert all(self.raw_nodes[node]["spec"].get("unschedulable") for node in self.foreign_cordons)
 
@@ -300,6 +364,10 @@ class Histories(RuleBasedStateMachine):
         self.silent.clear()
         for node in NODES:
             self._tell(node, None)
+            self._report(node, ())
+            self.raw_nodes[node]["spec"]["taints"] = [
+                taint for taint in self.raw_nodes[node]["spec"]["taints"] if taint not in SIGNS
+            ]
         self.controller_does_all_there_is_to_do()
         for name, raw in self.raw_nodes.items():
             spared = parse_node(raw)
@@ -325,27 +393,3 @@ def picked(things: dict[str, Any], drawn: int) -> Any:
 
 TestHistories = Histories.TestCase
 TestHistories.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)
-
-
-def test_an_empty_cluster_needs_nothing() -> None:
-    assert plan(a_view()) == ()
-
-
-def test_the_most_pressing_comes_first() -> None:
-    order_of = [type(action) for action in plan(_busy_view())]
-    assert order_of == [actions.MarkNode, actions.MakeOrder, actions.TellNotInjected]
-
-
-def _busy_view() -> ClusterView:
-    notice = InterruptionNotice(
-        id="spot-1",
-        trigger=Trigger.SPOT_INTERRUPTION,
-        source="imds",
-        instance="",
-        deadline=NOW + timedelta(seconds=120),
-        action="terminate",
-        seen=datetime.min.replace(tzinfo=NOW.tzinfo),
-    )
-    raw = a_raw_node("n1")
-    raw["status"]["conditions"][1] = notice_condition(notice, NOW)
-    return a_view(parse_node(raw), a_pod("a"), a_pod("b", injected=()))

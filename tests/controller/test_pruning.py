@@ -93,4 +93,4 @@ def test_an_order_that_keeps_a_job_standing_still_stays() -> None:
 def test_people_are_told_of_pods_that_run_without_our_launcher(changes: dict[str, Any], told: bool) -> None:
     pod = a_pod(**changes)
     assert list(plan_warnings(a_view(pod))) == ([TellNotInjected(pod=pod)] if told else [])
-    assert not list(plan_warnings(a_view(pod, told=(pod.uid,))))
+    assert not list(plan_warnings(a_view(pod, warned=(pod.uid,))))

@@ -16,6 +16,7 @@ from crikpy import names
 from crikpy.aio.tasks import stop
 from crikpy.controller.attempts import Attempts
 from crikpy.controller.rounds import Rounds
+from crikpy.controller.sighting import Sight
 from crikpy.kube.client import KubeClient
 from crikpy.kube.events import EventRecorder
 from crikpy.kube.resources import CHECKPOINTS, EVENTS, NODES, PODS
@@ -40,8 +41,9 @@ class Leader:
 
     def begin(self, **given: Any) -> None:
         recorder = EventRecorder(self._api, component="crikpy-controller", host="test")
-        rounds = Rounds(self._api, self._settings, recorder, self.metrics, **given)
-        self._tasks = [asyncio.create_task(rounds.run()), asyncio.create_task(recorder.run())]
+        sight = Sight(self._api, self.metrics)
+        rounds = Rounds(self._api, self._settings, recorder, self.metrics, sight=sight, **given)
+        self._tasks = [asyncio.create_task(act) for act in (rounds.run(), sight.run(), recorder.run())]
 
     async def end(self) -> None:
         for task in self._tasks:
