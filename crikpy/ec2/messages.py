@@ -35,6 +35,7 @@ _LIFECYCLE_EVENT: Final = ("aws.autoscaling", "EC2 Instance-terminate Lifecycle 
 
 _INSTANCE: Final = re.compile(r"i-[0-9a-f]{8,17}")
 _Instance = Annotated[str, msgspec.Meta(pattern=f"^{_INSTANCE.pattern}$")]
+_Name = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
 _Aware = Annotated[datetime, msgspec.Meta(tz=True)]
 
 _Action = Literal["terminate", "stop", "hibernate", "reboot", ""]
@@ -122,9 +123,9 @@ class _Health(msgspec.Struct, rename="camel"):
 
 
 class _Lifecycle(msgspec.Struct, rename="pascal"):
-    auto_scaling_group_name: str
-    lifecycle_hook_name: str
-    lifecycle_action_token: str
+    auto_scaling_group_name: _Name
+    lifecycle_hook_name: _Name
+    lifecycle_action_token: Annotated[str, msgspec.Meta(min_length=36, max_length=36)]
     lifecycle_transition: str
     instance: _Instance = msgspec.field(name="EC2InstanceId")
 
