@@ -75,7 +75,7 @@ async def test_a_message_is_deleted_once_it_has_been_acted_upon(begin: Begin) ->
     await listening.until_empty()
     (notice,) = listening.desk.notices
     assert (notice.instance, notice.trigger) == (INSTANCE, Trigger.SPOT_INTERRUPTION)
-    assert listening.outcome("acted") == 1
+    await listening.desk.until(lambda: listening.outcome("acted") == 1)
 
 
 async def test_a_message_that_cannot_be_acted_upon_now_is_told_again(begin: Begin) -> None:
@@ -140,9 +140,10 @@ async def test_a_poisoned_queue_stops_nobody(begin: Begin, caplog: pytest.LogCap
     listening.aws.send(listening.queue, fresh("spot-terminate"))
     task = asyncio.create_task(listening.source.run(listening.desk))
     await listening.until_empty()
+    unparsable = 25 + len(list(FIXTURES.glob("wrong-*.json")))
+    await listening.desk.until(lambda: listening.outcome("unparsable") == unparsable)
     await stop(task)
     assert len(listening.desk.notices) == 1
-    assert listening.outcome("unparsable") == 25 + len(list(FIXTURES.glob("wrong-*.json")))
     assert all(len(record.getMessage()) < 1000 for record in caplog.records)
 
 
