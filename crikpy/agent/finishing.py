@@ -10,8 +10,8 @@ import asyncio
 import logging
 
 from crikpy.agent.nodepods import NodePods
+from crikpy.agent.outlook import NodeOutlook
 from crikpy.agent.sessions import CapsuleSession, PodSession
-from crikpy.agent.terminating import NodeOutlook
 from crikpy.aio.clock import Deadline
 from crikpy.errors import KubeError, StoreError
 from crikpy.flows.gathering import retire_pod

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from crikpy.agent.acts import Cause
+from crikpy.agent.outlook import is_due
 from crikpy.agent.reporting import Teller
 from crikpy.agent.saving import Saver
 from crikpy.agent.sessions import Activity, PodSession
@@ -24,7 +25,7 @@ from crikpy.ec2.watching import watch_notices
 from crikpy.errors import MetadataError
 from crikpy.kube.nodes import notice_condition
 from crikpy.metrics import Metrics
-from crikpy.model.notices import InterruptionNotice, Trigger, Withdrawn, foremost
+from crikpy.model.notices import InterruptionNotice, Withdrawn, foremost
 from crikpy.model.orders import order_name
 from crikpy.model.pods import OnRebalance, Pod
 from crikpy.settings import Settings
@@ -121,7 +122,7 @@ class NodeNotices:
 
     def _attend(self, now: datetime) -> None:
         """Compare what is announced with what is in force, and act on the difference."""
-        due = {notice.id: notice for notice in self._announced.values() if self._is_due(notice, now)}
+        due = {notice.id: notice for notice in self._announced.values() if is_due(notice, self._settings, now)}
         begun = [notice for notice in due.values() if notice.id not in self._in_force]
         over = [notice for notice in self._in_force.values() if notice.id not in due]
         self._in_force = due
@@ -135,15 +136,6 @@ class NodeNotices:
             if notice.final or notice in begun:
                 self._save_for(notice)
         self._publish(now)
-
-    def _is_due(self, notice: InterruptionNotice, now: datetime) -> bool:
-        """Say whether to act on a notice now: maintenance is announced weeks ahead, and what is past is over."""
-        if notice.deadline is None:
-            return True
-        if now >= notice.deadline + timedelta(seconds=self._settings.agent.spare_s):
-            return False
-        lead = timedelta(seconds=self._settings.run.scheduled_lead_s)
-        return notice.trigger is not Trigger.SCHEDULED_EVENT or now >= notice.deadline - lead
 
     def _end(self, notice: InterruptionNotice) -> None:
         withdrawn = notice.id not in self._announced

@@ -19,6 +19,7 @@ from crikpy.agent.finishing import Finisher
 from crikpy.agent.nodepods import NodePods
 from crikpy.agent.noticing import NodeNotices
 from crikpy.agent.orders import Orders
+from crikpy.agent.outlook import OwnNode
 from crikpy.agent.readiness import Readiness
 from crikpy.agent.reporting import Teller
 from crikpy.agent.retention import Retention
@@ -107,7 +108,9 @@ class _Agent:
         self._starter = Starter(api, self._pods, store, self._notices, self._teller, settings, instance=instance)
         self._sessions.on_ready = self._starter.start
         self._sessions.on_running = Checker(self._teller, settings).watch
-        self._sessions.on_term = Terminator(api, self._saver, self._notices, settings).on_term
+        self._own_node = OwnNode(api, settings, self.metrics)
+        terminator = Terminator(api, self._saver, self._notices, self._own_node, settings)
+        self._sessions.on_term = terminator.on_term
         self._sessions.on_ended = Finisher(
             api, self._pods, store, self._notices, settings, instance=instance
         ).finish
@@ -121,6 +124,7 @@ class _Agent:
             "pods": self._pods.run,
             "sessions": self._sessions.run,
             "notices": lambda: self._notices.run(self._metadata),
+            "node": self._own_node.run,
             "orders": self._orders.run,
             "readiness": self.readiness.run,
             "retention": self._retention.run,

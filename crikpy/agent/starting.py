@@ -16,10 +16,10 @@ from datetime import UTC, datetime, timedelta
 from crikpy import names
 from crikpy.agent.choosing import Cold, Resume
 from crikpy.agent.nodepods import NodePods
+from crikpy.agent.outlook import NodeOutlook
 from crikpy.agent.reporting import Teller
 from crikpy.agent.resuming import Resumer
 from crikpy.agent.sessions import Activity, CapsuleSession, PodSession
-from crikpy.agent.terminating import NodeOutlook
 from crikpy.agent.threads import to_its_end
 from crikpy.agent.waiting import Gathering, Hold
 from crikpy.aio.clock import Deadline

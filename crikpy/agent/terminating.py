@@ -11,12 +11,12 @@ import contextlib
 import logging
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
 from weakref import WeakKeyDictionary
 
 from crikpy import names
 from crikpy.agent.acts import Cause, Outcome
 from crikpy.agent.launchers import CapsuleSession
+from crikpy.agent.outlook import NodeOutlook, final_notice_on
 from crikpy.agent.saving import Saver
 from crikpy.agent.sessions import Activity, PodSession
 from crikpy.aio.clock import Deadline
@@ -25,10 +25,10 @@ from crikpy.kube.client import KubeApi
 from crikpy.kube.nodes import parse_node
 from crikpy.kube.pods import parse_pod
 from crikpy.kube.resources import NODES, PODS
-from crikpy.kube.signals import Signs, read_signs, why_going
+from crikpy.kube.signals import read_signs, why_going
 from crikpy.model.nodes import Node
-from crikpy.model.notices import InterruptionNotice, Trigger
-from crikpy.model.orders import order_name
+from crikpy.model.notices import Trigger, foremost
+from crikpy.model.orders import DRAIN, order_name
 from crikpy.model.pods import Pod
 from crikpy.settings import Settings
 
@@ -43,23 +43,27 @@ _MARGIN_S = 3.0
 _PLAIN_S = 1.0
 """A job can send SIGTERM to its launcher, as often as it likes: the API server is not asked at each."""
 
+_LOOK_S = 0.05
+"""Between two looks at what is known of the node, within that time."""
+
 _LEAST_S = 1.0
 """With less time than this nothing can be saved."""
-
-
-class NodeOutlook(Protocol):
-    """What is known of this node's end."""
-
-    def final_notice(self) -> InterruptionNotice | None:
-        """Return the notice in force by which this node surely goes, or None."""
-        ...
 
 
 class Terminator:
     """Decides for each pod that gets a SIGTERM, once for all of its containers."""
 
-    def __init__(self, api: KubeApi, saver: Saver, outlook: NodeOutlook, settings: Settings) -> None:
+    def __init__(
+        self, api: KubeApi, saver: Saver, outlook: NodeOutlook, own_node: NodeOutlook, settings: Settings
+    ) -> None:
         """Make ready.
+
+        Args:
+            api: asked why a pod ends.
+            saver: saves what is to be saved.
+            outlook: what the metadata service says.
+            own_node: what stood on the node's object when it was last seen.
+            settings: which signs there are.
 
         Raises:
             SettingsError: the table of signs cannot be read.
@@ -68,7 +72,8 @@ class Terminator:
         self._api = api
         self._saver = saver
         self._outlook = outlook
-        self._node = settings.agent.node
+        self._own_node = own_node
+        self._settings = settings
         self._deciding: dict[str, asyncio.Task[bool]] = {}
         self._plain: WeakKeyDictionary[PodSession, Deadline] = WeakKeyDictionary()
         """Pods whose last SIGTERM was for themselves, and until when the next one counts as the same."""
@@ -125,7 +130,11 @@ class Terminator:
         pod, node = await asyncio.gather(self._fresh_pod(known, asked), self._fresh_node(asked))
         if pod is None or not pod.opted_in:
             return None
-        occasion = _occasion(pod, node, self._outlook.final_notice(), self._signs)
+        occasion = self._occasion(pod, node)
+        while occasion is None and not pod.deleting and not asked.expired():
+            # Kubelet that shuts down with its machine deletes nothing, and may tell of it only now.
+            await asyncio.sleep(_LOOK_S)
+            occasion = self._occasion(pod, None)
         if occasion is None:
             return None
         limits = [killed.at if pod.deletion_deadline is None else Deadline.from_datetime(pod.deletion_deadline).at]
@@ -140,7 +149,7 @@ class Terminator:
             deadline=deadline,
             leave_running=False,
             notice=occasion.notice,
-            order=order_name(pod.name, pod.uid, occasion.notice) if occasion.notice else "",
+            order=order_name(pod.name, pod.uid, occasion.notice or DRAIN),
             pressing=True,
         )
 
@@ -157,10 +166,32 @@ class Terminator:
         return pod if pod.uid == known.uid else None
 
     async def _fresh_node(self, deadline: Deadline) -> Node | None:
+        """Return the node as it is now; one that is gone from the API counts as being deleted."""
+        name = self._settings.agent.node
         try:
-            return parse_node(await self._api.get(NODES, self._node, deadline=deadline))
+            return parse_node(await self._api.get(NODES, name, deadline=deadline))
+        except KubeNotFoundError:
+            return Node(name=name, uid="", deleting=True)
         except KubeError:
             return None
+
+    def _occasion(self, pod: Pod, node: Node | None) -> _Occasion | None:
+        """Return for which event of its node a pod goes away, or None when it goes for its own reasons.
+
+        A drain has a checkpoint of its own: what was saved for its sign before let the jobs run on.
+        """
+        if node is None:
+            on_node = self._own_node.final_notice()
+        else:
+            on_node = final_notice_on(node, self._signs, self._settings)
+        notice = foremost(one for one in (self._outlook.final_notice(), on_node) if one is not None)
+        cordoned_for = "" if node is None else dict(node.annotations).get(names.CORDONED, "")
+        if notice is not None and notice.stops:
+            ordered_for = cordoned_for if notice.known_as(cordoned_for) else notice.id
+            return _Occasion(trigger=notice.trigger, notice=ordered_for, ends=notice.deadline)
+        if notice is None and node is not None and (trigger := why_going(node, self._signs)) is not None:
+            return _Occasion(trigger=trigger, notice=cordoned_for)
+        return _Occasion(trigger=Trigger.DRAIN) if notice is not None or pod.disruption else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,17 +207,6 @@ class _Occasion:
     trigger: Trigger
     notice: str = ""
     ends: datetime | None = None
-
-
-def _occasion(pod: Pod, node: Node | None, notice: InterruptionNotice | None, signs: Signs) -> _Occasion | None:
-    """Return for which event of its node a pod goes away, or None when it goes for its own reasons."""
-    if notice is not None:
-        return _Occasion(trigger=notice.trigger, notice=notice.id, ends=notice.deadline)
-    if node is not None and (trigger := why_going(node, signs)) is not None:
-        return _Occasion(trigger=trigger, notice=dict(node.annotations).get(names.CORDONED, ""))
-    if pod.disruption:
-        return _Occasion(trigger=Trigger.DRAIN)
-    return None
 
 
 def _grace_s(pod: Pod | None) -> float:

@@ -138,14 +138,17 @@ def _stops_already(view: ClusterView, order: Order) -> bool:
 
 
 def plan_drains(view: ClusterView) -> Iterator[MakeOrder]:
-    """Yield the orders for pods that somebody evicts: their agents save them at their SIGTERM, and people see it.
+    """Yield the orders for pods that are ended for their node's sake: their agents save them at their SIGTERM.
 
-    Only a pod whose job goes on gets one: where an order has stopped it before, the eviction is what that was for.
+    The order is what people see of it. Only a pod whose job goes on gets one: where an order has stopped it, the
+    eviction is what that was for.
     """
     for pod in view.pods.values():
-        if not pod.deleting or not pod.disruption or not pod.injected or pod.phase != "Running":
+        if not pod.deleting or not pod.opted_in or not pod.injected or pod.phase != "Running":
             continue
-        node = view.nodes.get(pod.node)
+        node, notice = view.nodes.get(pod.node), view.notices.get(pod.node)
+        if not pod.disruption and (notice is None or notice.trigger is not Trigger.DRAIN):
+            continue
         if node is None or not node.ready or is_lost(node, view.settings.signs) or _has_ended(view, pod):
             continue
         deadline = pod.deletion_deadline and pod.deletion_deadline - _DRAIN_MARGIN

@@ -166,14 +166,8 @@ class ClusterView:
 
     def _acted_upon(self, node: Node) -> Iterator[InterruptionNotice]:
         for notice in notices_of(node, self.settings.signs, self.now):
-            if not self._lies_ahead(notice) and not self.was_outlived(node, notice):
+            if not notice.lies_ahead(self.now, self.settings.lead) and not self.was_outlived(node, notice):
                 yield notice
-
-    def _lies_ahead(self, notice: InterruptionNotice) -> bool:
-        """Say whether there is time yet: maintenance is announced weeks ahead."""
-        if notice.trigger is not Trigger.SCHEDULED_EVENT or notice.deadline is None:
-            return False
-        return self.now < notice.deadline - self.settings.lead
 
     def was_outlived(self, node: Node, notice: InterruptionNotice) -> bool:
         """Say whether a machine has outlived its notice.

@@ -64,6 +64,15 @@ class InterruptionNotice:
         """
         return self.final and self.trigger is not Trigger.DRAIN
 
+    def lies_ahead(self, now: datetime, lead: timedelta) -> bool:
+        """Say whether there is time yet: maintenance is announced weeks ahead.
+
+        Args:
+            now: aware UTC.
+            lead: how long before maintenance something is done about it.
+        """
+        return self.trigger is Trigger.SCHEDULED_EVENT and self.deadline is not None and now < self.deadline - lead
+
     def known_as(self, notice: str) -> bool:
         """Say whether an id is one of this event's."""
         return notice == self.id or notice in self.aliases

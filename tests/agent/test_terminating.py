@@ -230,7 +230,7 @@ async def test_a_sigterm_during_a_save_that_lets_the_job_run_on_comes_after_it(
         await desk.reaches(name, OrderPhase.COMPLETE)
 
 
-async def test_a_drain_during_a_save_that_lets_the_job_run_on_saves_once_more(
+async def test_a_drain_during_a_save_that_lets_the_job_run_on_makes_it_the_last_one(
     node: FakeNode, store: ObjectStore, desk: Desk
 ) -> None:
     pod = node.pod(job=("memory", 64, 1))
@@ -241,7 +241,7 @@ async def test_a_drain_during_a_save_that_lets_the_job_run_on_saves_once_more(
         desk.terminate(pod, disruption="EvictionByEvictionAPI")
         assert await ends(pod.jobs["main"]) == 75
         await desk.reaches(name, OrderPhase.COMPLETE)
-    assert len(checkpoints_of(store)) == 2
+    assert len(checkpoints_of(store)) == 1
 
 
 async def test_a_pod_of_the_same_name_that_came_later_does_not_decide(
