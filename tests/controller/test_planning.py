@@ -306,7 +306,7 @@ class Histories(RuleBasedStateMachine):
         assert order.name not in self.orders
         assert pod.injected
         assert pod.phase == "Running"
-        assert not pod.deleting or (pod.disruption and order.spec.trigger is Trigger.DRAIN)
+        assert not pod.deleting or order.spec.trigger is Trigger.DRAIN
         assert (order.spec.node, order.spec.containers) == (pod.node, pod.injected)
         self.orders[order.name] = KnownOrder(order=replace(order, created=self.now), recreates=action.recreates)
 
