@@ -47,10 +47,14 @@ class OwnNode:
         """Look until cancelled."""
         await self._mirror.run()
 
+    @property
+    def node(self) -> Node | None:
+        """The object as it was last seen; None before that, or once it was deleted."""
+        return self._mirror.items.get(self._name)
+
     def final_notice(self) -> InterruptionNotice | None:
         """Return the most pressing notice on the object as it was last seen, or None."""
-        node = self._mirror.items.get(self._name)
-        return None if node is None else final_notice_on(node, self._signs, self._settings)
+        return None if self.node is None else final_notice_on(self.node, self._signs, self._settings)
 
 
 def final_notice_on(node: Node, signs: Signs, settings: Settings) -> InterruptionNotice | None:

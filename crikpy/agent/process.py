@@ -16,6 +16,7 @@ from typing import Final
 from crikpy import names
 from crikpy.agent.checking import Checker
 from crikpy.agent.finishing import Finisher
+from crikpy.agent.labelling import Labels
 from crikpy.agent.nodepods import NodePods
 from crikpy.agent.noticing import NodeNotices
 from crikpy.agent.orders import Orders
@@ -105,7 +106,9 @@ class _Agent:
         self._orders = Orders(
             api, self._sessions.pods, self._pods, self._saver, self._teller, self.metrics, settings
         )
-        self._starter = Starter(api, self._pods, store, self._notices, self._teller, settings, instance=instance)
+        self._starter = Starter(
+            api, self._pods, store, self._notices, self._teller, self.metrics, settings, instance=instance
+        )
         self._sessions.on_ready = self._starter.start
         self._sessions.on_running = Checker(self._teller, settings).watch
         self._own_node = OwnNode(api, settings, self.metrics)
@@ -125,6 +128,7 @@ class _Agent:
             "sessions": self._sessions.run,
             "notices": lambda: self._notices.run(self._metadata),
             "node": self._own_node.run,
+            "labels": Labels(self._teller, self._own_node).run,
             "orders": self._orders.run,
             "readiness": self.readiness.run,
             "retention": self._retention.run,

@@ -188,15 +188,21 @@ class Teller:
 
         self._outbox.put(("condition", condition["type"]), act)
 
-    def tell_label(self, name: str, value: str) -> None:
-        """Set a label of our node."""
+    def tell_label(self, name: str, value: str | None) -> None:
+        """Set a label of our node, or take it away."""
+        self._tell_metadata("labels", name, value)
 
+    def tell_annotation(self, name: str, value: str) -> None:
+        """Set an annotation of our node."""
+        self._tell_metadata("annotations", name, value)
+
+    def _tell_metadata(self, field: str, name: str, value: str | None) -> None:
         async def act(deadline: Deadline) -> None:
-            body: Json = {"metadata": {"labels": {name: value}}}
+            body: Json = {"metadata": {field: {name: value}}}
             manager = names.FIELD_MANAGER_AGENT
             await self._api.patch(NODES, self._node, body, field_manager=manager, deadline=deadline)
 
-        self._outbox.put(("label", name), act)
+        self._outbox.put((field, name), act)
 
     # Events.
 

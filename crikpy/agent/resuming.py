@@ -14,6 +14,7 @@ from datetime import datetime
 
 from crikpy.agent.choosing import Cold, OriginState, Resume, Wait, choose, doubtful
 from crikpy.agent.dumps import shared_out
+from crikpy.agent.misfits import Misfits
 from crikpy.agent.origins import Origins
 from crikpy.agent.reporting import Teller
 from crikpy.agent.sessions import Activity, PodSession
@@ -25,15 +26,17 @@ from crikpy.errors import (
     CheckpointClaimedError,
     CrikpyError,
     DeadlineError,
+    IncompatibleError,
     KubeError,
     NotNowError,
     StoreError,
 )
 from crikpy.flows.gathering import Candidate, find_together, read_manifests, retire_pod
 from crikpy.flows.reporting import Reporter
-from crikpy.flows.restoring import Waiting, restore
+from crikpy.flows.restoring import Waiting, machine_differences, restore
 from crikpy.kube.client import KubeApi
 from crikpy.kube.signals import read_signs
+from crikpy.metrics import Metrics
 from crikpy.model.pods import Pod
 from crikpy.model.streams import TransferProgress
 from crikpy.model.workload import Workload
@@ -56,12 +59,20 @@ class Resumer:
     """Resumes the checkpoints of the pods of this node."""
 
     def __init__(
-        self, api: KubeApi, store: ObjectStore, teller: Teller, settings: Settings, *, instance: str
+        self,
+        api: KubeApi,
+        store: ObjectStore,
+        teller: Teller,
+        metrics: Metrics,
+        settings: Settings,
+        *,
+        instance: str,
     ) -> None:
         self._signs = read_signs(settings.signals)
         self._api = api
         self._store = store
         self._teller = teller
+        self._misfits = Misfits(api, teller, metrics)
         self._instance = instance
         self._settings, at_once = shared_out(settings)
         self._retiring: set[asyncio.Task[None]] = set()
@@ -99,8 +110,11 @@ class Resumer:
                     return _give_up(candidates, f"it cannot be found out what there is to resume: {fault}")
                 await asyncio.sleep(_TRY_EVERY_S)
 
-    async def resume(self, session: PodSession, pod: Pod, holds: Mapping[str, Hold], candidate: Candidate) -> None:
+    async def resume(self, session: PodSession, pod: Pod, holds: Mapping[str, Hold], candidate: Candidate) -> str:
         """Resume a checkpoint in the containers of a pod, all held; the caller has the session's lock.
+
+        Returns:
+            What of this machine does not fit, when the pod is to be moved for that; nothing when the jobs go on.
 
         Raises:
             NotNowError: somebody else has resumed it, or the store is out of reach; nothing was touched.
@@ -114,6 +128,8 @@ class Resumer:
             session.activity = Activity.WAITING
             if not story.claimed_at and (isinstance(fault, CheckpointClaimedError) or _may_pass(fault)):
                 raise NotNowError(str(fault)) from fault
+            if isinstance(fault, IncompatibleError) and (misfit := await self._misfit(session, pod, candidate)):
+                return misfit
             self._teller.tell_restore_failed(
                 pod, checkpoint=candidate.checkpoint, origin_uid=candidate.pod_uid, fault=fault
             )
@@ -128,6 +144,25 @@ class Resumer:
             origin_uid=candidate.pod_uid,
             seconds=time.monotonic() - story.claimed_at,
         )
+        return ""
+
+    async def _misfit(self, session: PodSession, pod: Pod, candidate: Candidate) -> str:
+        """Return what of this machine does not fit, if the pod is to be moved for that; else nothing."""
+        deadline = self._answer()
+
+        def compare() -> tuple[str, ...]:
+            workloads = [member.workload for member in session.members(self._settings)]
+            manifests = read_manifests(self._store, workloads, candidate.checkpoint)
+            return machine_differences(manifests, self._settings, deadline)
+
+        try:
+            differences = await in_thread(self._restores, compare)
+        except CrikpyError as fault:
+            _log.warning("nobody knows why a checkpoint does not fit: %s", fault, extra={"pod": str(pod)})
+            return ""
+        if differences and await self._misfits.ask_for_move(pod, candidate, differences):
+            return "; ".join(differences)
+        return ""
 
     def retire_own(self, session: PodSession, until: datetime) -> None:
         """See to it that nobody resumes what a pod saved in a life before this one: its job has ended since.

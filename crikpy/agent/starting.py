@@ -26,6 +26,7 @@ from crikpy.aio.clock import Deadline
 from crikpy.errors import CrikpyError, KubeError, NotNowError, PodEndingError
 from crikpy.flows.gathering import Candidate
 from crikpy.kube.client import KubeApi
+from crikpy.metrics import Metrics
 from crikpy.model.capsule import JobPhase
 from crikpy.model.pods import OnRestoreFailure, Pod, PodOptions
 from crikpy.settings import Settings
@@ -36,6 +37,8 @@ _log = logging.getLogger(__name__)
 _THREADS = 16
 _LOOK_EVERY_S = 0.5
 _MOST_TRIES = 5
+_MOVED_WITHIN_S = 60.0
+"""How long a controller may take to end a pod that came to a node which does not fit."""
 
 
 class Starter:
@@ -48,6 +51,7 @@ class Starter:
         store: ObjectStore,
         outlook: NodeOutlook,
         teller: Teller,
+        metrics: Metrics,
         settings: Settings,
         *,
         instance: str = "",
@@ -56,7 +60,7 @@ class Starter:
         self._outlook = outlook
         self._teller = teller
         self._settings = settings
-        self._resumer = Resumer(api, store, teller, settings, instance=instance)
+        self._resumer = Resumer(api, store, teller, metrics, settings, instance=instance)
         self._gatherings: dict[str, Gathering] = {}
         self._talks = ThreadPoolExecutor(_THREADS, thread_name_prefix="starting")
 
@@ -115,19 +119,24 @@ class Starter:
                 break
             await self._sit_out(gathering)
             try:
-                await to_its_end(self._resume(session, pod, gathering, choice.candidate))
+                misfit = await to_its_end(self._resume(session, pod, gathering, choice.candidate))
             except PodEndingError:
                 await self._await_term(pod, gathering)
                 return
             except NotNowError as again:
                 _log.info("a checkpoint is not resumed: %s", again, extra=_facts(session))
                 await asyncio.sleep(_LOOK_EVERY_S)
+                continue
             except CrikpyError as fault:
                 choice = Cold(reason=str(fault), spoiled=checkpoint)
                 await to_its_end(self._begin_cold(session, pod, gathering, choice, after_failure=True))
                 return
-            else:
+            if misfit and await self._await_move(pod, gathering):
                 return
+            if misfit:
+                choice = Cold(reason=f"{misfit}, and nobody has moved the pod", spoiled=checkpoint)
+                await to_its_end(self._begin_cold(session, pod, gathering, choice, after_failure=False))
+            return
         else:
             choice = Cold(reason="others were always faster, or the store was lost", spoiled=checkpoint)
         await to_its_end(self._begin_cold(session, pod, gathering, choice, after_failure=False))
@@ -139,8 +148,12 @@ class Starter:
             return Cold(reason=f"container {container} begins in a pod whose jobs have begun before")
         return await self._resumer.choose(session, pod, origin_wait)
 
-    async def _resume(self, session: PodSession, pod: Pod, gathering: Gathering, candidate: Candidate) -> None:
-        """Resume a checkpoint in all containers of the pod and let go of them."""
+    async def _resume(self, session: PodSession, pod: Pod, gathering: Gathering, candidate: Candidate) -> str:
+        """Resume a checkpoint in all containers of the pod and let go of them.
+
+        Returns:
+            Why it cannot be resumed on this node, when the pod is to be moved for that; else nothing.
+        """
         await self._refuse_ending(pod)
         async with session.lock:
             holds = {name: hold for name, hold in gathering.waiting().items() if name in pod.injected}
@@ -149,7 +162,8 @@ class Starter:
             async with contextlib.AsyncExitStack() as use:
                 for hold in holds.values():
                     await use.enter_async_context(hold.in_use)
-                await self._resumer.resume(session, pod, holds, candidate)
+                if misfit := await self._resumer.resume(session, pod, holds, candidate):
+                    return misfit
                 for hold in holds.values():
                     hold.settled = True
             session.begun, session.moved = True, False
@@ -157,6 +171,7 @@ class Starter:
                 with contextlib.suppress(CrikpyError):  # it has ended since
                     await hold.capsule.refresh()
                     await hold.release()
+        return ""
 
     async def _refuse_ending(self, pod: Pod) -> None:
         """Raise for a pod that would take a checkpoint with it to its own end."""
@@ -208,6 +223,17 @@ class Starter:
         killed = Deadline.after(pod.grace_period_s)
         while gathering.waiting() and not killed.expired():  # noqa: ASYNC110  # launchers tell it to others
             await asyncio.sleep(_LOOK_EVERY_S)
+
+    async def _await_move(self, pod: Pod, gathering: Gathering) -> bool:
+        """Keep launchers waiting until the pod is ended, to come to another node; return whether it was."""
+        given_up = Deadline.after(_MOVED_WITHIN_S)
+        while not given_up.expired():
+            holds = gathering.waiting().values()
+            if not holds or any(hold.capsule.term_pending for hold in holds):
+                await self._await_term(pod, gathering)
+                return True
+            await asyncio.sleep(_LOOK_EVERY_S)
+        return False
 
     async def _sit_out(self, gathering: Gathering) -> None:
         """Wait while the node is going away: what began now would only be lost, or have to be saved again."""

@@ -206,7 +206,8 @@ class Actor:
 
     async def _end_pod(self, action: EvictPod | DeletePod | ForgetPod) -> None:
         """End a pod, unless its node turns out to be spared, or to live: a mirror can be behind by minutes."""
-        if action.order.spec.notice:
+        is_misfit = isinstance(action, EvictPod) and action.misfit
+        if action.order.spec.notice and not is_misfit:
             try:
                 node = parse_node(await self._api.get(NODES, action.order.spec.node))
             except KubeNotFoundError:
@@ -233,7 +234,10 @@ class Actor:
             self._count_end("gone")
             return
         self._count_end("evicted")
-        self._tell_ended(action.pod, action.order, "evicted")
+        if action.misfit:
+            self._tell_moved(action.pod, action.order)
+        else:
+            self._tell_ended(action.pod, action.order, "evicted")
 
     async def _delete(self, action: DeletePod) -> None:
         """Delete a pod, with the condition first by which a Job does not count it as a failure (KEP-3329)."""
@@ -289,6 +293,14 @@ class Actor:
         self._recorder.tell(
             Reference.of_pod(pod), "Evicted", f"{how} from node {pod.node} ({saved}, {order.name})"
         )
+
+    def _tell_moved(self, pod: Pod, order: Order) -> None:
+        message = (
+            f"moved off node {pod.node}, on which checkpoint {order.status.checkpoint} cannot be resumed; "
+            "its successor is kept to nodes that fit"
+        )
+        _log.info("%s was evicted: it was on a node that does not fit", pod, extra={"order": str(order)})
+        self._recorder.tell(Reference.of_pod(pod), "Moved", message)
 
     def _tell_not_injected(self, pod: Pod) -> None:
         why = pod.fault or (

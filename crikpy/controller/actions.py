@@ -89,10 +89,17 @@ class ExpireOrder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvictPod:
-    """End a saved pod through the Eviction API, so that its replacement starts elsewhere."""
+    """End a saved pod through the Eviction API, so that its replacement starts elsewhere.
+
+    Attributes:
+        pod: the pod.
+        order: the order under which it was saved, or under which what it was to resume was.
+        misfit: it is on a node on which that cannot be resumed.
+    """
 
     pod: Pod
     order: Order
+    misfit: bool = False
 
     @property
     def key(self) -> str:

@@ -17,6 +17,7 @@ from crikpy.controller import templates
 from crikpy.controller.eligible import Choice, choose, has_launcher
 from crikpy.controller.images import ImageLookup
 from crikpy.controller.injecting import grace_warning, inject, keep_injected
+from crikpy.controller.placing import Placer
 from crikpy.controller.reviews import Review, Verdict
 from crikpy.errors import AnnotationError, RegistryError
 from crikpy.kube import raw
@@ -38,8 +39,11 @@ _WORKLOADS: Final = frozenset({"Job", "CronJob", "Deployment", "StatefulSet"})
 class Admission:
     """Answers reviews; any number at once."""
 
-    def __init__(self, lookup: ImageLookup, settings: ControllerSettings, *, metrics: Metrics) -> None:
+    def __init__(
+        self, lookup: ImageLookup, placer: Placer, settings: ControllerSettings, *, metrics: Metrics
+    ) -> None:
         self._lookup = lookup
+        self._placer = placer
         self._settings = settings
         self._metrics = metrics
 
@@ -77,7 +81,7 @@ class Admission:
             return Verdict(warnings=warnings)
         if grace := grace_warning(pod, self._settings):
             warnings = (*warnings, grace)
-        changed = inject(pod, chosen, self._settings)
+        changed = self._placer.place(inject(pod, chosen, self._settings), review.namespace)
         if changed == pod:  # asked again, since somebody has changed it after us
             return Verdict(warnings=warnings)
         _log.info("launcher injected into a pod of %s", review.namespace, extra={"containers": ",".join(chosen)})

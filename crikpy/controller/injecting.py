@@ -13,6 +13,7 @@ from typing import Final
 
 from crikpy import names
 from crikpy.controller.eligible import has_launcher
+from crikpy.controller.placing import without_placement
 from crikpy.kube import raw
 from crikpy.kube.pods import LAUNCH, original_command
 from crikpy.kube.raw import Json
@@ -72,6 +73,9 @@ def keep_injected(pod: Json, old: Json) -> Json:
             container["command"] = list(before)
     if below and "terminationGracePeriodSeconds" in old_spec:
         spec["terminationGracePeriodSeconds"] = old_spec["terminationGracePeriodSeconds"]
+    placed = raw.mapping(old_spec.get("affinity"))
+    if below and without_placement(placed) == raw.mapping(spec.get("affinity")) != placed:
+        spec["affinity"] = copy.deepcopy(placed)
     return changed
 
 

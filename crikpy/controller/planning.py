@@ -11,6 +11,7 @@ from crikpy.controller.actions import Action
 from crikpy.controller.evicting import plan_ends
 from crikpy.controller.intervals import plan_intervals
 from crikpy.controller.marking import plan_marks, plan_withdrawals
+from crikpy.controller.moving import plan_moves
 from crikpy.controller.ordering import plan_drains, plan_expiries, plan_losses, plan_orders
 from crikpy.controller.pruning import plan_prunings
 from crikpy.controller.recreating import plan_recreations
@@ -25,6 +26,7 @@ def plan(view: ClusterView) -> tuple[Action, ...]:
         *plan_drains(view),
         *plan_marks(view),
         *plan_ends(view),
+        *plan_moves(view),
         *plan_recreations(view),
         *plan_losses(view),
         *plan_expiries(view),

@@ -50,25 +50,26 @@ async def run_controller(settings: Settings, end: asyncio.Event) -> None:
     async with contextlib.AsyncExitStack() as stack:
         sources = await stack.enter_async_context(sources_of(settings, metrics))
         api = await stack.enter_async_context(await KubeClient.connect(settings.kube))
-        webhook = await stack.enter_async_context(listening(api, controller, metrics=metrics))
+        sight = Sight(api, metrics)
+        webhook = await stack.enter_async_context(listening(api, controller, sight, metrics=metrics))
         routes = probe_routes(metrics, webhook.certifier.complaint)
         probes = Server(routes, address=controller.address, port=controller.port)
         await stack.enter_async_context(probes)
         _log.info("the controller works", extra={"server": api.host, "webhook": webhook.port, "port": probes.port})
-        await _work(api, settings, webhook.certifier, sources, metrics, end)
+        await _work(api, settings, sight, webhook.certifier, sources, metrics, end)
         _log.info("the controller ends")
 
 
 async def _work(
     api: KubeApi,
     settings: Settings,
+    sight: Sight,
     certifier: Certifier,
     sources: Sequence[Source],
     metrics: Metrics,
     end: asyncio.Event,
 ) -> None:
     """Do everything that goes on for as long as the controller does, until the end or a defect of ours."""
-    sight = Sight(api, metrics)
     identity = settings.controller.identity or os.uname().nodename
     recorder = EventRecorder(api, component=names.FIELD_MANAGER_CONTROLLER, host=identity)
     leadership = Leadership(

@@ -12,6 +12,7 @@ from typing import Final
 
 from crikpy import names
 from crikpy.controller.actions import RecreatePod, SettleOrder
+from crikpy.controller.placing import without_placement
 from crikpy.controller.viewing import ClusterView
 from crikpy.kube.pods import original_command
 from crikpy.kube.raw import Json, items, mapping, text, texts
@@ -67,6 +68,7 @@ def clean_pod(raw: Json) -> Json | None:
     for field in _GIVEN_BY_SERVER:
         spec.pop(field, None)
     _drop_launcher(spec)
+    _drop_placement(spec)
     _drop_volumes(spec, {name for name in _volume_names(spec) if name.startswith(_TOKEN_VOLUME)})
     return {"apiVersion": "v1", "kind": "Pod", "metadata": kept, "spec": spec}
 
@@ -84,6 +86,12 @@ def _drop_launcher(spec: Json) -> None:
         if command != original_command(command):
             container["command"] = list(original_command(command))
     _drop_volumes(spec, {names.LAUNCHER_VOLUME})
+
+
+def _drop_placement(spec: Json) -> None:
+    affinity = without_placement(mapping(spec.pop("affinity", None)))
+    if affinity:
+        spec["affinity"] = affinity
 
 
 def _drop_volumes(spec: Json, dropped: set[str]) -> None:

@@ -15,7 +15,9 @@ from crikpy.aio.serving import Request, Response, Route, Server
 from crikpy.controller.admission import Admission
 from crikpy.controller.certifying import Certifier
 from crikpy.controller.images import RegistryLookup
+from crikpy.controller.placing import Placer
 from crikpy.controller.reviews import Review, Verdict, parse_review, render_answer
+from crikpy.controller.sighting import Sight
 from crikpy.errors import UsageError
 from crikpy.kube.client import KubeApi
 from crikpy.metrics import Metrics
@@ -41,7 +43,9 @@ class Webhook:
 
 
 @contextlib.asynccontextmanager
-async def listening(api: KubeApi, settings: ControllerSettings, *, metrics: Metrics) -> AsyncIterator[Webhook]:
+async def listening(
+    api: KubeApi, settings: ControllerSettings, sight: Sight, *, metrics: Metrics
+) -> AsyncIterator[Webhook]:
     """Answer reviews until the context ends.
 
     Whoever calls runs the certifier's `follow` on every replica and its `lead` on the leader, and tells its
@@ -52,7 +56,8 @@ async def listening(api: KubeApi, settings: ControllerSettings, *, metrics: Metr
     """
     certifier = Certifier(api, settings)
     async with Registries() as registries:
-        routes = review_routes(Admission(RegistryLookup(api, registries), settings, metrics=metrics))
+        lookup, placer = RegistryLookup(api, registries), Placer(sight, metrics)
+        routes = review_routes(Admission(lookup, placer, settings, metrics=metrics))
         server = Server(routes, address=settings.address, port=settings.webhook_port, tls=certifier.tls)
         async with server:
             yield Webhook(port=server.port, certifier=certifier)

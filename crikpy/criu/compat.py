@@ -8,6 +8,7 @@ by component and lays them out anew for the CPU it runs on.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from pathlib import Path
@@ -77,12 +78,24 @@ def cpu_facts(cpuinfo: str, architecture: str) -> tuple[str, tuple[str, ...]]:
     return (model[1].strip() if model else ""), tuple(sorted(usable))
 
 
+def cpu_class(here: Compatibility) -> str:
+    """Return 16 hex digits that machines share on which programs find the same instructions and pages."""
+    words = (here.architecture, str(here.page_size), *here.cpu_features)
+    return hashlib.sha256("\n".join(words).encode()).hexdigest()[:16]
+
+
 def _usable_on_x86(flags: frozenset[str]) -> frozenset[str]:
     return frozenset(flag for flag in flags if flag in _X86_FEATURES or flag.startswith(_X86_FAMILIES))
 
 
 def differences(dumped: Compatibility, here: Compatibility) -> tuple[str, ...]:
     """Return one message for each thing that forbids a restore here; none when it fits."""
+    image = _image(dumped, here)
+    return (*machine_differences(dumped, here), *((image,) if image else ()))
+
+
+def machine_differences(dumped: Compatibility, here: Compatibility) -> tuple[str, ...]:
+    """Return the same of what another machine could make good."""
     if dumped.architecture != here.architecture:
         return (f"architecture: dumped on {dumped.architecture}, this machine is {here.architecture}",)
     return tuple(
@@ -92,7 +105,6 @@ def differences(dumped: Compatibility, here: Compatibility) -> tuple[str, ...]:
             _features(dumped, here),
             _criu(dumped, here),
             _kernel(dumped, here),
-            _image(dumped, here),
         )
         if message
     )

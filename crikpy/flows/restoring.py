@@ -124,6 +124,13 @@ def require_fit(waiting: Sequence[Waiting], settings: Settings, deadline: Deadli
         )
 
 
+def machine_differences(manifests: Sequence[Manifest], settings: Settings, deadline: Deadline) -> tuple[str, ...]:
+    """Return what of this machine keeps a checkpoint from being resumed, and another might have; or nothing."""
+    here = compat.facts(criu_version(settings.criu.bundle, deadline))
+    found = [one for each in manifests for one in compat.machine_differences(each.compatibility, here)]
+    return tuple(dict.fromkeys(found))
+
+
 def _part_differences(waiting: Sequence[Waiting]) -> Iterator[str]:
     """Yield why these are not the capsules that were saved together."""
     here = sorted(one.member.workload.name for one in waiting)

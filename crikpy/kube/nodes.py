@@ -71,6 +71,7 @@ def parse_node(raw: Json) -> Node:
         reported=read_reports(notes.get(names.REPORTED, ""), instance=instance),
         architecture=labels.get(names.LABEL_WELL_KNOWN_ARCH, ""),
         instance_type=labels.get(names.LABEL_WELL_KNOWN_TYPE, ""),
+        family=labels.get(names.LABEL_FAMILY, ""),
         cpu=labels.get(names.LABEL_CPU, ""),
         cpu_features=_features(notes.get(names.CPU_FEATURES, "")),
         deleting=metadata.get("deletionTimestamp") is not None,

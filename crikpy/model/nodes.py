@@ -38,6 +38,7 @@ class Node:
         reported: the interruption notices that the controller heard of from outside of the cluster.
         architecture: Kubernetes' word for it, such as `amd64`, or empty.
         instance_type: such as `m7i.4xlarge`, or empty.
+        family: the instance family as its agent published it, such as `m7i`, or empty.
         cpu: digest of the CPU features that programs can use, as its agent published it, or empty.
         cpu_features: those features; empty while unknown.
         deleting: it has a deletion timestamp.
@@ -59,6 +60,7 @@ class Node:
     reported: tuple[InterruptionNotice, ...] = ()
     architecture: str = ""
     instance_type: str = ""
+    family: str = ""
     cpu: str = ""
     cpu_features: frozenset[str] = frozenset()
     deleting: bool = False

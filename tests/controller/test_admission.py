@@ -16,7 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from crikpy import names
 from crikpy.controller.admission import Admission
 from crikpy.controller.images import RegistryLookup
+from crikpy.controller.placing import Placer
 from crikpy.controller.reviews import Verdict, parse_review
+from crikpy.controller.sighting import Sight
 from crikpy.kube.client import KubeClient
 from crikpy.kube.resources import SECRETS
 from crikpy.metrics import Metrics
@@ -30,8 +32,18 @@ from tests.fakes.registry import FakeRegistry, pull_secret
 class World:
     """An admission with a registry and an API server."""
 
-    def __init__(self, admission: Admission, metrics: Metrics, registry: FakeRegistry, kube: FakeKube) -> None:
+    def __init__(
+        self,
+        admission: Admission,
+        placer: Placer,
+        sight: Sight,
+        metrics: Metrics,
+        registry: FakeRegistry,
+        kube: FakeKube,
+    ) -> None:
         self.admission = admission
+        self.placer = placer
+        self.sight = sight
         self.metrics = metrics
         self.registry = registry
         self.kube = kube
@@ -66,8 +78,10 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         api = await stack.enter_async_context(await KubeClient.connect(kube.settings(tmp_path)))
         registries = await stack.enter_async_context(Registries(plain_hosts={registry.server}))
         metrics = Metrics()
-        admission = Admission(RegistryLookup(api, registries), SETTINGS, metrics=metrics)
-        yield World(admission, metrics, registry, kube)
+        sight = Sight(api, metrics)
+        placer = Placer(sight, metrics)
+        admission = Admission(RegistryLookup(api, registries), placer, SETTINGS, metrics=metrics)
+        yield World(admission, placer, sight, metrics, registry, kube)
 
 
 def command_of(verdict: Verdict, index: int = 0) -> list[str]:
@@ -174,7 +188,7 @@ async def test_a_raised_grace_period_is_spoken_of(world: World) -> None:
 
 
 async def test_a_defect_of_ours_lets_the_pod_pass(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    broken = Admission(_defective, SETTINGS, metrics=world.metrics)
+    broken = Admission(_defective, world.placer, SETTINGS, metrics=world.metrics)
     with caplog.at_level(logging.ERROR):
         verdict = await broken.review_pod(parse_review(review_of(pod_of(imaged()))))
     assert (verdict.refusal, verdict.changed) == ("", None)
@@ -224,7 +238,9 @@ async def test_another_command_is_left_for_the_api_server_to_refuse(world: World
 
 async def test_a_change_of_settings_touches_no_running_pod(world: World) -> None:
     running = (await world.pod(pod_of())).changed
-    stricter = Admission(_defective, replace(SETTINGS, grace_period_s=600, agent_wait_s=1), metrics=world.metrics)
+    stricter = Admission(
+        _defective, world.placer, replace(SETTINGS, grace_period_s=600, agent_wait_s=1), metrics=world.metrics
+    )
     assert running is not None
     body = review_of(running, operation="UPDATE", old=running)
     assert await stricter.review_pod(parse_review(body)) == Verdict()

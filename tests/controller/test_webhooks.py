@@ -16,6 +16,7 @@ import pytest
 
 from crikpy import names
 from crikpy.aio import tasks
+from crikpy.controller.sighting import Sight
 from crikpy.controller.webhooks import MUTATE_PODS, VALIDATE_TEMPLATES, listening
 from crikpy.kube.certificates import ServingCertificate, parse_secret
 from crikpy.kube.client import KubeClient
@@ -54,7 +55,8 @@ async def caller(tmp_path: Path) -> AsyncIterator[Caller]:
     async with contextlib.AsyncExitStack() as stack:
         kube = await stack.enter_async_context(FakeKube().serving())
         api = await stack.enter_async_context(await KubeClient.connect(kube.settings(tmp_path)))
-        webhook = await stack.enter_async_context(listening(api, settings, metrics=Metrics()))
+        sight = Sight(api, Metrics())
+        webhook = await stack.enter_async_context(listening(api, settings, sight, metrics=Metrics()))
         following = asyncio.create_task(webhook.certifier.follow())
         stack.push_async_callback(tasks.stop, following)
         await kube.until(lambda: webhook.certifier.complaint() is None)
