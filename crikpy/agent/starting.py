@@ -37,8 +37,6 @@ _log = logging.getLogger(__name__)
 _THREADS = 16
 _LOOK_EVERY_S = 0.5
 _MOST_TRIES = 5
-_MOVED_WITHIN_S = 60.0
-"""How long a controller may take to end a pod that came to a node which does not fit."""
 
 
 class Starter:
@@ -226,7 +224,7 @@ class Starter:
 
     async def _await_move(self, pod: Pod, gathering: Gathering) -> bool:
         """Keep launchers waiting until the pod is ended, to come to another node; return whether it was."""
-        given_up = Deadline.after(_MOVED_WITHIN_S)
+        given_up = Deadline.after(self._settings.agent.move_wait_s)
         while not given_up.expired():
             holds = gathering.waiting().values()
             if not holds or any(hold.capsule.term_pending for hold in holds):
