@@ -10,6 +10,7 @@ import json
 import random
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Final
 
 from crikpy.aio.clock import Deadline
@@ -29,6 +30,21 @@ _PAGE: Final = 500
 
 _WATCH_S: Final = (240, 480)
 """Bounds of the time after which the server is asked to end a watch; spread, as client-go's are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """A part of a list.
+
+    Attributes:
+        items: raw JSON.
+        resource_version: of the list as a whole.
+        anew: the list begins with this page; what came before of it does not count.
+    """
+
+    items: tuple[Json, ...]
+    resource_version: str
+    anew: bool
 
 
 class Asker:
@@ -73,34 +89,42 @@ class Asker:
                 raise fault
             await asyncio.sleep(pause_s * random.uniform(1.0, 1.2))  # noqa: S311 - spreads load, keeps no secret
 
-    async def ask_all(
+    async def ask_pages(
         self, path: str, query: Mapping[str, str], deadline: Deadline | None
-    ) -> tuple[list[Json], str]:
-        """Read a list in pages and return its objects and its resource version.
+    ) -> AsyncGenerator[Page, None]:
+        """Yield a list page by page, so that nobody need hold all of it.
 
-        A list that expires while it is read is read once more in one piece, which cannot expire.
+        A list that expires while it is read begins once more, in one piece, which cannot expire.
 
         Raises:
             KubeError: one of its kinds, as KubeApi describes them.
         """
-        try:
-            pages = await self._pages(path, {**query, "limit": str(_PAGE)}, deadline)
-        except KubeExpiredError:
-            pages = await self._pages(path, query, deadline)
-        items = [item for page in pages for item in page.get("items") or ()]
-        if not all(is_object(thing) for thing in (*pages, *items)):
-            raise KubeError(f"GET {path}: the answer is no list of objects; is it a Kubernetes API server?")
-        return items, pages[-1]["metadata"]["resourceVersion"]
+        limited = {**query, "limit": str(_PAGE)}
+        for asked in (limited, query):
+            pages = self._pages(path, asked, deadline)
+            try:
+                async with aclosing(pages):
+                    async for page in pages:
+                        yield page
+            except KubeExpiredError:
+                if asked is query:
+                    raise
+            else:
+                return
 
-    async def _pages(self, path: str, query: Mapping[str, str], deadline: Deadline | None) -> list[Json]:
-        pages = []
-        while True:
-            page = await self.ask("GET", path, query=query, deadline=deadline)
-            pages.append(page)
-            token = (page.get("metadata") or {}).get("continue")
-            if not token:
-                return pages
-            query = {**query, "continue": token}
+    async def _pages(
+        self, path: str, query: Mapping[str, str], deadline: Deadline | None
+    ) -> AsyncGenerator[Page, None]:
+        token, anew = "", True
+        while token or anew:
+            asked = {**query, "continue": token} if token else query
+            page = await self.ask("GET", path, query=asked, deadline=deadline)
+            items = page.get("items") or []
+            if not all(is_object(thing) for thing in (page, *items)):
+                raise KubeError(f"GET {path}: the answer is no list of objects; is it a Kubernetes API server?")
+            meta = page["metadata"]
+            yield Page(items=tuple(items), resource_version=meta["resourceVersion"], anew=anew)
+            token, anew = meta.get("continue") or "", False
 
     async def follow(self, path: str, query: Mapping[str, str]) -> AsyncGenerator[Json, None]:
         """Yield the events of a watch; see KubeApi.watch."""

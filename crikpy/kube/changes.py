@@ -82,14 +82,23 @@ class Known:
 
     def __init__(self) -> None:
         self._told: dict[str, _Version] = {}
+        self._listed: set[str] = set()
 
-    def take_list(self, targets: Iterable[Json]) -> Iterator[Seen]:
-        """Yield how a complete list differs from what was told; deletions first."""
-        listed = {key_of(target): target for target in targets}
-        for key in [key for key in self._told if key not in listed]:
-            yield self._lose(key)
-        for target in listed.values():
+    def begin_list(self) -> None:
+        """Await a complete list, in any number of parts."""
+        self._listed = set()
+
+    def take_listed(self, targets: Iterable[Json]) -> Iterator[Seen]:
+        """Yield how a part of it differs from what was told."""
+        for target in targets:
+            self._listed.add(key_of(target))
             yield from self.take(target)
+
+    def end_list(self) -> Iterator[Seen]:
+        """Yield what was told before and is not in it."""
+        for key in [key for key in self._told if key not in self._listed]:
+            yield self._lose(key)
+        self._listed = set()
 
     def take(self, target: Json) -> Iterator[Seen]:
         """Yield what an object that exists means."""

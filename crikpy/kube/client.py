@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol, Self, TypeAlias
 
 from crikpy.aio.clock import Deadline
-from crikpy.kube.asking import Asker
+from crikpy.kube.asking import Asker, Page
+from crikpy.kube.changes import Selection
 from crikpy.kube.connecting import Connection, connect
 from crikpy.kube.raw import Json as Json  # noqa: PLC0414  # the agent knows it by this module
 from crikpy.kube.resources import PODS, Resource
@@ -75,6 +76,10 @@ class KubeApi(Protocol):
         deadline: Deadline | None = None,
     ) -> KubeList:
         """Return all objects, of all namespaces when none is given; read in pages, consistent as a whole."""
+        ...
+
+    def list_pages(self, chosen: Selection, *, deadline: Deadline | None = None) -> AsyncGenerator[Page, None]:
+        """Yield the same page by page, so that nobody need hold all of it; see Page for one that begins anew."""
         ...
 
     async def create(
@@ -256,11 +261,27 @@ class KubeClient:
         deadline: Deadline | None = None,
     ) -> KubeList:
         """See KubeApi."""
-        items, version = await self._asker.ask_all(
-            resource.path(namespace=namespace), _selectors(field_selector, label_selector), deadline
+        items: list[Json] = []
+        version = ""
+        chosen = Selection(
+            resource=resource, namespace=namespace, field_selector=field_selector, label_selector=label_selector
         )
-        kind = {"apiVersion": resource.api_version, "kind": resource.kind}
-        return KubeList(items=tuple(kind | item for item in items), resource_version=version)
+        async for page in self.list_pages(chosen, deadline=deadline):
+            items = [*([] if page.anew else items), *page.items]
+            version = page.resource_version
+        return KubeList(items=tuple(items), resource_version=version)
+
+    async def list_pages(
+        self, chosen: Selection, *, deadline: Deadline | None = None
+    ) -> AsyncGenerator[Page, None]:
+        """See KubeApi."""
+        kind = {"apiVersion": chosen.resource.api_version, "kind": chosen.resource.kind}
+        path = chosen.resource.path(namespace=chosen.namespace)
+        query = _selectors(chosen.field_selector, chosen.label_selector)
+        pages = self._asker.ask_pages(path, query, deadline)
+        async with aclosing(pages):
+            async for page in pages:
+                yield replace(page, items=tuple(kind | item for item in page.items))
 
     async def create(
         self,

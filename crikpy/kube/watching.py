@@ -53,8 +53,9 @@ class _Watcher:
             self.opened = math.inf
             try:
                 if not self.version:
-                    for told in await self._list():
-                        yield told
+                    async with aclosing(self._list()) as listed:
+                        async for told in listed:
+                            yield told
                 async with aclosing(self._watch()) as watch:
                     async for told in watch:
                         yield told
@@ -70,16 +71,23 @@ class _Watcher:
                 self.backoff.reset()
             await self.backoff.pause()
 
-    async def _list(self) -> list[Seen | Synced | Contact]:
-        chosen = self.selection
-        found = await self.api.list(
-            chosen.resource,
-            namespace=chosen.namespace,
-            field_selector=chosen.field_selector,
-            label_selector=chosen.label_selector,
-        )
-        self.version = found.resource_version
-        return [*self._regain(), *self.known.take_list(found.items), Synced()]
+    async def _list(self) -> AsyncGenerator[Seen | Synced | Contact, None]:
+        """Tell of a whole list, part by part: all pods of a large cluster are too much to hold at once."""
+        pages = self.api.list_pages(self.selection)
+        version = ""
+        async with aclosing(pages):
+            async for page in pages:
+                if page.anew:
+                    self.known.begin_list()
+                for contact in self._regain():
+                    yield contact
+                for seen in self.known.take_listed(page.items):
+                    yield seen
+                version = page.resource_version
+        for gone in self.known.end_list():
+            yield gone
+        self.version = version
+        yield Synced()
 
     async def _watch(self) -> AsyncGenerator[Seen | Contact, None]:
         chosen = self.selection
