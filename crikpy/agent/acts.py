@@ -9,10 +9,13 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import count
 
+from crikpy.agent.dumps import Fate
 from crikpy.agent.launchers import CapsuleSession
+from crikpy.agent.planning import Candidate, UnderWay, Urgency
 from crikpy.agent.sessions import PodSession
-from crikpy.agent.turns import Rank, Ticket
+from crikpy.agent.sizing import Size
 from crikpy.aio.clock import Deadline
 from crikpy.flows.saving import Saved
 from crikpy.kube.orders import human_size
@@ -59,13 +62,16 @@ class Cause:
             return True
         return bool(self.notice) and self.notice == other.notice and self.leave_running == other.leave_running
 
-    def rank(self, pod: Pod) -> Rank:
-        """Return how pressing it is: the pod's own priority, then how much work there is to lose."""
-        urgency = 0 if self.pressing else 2 if self.leave_running else 1
-        chosen = pod.options.priority if pod.options else None
-        priority = pod.priority if chosen is None else chosen
-        since = pod.started or pod.created
-        return (urgency, -priority, since.timestamp() if since else 0.0)
+    @property
+    def urgency(self) -> Urgency:
+        """How pressing it is."""
+        if self.pressing:
+            return Urgency.PRESSING
+        return Urgency.RUNNING_ON if self.leave_running else Urgency.FINAL
+
+    def rank(self, pod: Pod) -> tuple[float, ...]:
+        """Return how pressing it is for a pod; the lowest comes first."""
+        return (self.urgency, -_priority(pod), _since(pod))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +92,9 @@ class Outcome:
         return self.status.phase is OrderPhase.COMPLETE
 
 
+_numbers = count()
+
+
 class Act:
     """One save under way, and the time that its jobs are held afterwards.
 
@@ -93,11 +102,15 @@ class Act:
         session: the pod.
         pod: what was known of it when the act was asked for.
         causes: all that stand behind it, the first one first; when all are taken back, saved jobs run on.
-        leave_running: let the jobs run on afterwards.
         orders: names of the orders that are told of it.
         notices: ids of the notices that it is for, those that were withdrawn too.
         deadline: when the checkpoint must be complete.
-        ticket: its place among the acts that wait.
+        key: names it in plans.
+        urgency: how pressing it is.
+        fate: what becomes of the jobs once the checkpoint stands.
+        size: how much there is to be saved, as far as it is known.
+        moved: how many bytes of memory were read so far, and the monotonic time at which it was so many.
+        paced: its dump leaves bandwidth to others, or has done so at first.
         begun: the dump has begun.
         capsules: the pod's launchers at that moment.
         status: what the orders are to be told.
@@ -113,11 +126,15 @@ class Act:
         self.causes: list[Cause] = []
         self.trigger = cause.trigger
         self.notice = cause.notice
-        self.leave_running = cause.leave_running
         self.orders: set[str] = set()
         self.notices: frozenset[str] = frozenset()
         self.deadline = cause.deadline
-        self.ticket = Ticket(cause.rank(pod))
+        self.key = f"{session.uid}/{next(_numbers)}"
+        self.urgency = cause.urgency
+        self.fate = Fate(leave_running=cause.leave_running)
+        self.size = Size(memory=0, new=0, least_new=0)
+        self.moved = (0, 0.0)
+        self.paced = False
         self.begun = False
         self.capsules: tuple[CapsuleSession, ...] = ()
         self.status = OrderStatus()
@@ -125,6 +142,21 @@ class Act:
         self.saved: Saved | None = None
         self.end_wanted = False
         self.stirred = asyncio.Event()
+
+    @property
+    def leave_running(self) -> bool:
+        """Whether the jobs run on afterwards."""
+        return self.fate.leave_running
+
+    @property
+    def ends_jobs(self) -> bool:
+        """Whether anything that stands behind it still wants the jobs to stay stopped."""
+        return any(not cause.leave_running for cause in self.causes)
+
+    @property
+    def presses(self) -> bool:
+        """Whether an end is near that whoever owns the pod would want to know of: of its machine, or its own."""
+        return any(not cause.leave_running and (cause.pressing or cause.ends is not None) for cause in self.causes)
 
     @property
     def facts(self) -> dict[str, str]:
@@ -135,11 +167,37 @@ class Act:
         """Say whether its outcome is an answer to a cause, too.
 
         Jobs that are stopped for good change no more, so that their checkpoint answers every cause. One that lets
-        them run on answers only what asked for it: what comes after it wants what they have done since.
+        them run on answers only what asked for it: what comes after it wants what they have done since. As long
+        as it is not decided that they run on, they may still be stopped for good (see `keep`).
         """
         if not self.leave_running:
             return not self.outcome.done() or self.saved is not None
         return not cause.pressing and any(cause.is_same(other) for other in self.causes)
+
+    def keep(self) -> bool:
+        """Have the jobs stay stopped once they are saved; return False when it is too late for that."""
+        return not self.outcome.done() and self.fate.keep()
+
+    def candidate(self, began: float | None, refusal: str = "") -> Candidate:
+        """Return it as plans see it.
+
+        Args:
+            began: monotonic time at which its turn has come; None while it waits.
+            refusal: why it cannot be saved, or empty.
+        """
+        moved, seen = self.moved
+        return Candidate(
+            key=self.key,
+            urgency=self.urgency,
+            priority=_priority(self.pod),
+            since=_since(self.pod),
+            deadline=self.deadline.at,
+            memory=self.size.memory,
+            new=self.size.new,
+            least_new=self.size.least_new,
+            under_way=None if began is None else UnderWay(began=began, moved=moved, seen=seen),
+            refusal=refusal,
+        )
 
     def take_back(self, *, notice: str = "", order: str = "") -> None:
         """Take back what a notice or an order has asked for; a pod that ends already ends all the same."""
@@ -155,6 +213,18 @@ class Act:
         """Return when its jobs run on if nobody ends them: the machine was spared then."""
         ends = [cause.ends.at for cause in self.causes if cause.ends is not None]
         return Deadline(max([since.at, *ends]) + spare_s)
+
+
+def _priority(pod: Pod) -> int:
+    """Return the priority that the annotation says, or the pod's own."""
+    chosen = pod.options.priority if pod.options else None
+    return pod.priority if chosen is None else chosen
+
+
+def _since(pod: Pod) -> float:
+    """Return when its work began, as far as anybody knows."""
+    since = pod.started or pod.created
+    return since.timestamp() if since else 0.0
 
 
 def complete_status(
@@ -189,3 +259,8 @@ def failed_status(begun: OrderStatus, reason: str, message: str, *, expired: boo
     """Return the status of an order that came to nothing."""
     phase = OrderPhase.EXPIRED if expired else OrderPhase.FAILED
     return replace(begun, phase=phase, completed=datetime.now(UTC), reason=reason, message=message)
+
+
+def stopped_outcome(begun: OrderStatus) -> Outcome:
+    """Return what a save comes to whose agent ends."""
+    return Outcome(status=failed_status(begun, STOPPED_REASON, "the agent is being stopped"))

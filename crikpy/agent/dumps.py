@@ -21,6 +21,7 @@ from crikpy.model.streams import TransferProgress
 from crikpy.settings import Settings
 from crikpy.store.base import ObjectStore
 from crikpy.store.budget import RESERVED_BYTES, write_budget
+from crikpy.store.pacing import Pace
 
 _TOLD_S = 2.0
 """Between two words on how far a dump is."""
@@ -35,12 +36,63 @@ class Dumped:
         location: URL of the first member's folder in the store.
         frozen_s: how long they stood still, until now if they still do; seconds.
         total_s: from the beginning of the first attempt, seconds.
+        moving_s: of these, how long memory was read and written; 0 where that is not known.
+        attempts: how many it took.
     """
 
     saved: Saved
     location: str
     frozen_s: float
     total_s: float
+    moving_s: float
+    attempts: int
+
+
+class Fate:
+    """What becomes of jobs once their checkpoint stands; asked for by one thread, decided by another.
+
+    Jobs that were to run on may be kept all the same as long as nobody has decided: that spares a second dump.
+    """
+
+    def __init__(self, *, leave_running: bool) -> None:
+        self._leave_running = leave_running
+        self._decided = False
+        self._hasty = False
+        self._pace: Pace | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def leave_running(self) -> bool:
+        """Whether they run on, as it is now."""
+        return self._leave_running
+
+    def keep(self) -> bool:
+        """Have them stay stopped, and the dump hasten; return False when they run on already."""
+        with self._lock:
+            if self._leave_running and self._decided:
+                return False
+            self._leave_running = False
+        self.hasten()
+        return True
+
+    def hasten(self) -> None:
+        """Have the dump leave no bandwidth to others from now on, since they wait for its end."""
+        with self._lock:
+            self._hasty = True
+            if self._pace is not None:
+                self._pace.lift()
+
+    def paced(self, bytes_per_s: int) -> Pace:
+        """Return the bound of their upload: only jobs that run on leave bandwidth to others."""
+        with self._lock:
+            self._pace = Pace(bytes_per_s if self._leave_running and not self._hasty else 0)
+            return self._pace
+
+    def decide(self) -> bool:
+        """Say for good whether they run on."""
+        with self._lock:
+            self._decided = True
+            return self._leave_running
 
 
 class Dumper:
@@ -58,14 +110,16 @@ class Dumper:
         self._no_more = threading.Event()
         self._left = threading.Event()
 
-    async def dump(self, members: Sequence[Member], order: CheckpointOrder, reporter: Progress) -> Dumped:
-        """Save jobs; they stand still afterwards unless the order lets them run on.
+    async def dump(
+        self, members: Sequence[Member], order: CheckpointOrder, fate: Fate, reporter: Progress
+    ) -> Dumped:
+        """Save jobs; they stand still afterwards unless their fate lets them run on.
 
         Raises:
             CrikpyError: saying what failed; the jobs run on.
         """
         loop = asyncio.get_running_loop()
-        work = loop.run_in_executor(self._executor, self._dump, members, order, reporter)
+        work = loop.run_in_executor(self._executor, self._dump, members, order, fate, reporter)
         self._working.add(work)
         work.add_done_callback(self._working.discard)
         return await asyncio.shield(work)
@@ -84,30 +138,29 @@ class Dumper:
         self._left.set()
         self._executor.shutdown(wait=False, cancel_futures=True)
 
-    def _dump(self, members: Sequence[Member], order: CheckpointOrder, reporter: Progress) -> Dumped:
-        began = time.monotonic()
+    def _dump(self, members: Sequence[Member], order: CheckpointOrder, fate: Fate, reporter: Progress) -> Dumped:
+        began, attempts = time.monotonic(), 0
+        paced = replace(order, pace=fate.paced(self._settings.store.upload_bytes_per_s))
 
         def attempt() -> Saved:
+            nonlocal attempts
+            attempts += 1
             if self._no_more.is_set():
                 raise CapsuleError("the agent is being stopped")
-            return save(members, self._store, order, self._settings_for(order), reporter)
+            return save(members, self._store, paced, self._settings, reporter)
 
         saved = retrying.call(attempt, deadline=order.deadline)
         complete_at = time.monotonic()
-        if order.leave_running or self._left.is_set():
+        if fate.decide() or self._left.is_set():
             saved.run_on()
         return Dumped(
             saved=saved,
             location=f"{self._store.url.rstrip('/')}/{members[0].workload}",
             frozen_s=time.monotonic() - reporter.frozen_at if reporter.frozen_at else 0.0,
             total_s=complete_at - began,
+            moving_s=reporter.moving_s,
+            attempts=attempts,
         )
-
-    def _settings_for(self, order: CheckpointOrder) -> Settings:
-        """Return the settings of a dump: only jobs that run on leave bandwidth to others."""
-        if order.leave_running:
-            return self._settings
-        return replace(self._settings, store=replace(self._settings.store, upload_bytes_per_s=0))
 
 
 class Progress:
@@ -115,6 +168,7 @@ class Progress:
 
     Attributes:
         frozen_at: monotonic time at which the jobs of the last attempt stood still, or 0.
+        moving_s: how long reading and writing its memory took, seconds; 0 until that is done.
     """
 
     def __init__(self, reporter: Reporter, tell: Callable[[TransferProgress], object]) -> None:
@@ -122,11 +176,14 @@ class Progress:
         self._tell = tell
         self._told_at = time.monotonic()
         self.frozen_at = 0.0
+        self.moving_s = 0.0
 
     def event(self, name: str, message: str, **facts: object) -> None:
         """Pass it on, and mark when the jobs stood still; a later attempt counts from its own beginning."""
         if name == "frozen" and isinstance(at := facts.get("at"), float):
             self.frozen_at = at
+        if name == "streamed":
+            self.moving_s = time.monotonic() - self.frozen_at
         self._reporter.event(name, message, **facts)
 
     def transfer(self, direction: str, progress: TransferProgress) -> None:

@@ -54,7 +54,7 @@ async def await_end(act: Act, saved: Saved, *, spare_s: float, leaving: Callable
             if leaving():
                 await _run_on(act, saved)
                 return Ending.LEFT
-            if not act.causes or act.held_until(since, spare_s).expired():
+            if not act.ends_jobs or act.held_until(since, spare_s).expired():
                 if await _resumed_elsewhere(act, saved):
                     await _end(act, saved)
                     return Ending.ENDED

@@ -7,43 +7,22 @@ until nothing asks for their end any more. Whether a pod is to be saved is decid
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import replace
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
 
-from crikpy.agent.acts import (
-    ENDED_REASON,
-    SPARED_REASON,
-    STOPPED_REASON,
-    WITHDRAWN_REASON,
-    Act,
-    Cause,
-    Outcome,
-    complete_status,
-    failed_status,
-)
-from crikpy.agent.dumps import Dumped, Dumper, Progress
-from crikpy.agent.ending import Ending, await_end
-from crikpy.agent.launchers import CapsuleSession
-from crikpy.agent.reporting import FAILED_EVENT, Teller
-from crikpy.agent.sessions import Activity, PodSession
-from crikpy.agent.threads import in_thread
-from crikpy.agent.turns import Rank, Turns
+from crikpy.agent.acts import Act, Cause, Outcome, failed_status, stopped_outcome
+from crikpy.agent.performing import Performer
+from crikpy.agent.planning import Urgency
+from crikpy.agent.reporting import Teller
+from crikpy.agent.sessions import PodSession
 from crikpy.aio.clock import Deadline
-from crikpy.errors import CapsuleError, CrikpyError, DeadlineError, LauncherError
-from crikpy.flows.saving import CheckpointOrder, Member, Saved
+from crikpy.errors import CapsuleError
+from crikpy.flows.saving import Member
 from crikpy.metrics import Metrics
-from crikpy.model.capsule import JobPhase
-from crikpy.model.orders import OrderBytes, OrderPhase, OrderStatus
+from crikpy.model.orders import OrderPhase, OrderStatus
 from crikpy.model.pods import Pod
-from crikpy.model.streams import TransferProgress
 from crikpy.settings import Settings
 from crikpy.store.base import ObjectStore
-
-_log = logging.getLogger(__name__)
 
 _MOST_OUTCOMES = 1024
 
@@ -53,6 +32,7 @@ class Saver:
 
     Attributes:
         instance: EC2 instance id of this machine, or empty.
+        stopping: nothing is begun any more, and saved jobs run on.
     """
 
     def __init__(
@@ -77,15 +57,11 @@ class Saver:
             SettingsError: the memory does not suffice for any transfer.
         """
         self.instance = ""
-        self._settings = settings
-        self._dumper = Dumper(store, settings)
+        self.stopping = False
         self._teller = teller
-        self._metrics = metrics
-        self._on_complete = on_complete
-        self._turns = Turns(self._dumper.at_once)
+        self._performer = Performer(store, settings, teller, metrics, self, on_complete)
         self._acts: dict[asyncio.Task[None], Act] = {}
         self._outcomes: OrderedDict[tuple[str, str], Outcome] = OrderedDict()
-        self._stopping = False
 
     # What others ask for.
 
@@ -99,8 +75,8 @@ class Saver:
             if cause.order and session.pod is not None:
                 self._teller.tell_status(session.pod.namespace, cause.order, known.status)
             return known
-        if self._stopping:
-            return _stopped(OrderStatus())
+        if self.stopping:
+            return stopped_outcome(OrderStatus())
         if (pod := session.pod) is None:
             status = failed_status(
                 OrderStatus(), CapsuleError.reason, f"nothing is known yet of the pod {session}"
@@ -121,12 +97,12 @@ class Saver:
         Returns:
             The outcome, perhaps still to come, of the save that they move by; None when there is none.
         """
-        for act in self._acts_of(session):
+        for act in self.acts_of(session):
             if not act.leave_running and (act.saved is not None or not act.outcome.done()):
                 act.end_wanted = True
                 act.stirred.set()
-                if by is not None and not act.begun:
-                    self._hurry(act, by, (0, *act.ticket.rank[1:]))
+                if by is not None:
+                    self._hurry(act, by, Urgency.PRESSING)
                 return act.outcome
         return None
 
@@ -137,6 +113,7 @@ class Saver:
 
     def forget_notice(self, notice: str) -> None:
         """Forget what was done for a notice that comes once more: it asks anew."""
+        self._performer.forecasts.forget_notice(notice)
         for key in [key for key, outcome in self._outcomes.items() if notice in outcome.notices]:
             del self._outcomes[key]
 
@@ -154,22 +131,22 @@ class Saver:
     @property
     def idle(self) -> bool:
         """Whether no thread works on a dump, not even on one that nobody waits for any more."""
-        return self._dumper.idle
+        return self._performer.dumper.idle
 
     async def stop(self, deadline: Deadline) -> None:
         """Begin nothing more, let dumps that are under way come to their end, and let saved jobs run on.
 
         Whoever works on this node next saves them again if they still have to go.
         """
-        self._stopping = True
-        self._dumper.begin_no_more()
+        self.stopping = True
+        self._performer.dumper.begin_no_more()
         for task, act in self._acts.items():
             act.stirred.set()
             if not act.begun:
                 task.cancel()
         if self._acts:
             await asyncio.wait(self._acts, timeout=deadline.remaining())
-        self._dumper.leave()
+        self._performer.dumper.leave()
         left = list(self._acts)
         for task in left:
             task.cancel()
@@ -178,15 +155,28 @@ class Saver:
 
     # Which act it is.
 
-    def _serving(self, session: PodSession, cause: Cause) -> Act | None:
-        return next((act for act in self._acts_of(session) if act.serves(cause)), None)
-
-    def _acts_of(self, session: PodSession) -> list[Act]:
+    def acts_of(self, session: PodSession) -> list[Act]:
+        """Return the acts of a pod that wait, are under way, or hold saved jobs."""
         return [act for act in self._acts.values() if act.session is session]
+
+    def remember(self, act: Act) -> None:
+        """Remember what an act came to, for those who ask later for the same reason."""
+        outcome = Outcome(status=act.status, notices=act.notices)
+        for word in act.orders | act.notices:
+            self._outcomes[act.session.uid, word] = outcome
+        while len(self._outcomes) > _MOST_OUTCOMES:
+            self._outcomes.popitem(last=False)
+
+    def _serving(self, session: PodSession, cause: Cause) -> Act | None:
+        """Return the act that a cause takes part in; one that would let the jobs run on is made to keep them."""
+        acts = self.acts_of(session)
+        if (serving := next((act for act in acts if act.serves(cause)), None)) is not None:
+            return serving
+        return None if cause.leave_running else next((act for act in acts if act.keep()), None)
 
     def _begin(self, session: PodSession, pod: Pod, cause: Cause) -> Act:
         act = Act(session, pod, cause)
-        task = asyncio.create_task(self._run(act))
+        task = asyncio.create_task(self._performer.perform(act))
         self._acts[task] = act
         task.add_done_callback(self._acts.pop)
         return act
@@ -201,194 +191,17 @@ class Saver:
         if cause.pressing:
             act.end_wanted = True
             act.stirred.set()
-            if not act.begun:
-                self._hurry(act, cause.deadline, cause.rank(act.pod))
+        if cause.pressing or cause.urgency < act.urgency:
+            self._hurry(act, cause.deadline, cause.urgency)
 
-    def _hurry(self, act: Act, by: Deadline, rank: Rank) -> None:
-        """Let an act that waits come earlier, and not later than that."""
+    def _hurry(self, act: Act, by: Deadline, urgency: Urgency) -> None:
+        """Let an act come earlier, and not later than that; one that has begun is only planned with so."""
+        act.urgency = min(act.urgency, urgency)
         if by.at < act.deadline.at:
             act.deadline = by
             asyncio.get_running_loop().call_later(by.remaining(), self._expire, act)
-        self._turns.hurry(act.ticket, rank)
+        self._performer.turns.hurry(act)
 
     def _expire(self, act: Act) -> None:
-        if not act.begun and not act.outcome.done():
-            act.status = failed_status(
-                act.status, DeadlineError.reason, "out of time while it waited", expired=True
-            )
-            self._tell_of(act)
-            self._settle(act)
-
-    # The act.
-
-    async def _run(self, act: Act) -> None:
-        try:
-            async with self._turn(act):
-                await self._save(act)
-        except asyncio.CancelledError:
-            if not act.outcome.done():
-                act.outcome.set_result(_stopped(act.status))
-            raise
-        except CrikpyError as fault:
-            await self._fail(act, fault)
-        except Exception:  # noqa: BLE001  # a defect of ours must not end the agent
-            _log.exception("a save failed of a defect in crikpy", extra=act.facts)
-            await self._fail(act, CapsuleError("crikpy has a defect, see its log"))
-        if act.saved is not None:
-            await self._hold(act, act.saved)
-
-    async def _hold(self, act: Act, saved: Saved) -> None:
-        spare_s = self._settings.agent.spare_s
-        if await await_end(act, saved, spare_s=spare_s, leaving=lambda: self._stopping) is not Ending.SPARED:
-            return
-        message = f"runs on, since this node was spared; checkpoint {act.status.checkpoint} stays"
-        act.status = replace(act.status, reason=SPARED_REASON, message=message)
-        self._teller.tell_pod(act.pod, SPARED_REASON, message)
-        self._tell_of(act)
-        self._remember(act)
-
-    @contextlib.asynccontextmanager
-    async def _turn(self, act: Act) -> AsyncIterator[None]:
-        """Lend the pod and a turn; nobody waits for a pod with a turn in his hand, nor the other way round."""
-        async with _locked(act.session, act.deadline):
-            pass
-        async with self._turns.turn(act.ticket, act.deadline), _locked(act.session, act.deadline):
-            yield
-
-    async def _save(self, act: Act) -> None:
-        """Save a pod that is ours alone, or take over what was saved while we waited."""
-        session = act.session
-        if act.outcome.done():
-            return  # its time was up while it waited
-        held = next((other for other in self._acts_of(session) if other.saved is not None), None)
-        if held is not None:
-            act.status = held.status
-            self._tell_of(act)
-            self._settle(act)
-            return
-        if not act.causes:
-            act.status = failed_status(act.status, WITHDRAWN_REASON, "not needed any more", expired=True)
-            self._tell_of(act)
-            self._settle(act)
-            return
-        act.deadline.check("waiting for its turn")
-        if session.activity is not Activity.RUNNING:
-            raise CapsuleError(f"there is nothing to save: the pod's jobs are {session.activity}")
-        act.begun = True
-        act.capsules = tuple(session.capsules.values())
-        members = await in_thread(None, session.members, self._settings)
-        act.status = OrderStatus(
-            phase=OrderPhase.DUMPING, started=datetime.now(UTC), reason="Dumping", message="is being saved"
-        )
-        self._tell_of(act)
-        loop = asyncio.get_running_loop()
-        reporter = Progress(
-            self._teller.reporter(act.pod, order=act.facts["order"]),
-            lambda moved: loop.call_soon_threadsafe(self._progress, act, moved),
-        )
-        order = CheckpointOrder(
-            trigger=act.trigger,
-            notice=act.notice,
-            instance=self.instance,
-            pod=str(act.pod),
-            pod_uid=session.uid,
-            deadline=act.deadline,
-            leave_running=act.leave_running,
-        )
-        session.activity = Activity.SAVING
-        try:
-            done = await self._dumper.dump(members, order, reporter)
-        except BaseException:
-            if session.activity is Activity.SAVING:
-                session.activity = Activity.RUNNING
-            raise
-        self._complete(act, done)
-        self._on_complete(session, members)
-
-    def _complete(self, act: Act, done: Dumped) -> None:
-        act.status = complete_status(
-            act.status, done.saved.manifests, location=done.location, frozen_s=done.frozen_s, total_s=done.total_s
-        )
-        if not act.leave_running:
-            act.saved = act.session.saved = done.saved
-        act.session.activity = Activity.RUNNING if act.leave_running else Activity.HELD
-        self._metrics.checkpoints.labels(trigger=act.trigger.value, outcome="complete").inc()
-        self._metrics.checkpoint_seconds.observe(done.total_s)
-        self._metrics.frozen_seconds.observe(done.frozen_s)
-        self._tell_of(act)
-        self._teller.tell_pod(act.pod, act.status.reason, act.status.message)
-        self._settle(act)
-
-    async def _fail(self, act: Act, fault: CrikpyError) -> None:
-        if act.outcome.done():  # it was complete; what failed came afterwards
-            _log.error("after a checkpoint: %s", fault, extra=act.facts)
-            return
-        if self._stopping:
-            act.outcome.set_result(_stopped(act.status))
-            return
-        if act.begun and await _has_ended(act.capsules):
-            act.status = failed_status(act.status, ENDED_REASON, "the job ended by itself")
-            self._teller.tell_pod(act.pod, FAILED_EVENT, "not saved: the job ended by itself")
-        else:
-            expired = isinstance(fault, DeadlineError) and not act.begun
-            act.status = failed_status(act.status, fault.reason, str(fault), expired=expired)
-            self._teller.tell_pod(act.pod, FAILED_EVENT, f"not saved and runs on: {fault}", warning=True)
-        if fault.detail:
-            _log.warning("why a pod was not saved", extra={**act.facts, "detail": fault.detail})
-        self._metrics.checkpoints.labels(trigger=act.trigger.value, outcome=act.status.reason).inc()
-        self._tell_of(act)
-        self._settle(act)
-
-    # What is told and remembered.
-
-    def _progress(self, act: Act, progress: TransferProgress) -> None:
-        if act.status.phase is OrderPhase.DUMPING and not act.outcome.done():
-            moved = OrderBytes(memory=progress.plain_bytes, stored=progress.wire_bytes)
-            act.status = replace(act.status, bytes=moved)
-            self._tell_of(act)
-
-    def _tell_of(self, act: Act) -> None:
-        for name in act.orders:
-            self._teller.tell_status(act.pod.namespace, name, act.status)
-
-    def _settle(self, act: Act) -> None:
-        self._remember(act)
-        act.outcome.set_result(Outcome(status=act.status))
-
-    def _remember(self, act: Act) -> None:
-        """Remember what an act came to, for those who ask later for the same reason."""
-        outcome = Outcome(status=act.status, notices=act.notices)
-        for word in act.orders | act.notices:
-            self._outcomes[act.session.uid, word] = outcome
-        while len(self._outcomes) > _MOST_OUTCOMES:
-            self._outcomes.popitem(last=False)
-
-
-@contextlib.asynccontextmanager
-async def _locked(session: PodSession, deadline: Deadline) -> AsyncIterator[None]:
-    try:
-        async with asyncio.timeout(deadline.remaining()):
-            await session.lock.acquire()
-    except TimeoutError as late:
-        raise DeadlineError(f"out of time: the pod's jobs are {session.activity}") from late
-    try:
-        yield
-    finally:
-        session.lock.release()
-
-
-async def _has_ended(capsules: Sequence[CapsuleSession]) -> bool:
-    """Say whether one of the jobs has ended, by itself or because somebody killed it."""
-    for capsule in capsules:
-        try:
-            if (await capsule.refresh()).phase is JobPhase.ENDED:
-                return True
-        except LauncherError:
-            return True
-        except DeadlineError:
-            continue
-    return False
-
-
-def _stopped(status: OrderStatus) -> Outcome:
-    return Outcome(status=failed_status(status, STOPPED_REASON, "the agent is being stopped"))
+        if not act.begun and not act.outcome.done() and not self._performer.turns.has(act):
+            self._performer.expire(act)

@@ -176,6 +176,7 @@ class Dump:
             known=self._known,
             deadline=deadline,
             on_progress=on_progress,
+            pace=self._order.pace,
         ) as writer:
             entry = entering.dump_entry(capsule.launcher_pid)
             outcome = Criu(self._settings.criu).dump(entry, self._root_pid, writer, deadline)

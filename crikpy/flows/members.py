@@ -8,6 +8,7 @@ from crikpy.aio.clock import Deadline
 from crikpy.model.capsule import Capsule
 from crikpy.model.notices import Trigger
 from crikpy.model.workload import Workload
+from crikpy.store.pacing import Pace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +40,7 @@ class CheckpointOrder:
         pod_uid: its UID, or empty.
         deadline: when every manifest must stand.
         leave_running: let the job run on afterwards.
+        pace: bounds the bandwidth instead of the settings, and may be lifted on the way; or None.
     """
 
     trigger: Trigger
@@ -48,3 +50,4 @@ class CheckpointOrder:
     pod_uid: str = ""
     deadline: Deadline
     leave_running: bool
+    pace: Pace | None = None

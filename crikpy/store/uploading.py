@@ -54,13 +54,14 @@ class Uploads:
         known: Collection[str],
         deadline: Deadline,
         on_progress: Callable[[TransferProgress], None] | None,
+        pace: Pace | None = None,
     ) -> None:
         budget = write_budget(settings)
         self.tally = Tally()
         self._store = store
         self._workload = workload
         self._level = settings.compression
-        self._pace = Pace(settings.upload_bytes_per_s)
+        self._pace = pace or Pace(settings.upload_bytes_per_s)
         self._seen = set(known)
         self._deadline = deadline
         self._on_progress = on_progress

@@ -21,6 +21,7 @@ from crikpy.settings import StoreSettings
 from crikpy.store.base import ObjectStore
 from crikpy.store.buffers import SPARE_BYTES
 from crikpy.store.files import ImageOutput
+from crikpy.store.pacing import Pace
 from crikpy.store.uploading import Cut, Uploads
 
 _FIRST_BYTES: Final = 64 * 1024
@@ -43,6 +44,7 @@ class ChunkWriter:
         known: Collection[str],
         deadline: Deadline,
         on_progress: Callable[[TransferProgress], None] | None = None,
+        pace: Pace | None = None,
     ) -> None:
         """Start the threads.
 
@@ -53,12 +55,19 @@ class ChunkWriter:
             known: names of chunks that complete checkpoints of this workload refer to; trusted without a look.
             deadline: nothing waits longer.
             on_progress: called from any thread, one call at a time; it must be quick.
+            pace: bounds the bandwidth instead of the settings.
 
         Raises:
             SettingsError: the memory does not suffice.
         """
         self._uploads = Uploads(
-            store, workload, settings=settings, known=known, deadline=deadline, on_progress=on_progress
+            store,
+            workload,
+            settings=settings,
+            known=known,
+            deadline=deadline,
+            on_progress=on_progress,
+            pace=pace,
         )
         self._packer = _Packer(self._uploads)
         self._images: dict[str, _OpenImage] = {}

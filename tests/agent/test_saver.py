@@ -14,7 +14,6 @@ import pytest
 from crikpy.agent.acts import Cause, Outcome
 from crikpy.agent.saving import Saver
 from crikpy.agent.sessions import Activity
-from crikpy.agent.turns import Ticket
 from crikpy.aio.clock import Deadline
 from crikpy.errors import StoreFullError, StoreUnavailableError
 from crikpy.kube.client import KubeClient
@@ -54,13 +53,22 @@ class Bench:
 
 @contextlib.asynccontextmanager
 async def benched(
-    node: FakeNode, api: KubeClient, store: ObjectStore, act: Callable[[str], object] = lambda key: None
+    node: FakeNode,
+    api: KubeClient,
+    store: ObjectStore,
+    act: Callable[[str], object] = lambda key: None,
+    *,
+    upload_bytes_per_s: int = 0,
 ) -> AsyncIterator[Bench]:
     pod = node.pod()
     async with StartingAgent(api, store, node.settings).at_work() as agent:
         await runs(pod)
         await agent.runs(pod)
-        patient = replace(node.settings, agent=replace(node.settings.agent, spare_s=600.0))
+        patient = replace(
+            node.settings,
+            agent=replace(node.settings.agent, spare_s=600.0),
+            store=replace(node.settings.store, upload_bytes_per_s=upload_bytes_per_s),
+        )
         yield Bench(agent, TellingStore(store, act), patient, pod)
 
 
@@ -150,40 +158,89 @@ async def test_a_save_that_fails_leaves_the_pod_running_and_free_for_the_next(
             assert counted("crikpy_checkpoints_total", labels) == expected
 
 
-async def test_a_final_save_waits_for_one_that_lets_the_job_run_on(
-    node: FakeNode, api: KubeClient, store: ObjectStore
+async def test_a_final_save_takes_a_dump_over_that_was_to_let_the_job_run_on(
+    node: FakeNode, api: KubeClient, store: ObjectStore, desk: Desk
 ) -> None:
     loop = asyncio.get_running_loop()
     finals: list[asyncio.Future[Outcome]] = []
 
     def ask(key: str) -> None:
-        if "/manifest.json" in key and not finals:
-            asked = asyncio.run_coroutine_threadsafe(bench.save(leave_running=False, notice="n"), loop)
-            finals.append(asyncio.wrap_future(asked, loop=loop))
+        if "/chunks/" in key and not finals:
+            final = bench.save(leave_running=False, notice="n", order=desk.order(bench.pod, "final"))
+            finals.append(asyncio.wrap_future(asyncio.run_coroutine_threadsafe(final, loop), loop=loop))
+            asyncio.run_coroutine_threadsafe(asyncio.sleep(0), loop).result()
 
     async with benched(node, api, store, ask) as bench:
-        first = await bench.save()
+        first = await bench.save(order=desk.order(bench.pod, "first"))
         final = await finals[0]
         assert first.saved
-        assert final.saved
-        assert first.status.checkpoint != final.status.checkpoint
+        assert first.status.checkpoint == final.status.checkpoint
         assert stands_still(bench.job)
-        merged = await bench.save(order="late", ordered=True)
+        assert bench.session.activity is Activity.HELD
+        for name in ("first", "final"):
+            assert (await desk.reaches(name, OrderPhase.COMPLETE)).checkpoint == first.status.checkpoint
+        merged = await bench.save(order="late", ordered=True, leave_running=False)
         assert merged.status.checkpoint == final.status.checkpoint
         bench.saver.withdraw_notice("n")
         await asyncio.sleep(0.3)
         assert stands_still(bench.job), "the order still wants it"
         bench.saver.withdraw_order(bench.session.uid, "late")
         await proves(bench.job)
+    assert checkpoints_of(store) == [first.status.checkpoint]
 
 
-async def test_a_save_that_waits_takes_over_what_a_more_pressing_one_has_saved(
+async def test_a_dump_that_is_taken_over_leaves_no_bandwidth_to_others_any_more(
+    node: FakeNode, api: KubeClient, store: ObjectStore
+) -> None:
+    # All of it would take more than a minute within the bound.
+    async with benched(node, api, store, upload_bytes_per_s=128 << 10) as bench:
+        slow = asyncio.create_task(bench.save(within_s=600))
+        await until(lambda: stands_still(bench.job), "the job being dumped")
+        final = await bench.save(leave_running=False, within_s=30)
+        assert final.saved
+        assert (await slow).status.checkpoint == final.status.checkpoint
+        assert final.status.total_s is not None
+        assert final.status.bytes.stored > 8 << 20
+
+
+async def test_a_final_save_that_comes_too_late_for_that_is_one_of_its_own(
     node: FakeNode, api: KubeClient, store: ObjectStore
 ) -> None:
     async with benched(node, api, store) as bench:
-        async with contextlib.AsyncExitStack() as others:
-            for _ in range(node.settings.agent.dumps):
-                await others.enter_async_context(bench.saver._turns.turn(Ticket((0,)), Deadline.after(60)))
+        first = await bench.save()
+        await proves(bench.job)
+        final = await bench.save(leave_running=False, notice="n")
+        assert first.status.checkpoint != final.status.checkpoint
+        assert stands_still(bench.job)
+        bench.saver.withdraw_notice("n")
+        await proves(bench.job)
+
+
+async def test_a_sigterm_while_a_dump_lets_the_job_run_on_ends_it_with_that_dump(
+    node: FakeNode, api: KubeClient, store: ObjectStore
+) -> None:
+    loop = asyncio.get_running_loop()
+    asked: list[asyncio.Future[Outcome]] = []
+
+    def ask(key: str) -> None:
+        if "/chunks/" in key and not asked:
+            pressing = bench.save(leave_running=False, pressing=True, trigger=Trigger.DRAIN)
+            asked.append(asyncio.wrap_future(asyncio.run_coroutine_threadsafe(pressing, loop), loop=loop))
+            asyncio.run_coroutine_threadsafe(asyncio.sleep(0), loop).result()
+
+    async with benched(node, api, store, ask) as bench:
+        first = await bench.save()
+        assert (await asked[0]).status.checkpoint == first.status.checkpoint
+        assert await ends(bench.job) == 75
+        assert bench.session.moved
+    assert checkpoints_of(store) == [first.status.checkpoint]
+
+
+async def test_a_save_that_waits_becomes_final_when_a_final_one_is_asked_for(
+    node: FakeNode, api: KubeClient, store: ObjectStore
+) -> None:
+    async with benched(node, api, store) as bench:
+        async with bench.session.lock:
             waiting = asyncio.create_task(bench.save())
             await asyncio.sleep(0.1)
             final = asyncio.create_task(bench.save(leave_running=False, notice="n"))

@@ -106,11 +106,11 @@ async def test_what_went_while_the_watch_was_away_is_told(kube: FakeKube, api: K
         after = watch.told[watch.told.index("lost") + 1 :]
         assert after == [
             "contact",
-            "DELETED gone",
             "MODIFIED changed",
             "ADDED new",
             "DELETED replaced",
             "ADDED replaced",
+            "DELETED gone",
             "synced",
         ]
         kube.put(PODS, thing("later"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,3 +42,14 @@ def test_a_turn_after_the_deadline_is_an_error_at_once() -> None:
     pace.wait(10**6, Deadline.after(60))
     with pytest.raises(DeadlineError, match="CRIKPY_STORE_UPLOAD_BYTES_PER_S"):
         pace.wait(1, Deadline.after(60))
+
+
+def test_a_bound_that_is_lifted_holds_nobody_up_any_more() -> None:
+    pace = Pace(1)
+    pace.wait(10**6, Deadline.after(60))
+    waiting = threading.Thread(target=pace.wait, args=(1, Deadline.after(10**7)))
+    waiting.start()
+    pace.lift()
+    waiting.join(timeout=30)
+    assert not waiting.is_alive()
+    pace.wait(10**12, Deadline.after(0))

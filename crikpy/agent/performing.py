@@ -1,0 +1,289 @@
+"""One save from its turn to its end: dumped, told, held until its jobs have to end, or failed and running on.
+
+Whatever fails, the jobs run on. Which act it is, and what it stands for, is decided by crikpy.agent.saving.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Protocol
+
+from crikpy.agent.acts import (
+    ENDED_REASON,
+    SPARED_REASON,
+    WITHDRAWN_REASON,
+    Act,
+    Outcome,
+    complete_status,
+    failed_status,
+    stopped_outcome,
+)
+from crikpy.agent.dumps import Dumped, Dumper, Progress
+from crikpy.agent.ending import Ending, await_end
+from crikpy.agent.forecasts import Forecasts
+from crikpy.agent.launchers import CapsuleSession
+from crikpy.agent.measuring import Crowd, Meter, Sample
+from crikpy.agent.reporting import FAILED_EVENT, Teller
+from crikpy.agent.sessions import Activity, PodSession
+from crikpy.agent.sizing import Sizes
+from crikpy.agent.threads import in_thread
+from crikpy.agent.turns import Turns
+from crikpy.aio.clock import Deadline
+from crikpy.errors import CapsuleError, CrikpyError, DeadlineError, LauncherError
+from crikpy.flows.saving import CheckpointOrder, Member, Saved
+from crikpy.metrics import Metrics
+from crikpy.model.capsule import JobPhase
+from crikpy.model.orders import OrderBytes, OrderPhase, OrderStatus
+from crikpy.model.streams import TransferProgress
+from crikpy.settings import Settings
+from crikpy.store.base import ObjectStore
+
+_log = logging.getLogger(__name__)
+
+OnComplete = Callable[[PodSession, Sequence[Member]], None]
+
+
+class Ledger(Protocol):
+    """What whoever performs an act must know of the others."""
+
+    instance: str
+
+    @property
+    def stopping(self) -> bool:
+        """Whether nothing is begun any more, and saved jobs run on."""
+        ...
+
+    def acts_of(self, session: PodSession) -> list[Act]:
+        """Return the acts of a pod."""
+        ...
+
+    def remember(self, act: Act) -> None:
+        """Remember what an act came to, for those who ask later for the same reason."""
+        ...
+
+
+class Performer:
+    """Performs acts, so many at once, as the plan of the node says.
+
+    Attributes:
+        turns: who is saved when.
+        forecasts: what is told of that.
+        dumper: its threads.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        settings: Settings,
+        teller: Teller,
+        metrics: Metrics,
+        ledger: Ledger,
+        on_complete: OnComplete,
+    ) -> None:
+        """Make ready.
+
+        Raises:
+            SettingsError: the memory does not suffice for any transfer.
+        """
+        self._settings = settings
+        self._teller = teller
+        self._metrics = metrics
+        self._ledger = ledger
+        self._on_complete = on_complete
+        self._sizes = Sizes()
+        self._meter = Meter(settings.agent.assumed_bytes_per_s, metrics)
+        self._crowd = Crowd()
+        self.dumper = Dumper(store, settings)
+        self.forecasts = Forecasts(teller, self._sizes)
+        self.turns = Turns(self.dumper.at_once, self._sizes, self._meter, self.forecasts, metrics)
+
+    async def perform(self, act: Act) -> None:
+        """Save a pod in its turn, and keep its jobs until it is decided what becomes of them."""
+        try:
+            async with self._turn(act):
+                await self._save(act)
+        except asyncio.CancelledError:
+            if not act.outcome.done():
+                act.outcome.set_result(stopped_outcome(act.status))
+            raise
+        except CrikpyError as fault:
+            await self._fail(act, fault)
+        except Exception:  # noqa: BLE001  # a defect of ours must not end the agent
+            _log.exception("a save failed of a defect in crikpy", extra=act.facts)
+            await self._fail(act, CapsuleError("crikpy has a defect, see its log"))
+        if act.saved is not None:
+            await self._hold(act, act.saved)
+
+    def expire(self, act: Act) -> None:
+        """Give an act up whose time is up before its turn has come."""
+        status = failed_status(act.status, DeadlineError.reason, self.forecasts.why_late(act, None), expired=True)
+        self._close(act, status)
+
+    async def _hold(self, act: Act, saved: Saved) -> None:
+        spare_s = self._settings.agent.spare_s
+        ending = await await_end(act, saved, spare_s=spare_s, leaving=lambda: self._ledger.stopping)
+        if ending is not Ending.SPARED:
+            return
+        message = f"runs on, since this node was spared; checkpoint {act.status.checkpoint} stays"
+        act.status = replace(act.status, reason=SPARED_REASON, message=message)
+        self._teller.tell_pod(act.pod, SPARED_REASON, message)
+        self._tell_of(act)
+        self._ledger.remember(act)
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, act: Act) -> AsyncIterator[None]:
+        """Lend the pod and a turn; nobody waits for a pod with a turn in his hand, nor the other way round."""
+        async with _locked(act.session, act.deadline):
+            pass
+        async with self.turns.turn(act), _locked(act.session, act.deadline):
+            yield
+
+    async def _save(self, act: Act) -> None:
+        """Save a pod that is ours alone, or take over what was saved while we waited."""
+        session = act.session
+        if act.outcome.done():
+            return  # its time was up while it waited
+        held = next((other for other in self._ledger.acts_of(session) if other.saved is not None), None)
+        if held is not None:
+            self._close(act, held.status)
+            return
+        if not act.causes:
+            self._close(act, failed_status(act.status, WITHDRAWN_REASON, "not needed any more", expired=True))
+            return
+        act.deadline.check("waiting for its turn")
+        if session.activity is not Activity.RUNNING:
+            raise CapsuleError(f"there is nothing to save: the pod's jobs are {session.activity}")
+        act.begun = True
+        act.capsules = tuple(session.capsules.values())
+        members = await in_thread(None, session.members, self._settings)
+        act.status = OrderStatus(
+            phase=OrderPhase.DUMPING, started=datetime.now(UTC), reason="Dumping", message="is being saved"
+        )
+        self._tell_of(act)
+        session.activity = Activity.SAVING
+        try:
+            await self._dump(act, members)
+        except BaseException:
+            if session.activity is Activity.SAVING:
+                session.activity = Activity.RUNNING
+            raise
+        self._on_complete(session, members)
+
+    async def _dump(self, act: Act, members: Sequence[Member]) -> None:
+        loop = asyncio.get_running_loop()
+        reporter = Progress(
+            self._teller.reporter(act.pod, order=act.facts["order"]),
+            lambda moved: loop.call_soon_threadsafe(self._progress, act, moved, reporter),
+        )
+        order = CheckpointOrder(
+            trigger=act.trigger,
+            notice=act.notice,
+            instance=self._ledger.instance,
+            pod=str(act.pod),
+            pod_uid=act.session.uid,
+            deadline=act.deadline,
+            leave_running=act.leave_running,
+        )
+        # One that leaves bandwidth to others says nothing of what the node can do.
+        act.paced = bool(act.leave_running and self._settings.store.upload_bytes_per_s)
+        entered = self._crowd.enter()
+        try:
+            done = await self.dumper.dump(members, order, act.fate, reporter)
+        finally:
+            crowd = self._crowd.leave(entered)
+        self._learn(act, done, crowd)
+        self._complete(act, done)
+
+    def _complete(self, act: Act, done: Dumped) -> None:
+        act.status = complete_status(
+            act.status, done.saved.manifests, location=done.location, frozen_s=done.frozen_s, total_s=done.total_s
+        )
+        if not act.leave_running:
+            act.saved = act.session.saved = done.saved
+        act.session.activity = Activity.RUNNING if act.leave_running else Activity.HELD
+        self._metrics.checkpoints.labels(trigger=act.trigger.value, outcome="complete").inc()
+        self._metrics.checkpoint_seconds.observe(done.total_s)
+        self._metrics.frozen_seconds.observe(done.frozen_s)
+        self._teller.tell_pod(act.pod, act.status.reason, act.status.message)
+        self._close(act, act.status)
+
+    async def _fail(self, act: Act, fault: CrikpyError) -> None:
+        if act.outcome.done():  # it was complete; what failed came afterwards
+            _log.error("after a checkpoint: %s", fault, extra=act.facts)
+            return
+        if self._ledger.stopping:
+            act.outcome.set_result(stopped_outcome(act.status))
+            return
+        if act.begun and await _has_ended(act.capsules):
+            status = failed_status(act.status, ENDED_REASON, "the job ended by itself")
+            self._teller.tell_pod(act.pod, FAILED_EVENT, "not saved: the job ended by itself")
+        else:
+            expired = isinstance(fault, DeadlineError) and not act.begun
+            status = failed_status(act.status, fault.reason, str(fault), expired=expired)
+            self._teller.tell_pod(act.pod, FAILED_EVENT, f"not saved and runs on: {fault}", warning=True)
+        if fault.detail:
+            _log.warning("why a pod was not saved", extra={**act.facts, "detail": fault.detail})
+        self._metrics.checkpoints.labels(trigger=act.trigger.value, outcome=status.reason).inc()
+        self._close(act, status)
+
+    # What is learnt, told and remembered.
+
+    def _learn(self, act: Act, done: Dumped, crowd: float) -> None:
+        past = self._sizes.remember(act.session.uid, [manifest.sizes for manifest in done.saved.manifests])
+        if not act.paced and done.attempts == 1:  # else it would seem to take longer than it does
+            self._meter.learn(
+                Sample(memory=past.memory, new=past.new, total_s=done.total_s, moving_s=done.moving_s, crowd=crowd)
+            )
+
+    def _progress(self, act: Act, progress: TransferProgress, reporter: Progress) -> None:
+        if act.status.phase is not OrderPhase.DUMPING or act.outcome.done():
+            return
+        act.status = replace(act.status, bytes=OrderBytes(memory=progress.plain_bytes, stored=progress.wire_bytes))
+        act.moved = (progress.plain_bytes, now := time.monotonic())
+        if not act.paced:
+            self._meter.glimpse(progress.plain_bytes, now - reporter.frozen_at)
+        self._tell_of(act)
+        self.turns.replan()
+
+    def _tell_of(self, act: Act) -> None:
+        for name in act.orders:
+            self._teller.tell_status(act.pod.namespace, name, act.status)
+
+    def _close(self, act: Act, status: OrderStatus) -> None:
+        """Tell what an act came to, and remember it."""
+        act.status = status
+        self._tell_of(act)
+        self._ledger.remember(act)
+        act.outcome.set_result(Outcome(status=status))
+
+
+@contextlib.asynccontextmanager
+async def _locked(session: PodSession, deadline: Deadline) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(deadline.remaining()):
+            await session.lock.acquire()
+    except TimeoutError as late:
+        raise DeadlineError(f"out of time: the pod's jobs are {session.activity}") from late
+    try:
+        yield
+    finally:
+        session.lock.release()
+
+
+async def _has_ended(capsules: Sequence[CapsuleSession]) -> bool:
+    """Say whether one of the jobs has ended, by itself or because somebody killed it."""
+    for capsule in capsules:
+        try:
+            if (await capsule.refresh()).phase is JobPhase.ENDED:
+                return True
+        except LauncherError:
+            return True
+        except DeadlineError:
+            continue
+    return False
