@@ -10,8 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crikpy import names
-from crikpy.kube.nodes import instance_of, notice_condition, parse_node, read_notice
-from crikpy.model.nodes import Taint
+from crikpy.kube.nodes import (
+    instance_of,
+    notice_condition,
+    parse_node,
+    read_notice,
+    read_reports,
+    render_report_patch,
+    render_reports,
+)
+from crikpy.model.nodes import Node, Taint
 from crikpy.model.notices import InterruptionNotice, Trigger
 
 NOW = datetime(2026, 11, 24, 10, 0, 0, tzinfo=UTC)
@@ -34,6 +42,22 @@ _NOTICES = st.builds(
 @given(notice=_NOTICES)
 def test_a_notice_survives_the_way_through_the_condition(notice: InterruptionNotice) -> None:
     assert read_notice(notice_condition(notice, NOW), instance=INSTANCE) == notice
+
+
+@given(notices=st.lists(_NOTICES, max_size=4))
+def test_reports_survive_the_way_through_the_annotation(notices: list[InterruptionNotice]) -> None:
+    assert read_reports(render_reports(notices), instance=INSTANCE) == tuple(notices)
+
+
+@given(text=st.text(), notice=_NOTICES)
+def test_what_is_no_report_in_an_annotation_hides_none(text: str, notice: InterruptionNotice) -> None:
+    found = read_reports(f"{text}\n{render_reports([notice])}", instance=INSTANCE)
+    assert found[-1] == notice
+
+
+def test_a_patch_takes_the_last_report_away() -> None:
+    patch = render_report_patch(Node(name="n1", uid="u", resource_version="7"), ())
+    assert patch == {"metadata": {"resourceVersion": "7", "annotations": {names.REPORTED: None}}}
 
 
 @given(
