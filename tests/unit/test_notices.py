@@ -81,7 +81,7 @@ def test_maintenance_lies_ahead_until_its_lead_begins() -> None:
 
 
 @given(st.lists(NOTICES, max_size=5, unique_by=lambda notice: notice.id))
-def test_the_one_in_force_is_one_of_them_and_knows_the_others_of_its_event(
+def test_the_one_in_force_is_one_of_them_and_knows_its_aliases(
     notices: list[InterruptionNotice],
 ) -> None:
     found = foremost(notices)
@@ -100,4 +100,4 @@ def test_the_one_in_force_is_one_of_them_and_knows_the_others_of_its_event(
 def test_the_order_in_which_they_come_does_not_matter(notices: list[InterruptionNotice]) -> None:
     found = foremost(notices)
     assert found is not None
-    assert (found.id, found.aliases) == ("spot", {"queue", "taint"})
+    assert (found.id, found.aliases) == ("spot", frozenset({"queue", "taint"}))
