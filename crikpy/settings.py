@@ -232,8 +232,8 @@ class AgentSettings:
     """How long a new pod waits for the end of the one whose checkpoint it would resume."""
 
     move_wait_s: float = 60.0
-    """How long a pod that came to a node on which its checkpoint cannot be resumed waits to be moved; then it starts
-    as if its restore had failed."""
+    """How long a pod that came to a node on which its checkpoint cannot be resumed waits to be moved; then it
+    starts as if its restore had failed."""
 
     look_after_s: float = 10.0
     """How long after its start a job is looked at for what could not be saved."""

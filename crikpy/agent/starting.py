@@ -23,7 +23,7 @@ from crikpy.agent.sessions import Activity, CapsuleSession, PodSession
 from crikpy.agent.threads import to_its_end
 from crikpy.agent.waiting import Gathering, Hold
 from crikpy.aio.clock import Deadline
-from crikpy.errors import CrikpyError, KubeError, NotNowError, PodEndingError
+from crikpy.errors import CrikpyError, IncompatibleError, KubeError, NotNowError, PodEndingError
 from crikpy.flows.gathering import Candidate
 from crikpy.kube.client import KubeApi
 from crikpy.metrics import Metrics
@@ -132,8 +132,10 @@ class Starter:
             if misfit and await self._await_move(pod, gathering):
                 return
             if misfit:
-                choice = Cold(reason=f"{misfit}, and nobody has moved the pod", spoiled=checkpoint)
-                await to_its_end(self._begin_cold(session, pod, gathering, choice, after_failure=False))
+                unmoved = IncompatibleError(f"{misfit}, and nobody has moved the pod")
+                self._tell_unmoved(pod, choice.candidate, unmoved)
+                choice = Cold(reason=str(unmoved), spoiled=checkpoint)
+                await to_its_end(self._begin_cold(session, pod, gathering, choice, after_failure=True))
             return
         else:
             choice = Cold(reason="others were always faster, or the store was lost", spoiled=checkpoint)
@@ -231,7 +233,18 @@ class Starter:
                 await self._await_term(pod, gathering)
                 return True
             await asyncio.sleep(_LOOK_EVERY_S)
+        try:
+            await self._refuse_ending(pod)
+        except PodEndingError:  # a preStop hook runs before the SIGTERM
+            await self._await_term(pod, gathering)
+            return True
         return False
+
+    def _tell_unmoved(self, pod: Pod, candidate: Candidate, fault: CrikpyError) -> None:
+        """Fail the order that asks for the move, so that nobody moves the pod once its job runs here."""
+        self._teller.tell_restore_failed(
+            pod, checkpoint=candidate.checkpoint, origin_uid=candidate.pod_uid, fault=fault
+        )
 
     async def _sit_out(self, gathering: Gathering) -> None:
         """Wait while the node is going away: what began now would only be lost, or have to be saved again."""

@@ -162,7 +162,8 @@ def _has_ended(view: ClusterView, pod: Pod) -> bool:
     """Say whether an order has ended a pod's job, or is about to; or the pod has come only to be moved on."""
     if any(not known.order.spec.leave_running for known in view.orders_of(pod)):
         return True
-    return any(known.order.status.misfit.endswith(f"/{pod.uid}") for known in view.orders)
+    complete = (known.order.status for known in view.orders if known.order.status.phase is OrderPhase.COMPLETE)
+    return any(status.misfit.endswith(f"/{pod.uid}") for status in complete)
 
 
 def plan_losses(view: ClusterView) -> Iterator[MakeOrder]:

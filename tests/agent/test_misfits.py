@@ -13,7 +13,7 @@ import pytest
 from crikpy import names
 from crikpy.kube.client import KubeClient
 from crikpy.kube.orders import parse_order, render_order
-from crikpy.kube.resources import CHECKPOINTS
+from crikpy.kube.resources import CHECKPOINTS, PODS
 from crikpy.model.capsule import JobPhase
 from crikpy.model.notices import Trigger
 from crikpy.model.orders import Order, OrderPhase, OrderSpec
@@ -102,6 +102,22 @@ async def test_a_pod_that_nobody_moves_starts_from_its_beginning(stranded: Stran
     pod, job = await stranded.come()
     await prove_afresh(job)
     assert "nobody has moved the pod" in await hears(stranded.kube, pod, "ColdStart")
+    await FakeKube.until(lambda: stranded.order().status.phase is OrderPhase.FAILED)  # so nobody moves it later
+    assert not records(stranded.folder, "quarantine.json")
+
+
+async def test_a_pod_that_is_being_ended_when_nobody_has_moved_it_begins_nothing(stranded: Stranded) -> None:
+    pod, job = await stranded.come()
+    await FakeKube.until(lambda: stranded.order().status.misfit)
+    stranded.kube.update(
+        PODS, pod.name, {"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}, namespace=NAMESPACE
+    )
+    asked = len(stranded.kube.seen("get", "pods"))
+    await FakeKube.until(lambda: len(stranded.kube.seen("get", "pods")) > asked)  # a preStop hook runs meanwhile
+    assert job.phase() is JobPhase.WAITING
+    job.signal(signal.SIGTERM)
+    assert await ends(job) == 128 + signal.SIGTERM
+    assert "ColdStart" not in events_of(stranded.kube, pod)
 
 
 async def test_a_pod_whose_predecessor_was_moved_is_not_moved_again(stranded: Stranded) -> None:

@@ -76,6 +76,15 @@ def test_nobody_else_is_moved(pod: Any) -> None:
     assert moves(HERE, node("n1", "avx"), pod, misfit_order()) == []
 
 
+@pytest.mark.parametrize("phase", [OrderPhase.FAILED, OrderPhase.RESTORING, OrderPhase.RESTORED])
+def test_a_pod_that_has_begun_where_it_is_stays_and_is_saved_when_it_is_drained(phase: OrderPhase) -> None:
+    known = misfit_order(phase=phase)
+    assert moves(HERE, node("n1", "avx"), POD, known) == []
+    ending = replace(POD, deleting=True, disruption="EvictionByEvictionAPI")
+    (made,) = plan(a_view(HERE, node("n1", "avx"), ending, known))
+    assert isinstance(made, actions.MakeOrder)
+
+
 def test_an_order_has_no_say_about_pods_of_other_namespaces() -> None:
     elsewhere = replace(POD, namespace="other")
     assert moves(HERE, node("n1", "avx"), elsewhere, misfit_order("other/b/b-uid")) == []
