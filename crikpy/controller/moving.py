@@ -1,8 +1,8 @@
 """Pods that came to a node on which their checkpoint cannot be resumed, and so are to begin elsewhere, once.
 
 Their agent has said so in the status of the order that saved the job; nothing of it runs there. A pod is ended
-only where another node is known to fit and takes pods: else it had better start where it is. Once it has, its agent
-has failed the order, and the pod is let alone.
+only where another node is known to fit and takes pods: else it had better start where it is. Once it has, its
+agent has failed the order, and the pod is let alone.
 """
 
 from __future__ import annotations
