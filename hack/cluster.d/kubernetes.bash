@@ -2,7 +2,6 @@
 # The one binary of all Kubernetes programs, part of hack/cluster: built once from the
 # modules that kubernetes/go.sum pins, kept in the cache under a hash of what it is made of.
 
-readonly oldest_go=1.24
 # Nobody debugs it: without DWARF it is built faster.
 readonly build_options=(-trimpath -buildvcs=false -mod=readonly -tags=grpcnotrace -gcflags=all=-dwarf=false)
 
@@ -42,22 +41,4 @@ link_options() {
         printf -- ' -X %s=%s' "$package.gitVersion" "$1" "$package.gitMajor" "$major" \
             "$package.gitMinor" "$minor" "$package.gitTreeState" clean
     done
-}
-
-# find_go: set go to one that is new enough: the machine's own, or else Debian 13's.
-find_go() {
-    local candidate folder
-    for candidate in go /usr/local/go/bin/go /usr/lib/go/bin/go; do
-        go=$(type -P "$candidate") && is_new_enough && return
-    done
-    folder=$cache/go-$(printf '%s\n' "$suite" "${go_packages[@]}" | key)
-    unpacked "$folder" "${go_packages[@]}"
-    go=$folder/usr/lib/go-$oldest_go/bin/go
-    is_new_enough || die "$go does not work"
-}
-
-is_new_enough() {
-    local version
-    version=$(GOTOOLCHAIN=local "$go" env GOVERSION 2>/dev/null) || return
-    printf '%s\n' "$oldest_go" "${version#go}" | sort --version-sort --check=silent
 }

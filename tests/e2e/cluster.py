@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from crikpy import names
 from crikpy.aio.children import Child
 from tests.e2e import leftovers
 from tests.e2e.kubectl import Json, Kubectl, wait_for
@@ -232,6 +233,7 @@ class Notices:
         """Take back what was announced."""
         for path in ("meta-data/spot/instance-action", "meta-data/events/recommendations/rebalance"):
             self._metadata.tell(node, {"do": "put", "path": path, "body": None})
+        self._cluster.kubectl("annotate", "node", node, f"{names.REPORTED}-")
 
     def withdraw_all(self, nodes: Sequence[str]) -> None:
         """Take back everything, and wait until the nodes take pods again."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.aws import AwsNews
 from tests.e2e.cluster import Cluster, Notices, find_cluster
 from tests.e2e.installing import Installation
 from tests.e2e.pods import Namespace, namespace
@@ -53,6 +54,16 @@ def installed(installation: Installation) -> Cluster:
 def notices(installation: Installation) -> Notices:
     """Gives notices to nodes."""
     return installation.notices
+
+
+@pytest.fixture
+def news(installation: Installation) -> Iterator[AwsNews]:
+    """Says things about instances by a queue; all of it is forgotten after the test."""
+    if installation.news is None:
+        pytest.skip("needs hack/cluster: a queue that the controller reads")
+    yield installation.news
+    installation.news.clear()
+    installation.notices.withdraw_all(installation.cluster.nodes)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """crikpy on a cluster, installed from its own manifests as a user would, with a store and a metadata service.
 
-On hack/cluster's cluster the store is an S3 server on this machine, and the images are those of hack/images.
+On hack/cluster's cluster the store is an S3 server on this machine, a queue of interruption notices is there, too,
+and the images are those of hack/images.
 Elsewhere CRIKPY_E2E_STORE names the store (`s3://BUCKET/PREFIX`), the AWS_ variables of this environment open it,
 and CRIKPY_E2E_TAG names the images' tag.
 """
@@ -23,6 +24,7 @@ from crikpy.settings import StoreSettings, from_env
 from crikpy.store.base import ObjectStore
 from crikpy.store.opening import open_store
 from tests.e2e import leftovers
+from tests.e2e.aws import AwsNews
 from tests.e2e.cluster import ROOT, Cluster, LocalMetadata, Metadata, Notices, PodMetadata
 from tests.e2e.kubectl import Json, wait_for
 from tests.fakes.s3_server import S3Server
@@ -44,6 +46,7 @@ class Installation:
 
     Attributes:
         notices: gives notices to nodes.
+        news: what AWS says of them by a queue; None where there is none.
     """
 
     CLUSTER = "e2e"
@@ -56,11 +59,14 @@ class Installation:
         self._environment: dict[str, str] = {}
         self._url = ""
         self.notices: Notices
+        self.news: AwsNews | None = None
 
     def __enter__(self) -> Installation:
         try:
             self._clear()
             self._open_store()
+            if self.cluster.own:
+                self.news = self._stack.enter_context(AwsNews(HOST_ADDRESS))
             metadata = self._metadata()
             self.notices = Notices(self.cluster, metadata)
             self._install(metadata)
@@ -175,12 +181,20 @@ class Installation:
             "configMapGenerator": [
                 {"name": "crikpy-config", "namespace": SYSTEM, "behavior": "merge", "literals": literals}
             ],
-            "patches": [_patch("Secret", "crikpy-store", {"stringData": secret})],
+            "patches": [_patch("Secret", "crikpy-store", {"stringData": secret}), *self._controller_patch()],
         }
         path = folder / "kustomization.yaml"
         path.touch(mode=0o600)
         path.write_text(json.dumps(kustomization))
         return folder
+
+    def _controller_patch(self) -> list[Json]:
+        """Return what tells the controller of the queue, with credentials that are none."""
+        if self.news is None:
+            return []
+        env = [{"name": name, "value": value} for name, value in self.news.environment.items()]
+        pod = {"containers": [{"name": "controller", "env": env}]}
+        return [_patch("Deployment", "crikpy-controller", {"spec": {"template": {"spec": pod}}}, group="apps/v1")]
 
     def _nodes_ready(self) -> bool:
         return all(
@@ -196,6 +210,6 @@ class Installation:
         return all(webhook["clientConfig"].get("caBundle") for webhook in found["webhooks"])
 
 
-def _patch(kind: str, name: str, change: Json) -> Json:
-    body = {"apiVersion": "v1", "kind": kind, "metadata": {"name": name, "namespace": SYSTEM}, **change}
+def _patch(kind: str, name: str, change: Json, *, group: str = "v1") -> Json:
+    body = {"apiVersion": group, "kind": kind, "metadata": {"name": name, "namespace": SYSTEM}, **change}
     return {"patch": json.dumps(body)}

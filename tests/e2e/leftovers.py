@@ -22,11 +22,16 @@ _KINDS = (
     "mutatingwebhookconfigurations",
     "validatingwebhookconfigurations",
     "namespaces",
+    "nodes",
     "customresourcedefinitions",
     "clusterrolebindings",
     "clusterroles",
 )
-_ANNOTATIONS = (CORDONED, names.CORDONED, names.UNCORDONED)
+_ANNOTATIONS = (CORDONED, names.CORDONED, names.UNCORDONED, names.REPORTED, names.CPU_FEATURES)
+_LABELS = (names.LABEL_READY, names.LABEL_CPU, names.LABEL_FAMILY)
+_TAINTS = (names.TAINT, "karpenter.sh/disrupted", "ToBeDeletedByClusterAutoscaler")
+"""Those of ours, and those that tests put on nodes as others do."""
+
 _UNSCHEDULABLE = "node.kubernetes.io/unschedulable"
 """Taint that follows a cordon, and goes with it."""
 
@@ -86,10 +91,11 @@ def _undone(node: Json) -> Json:
         patch["metadata"] = {"annotations": dict.fromkeys(annotations)}
     if CORDONED in annotations or names.CORDONED in annotations:
         patch["spec"] = {"unschedulable": None}
-    if names.LABEL_READY in (metadata.get("labels") or {}):
-        patch.setdefault("metadata", {})["labels"] = {names.LABEL_READY: None}
+    labels = [key for key in _LABELS if key in (metadata.get("labels") or {})]
+    if labels:
+        patch.setdefault("metadata", {})["labels"] = dict.fromkeys(labels)
     taints = spec.get("taints") or []
-    kept = [taint for taint in taints if taint["key"] != names.TAINT]
+    kept = [taint for taint in taints if taint["key"] not in _TAINTS]
     if kept != taints:
         patch.setdefault("spec", {})["taints"] = kept
     return patch

@@ -147,12 +147,17 @@ class Namespace:
             process.kill()
             process.wait()
 
-    def order_of(self, pod: Watched) -> Json | None:
-        """Return the newest Checkpoint object for a pod."""
+    def orders_of(self, pod: Watched) -> list[Json]:
+        """Return the Checkpoint objects for a pod, the newest last."""
         found = [
             order for order in self.kubectl.list("checkpoints", self.name) if order["spec"]["podUID"] == pod.uid
         ]
-        return max(found, key=lambda order: order["metadata"]["creationTimestamp"]) if found else None
+        return sorted(found, key=lambda order: str(order["metadata"]["creationTimestamp"]))
+
+    def order_of(self, pod: Watched) -> Json | None:
+        """Return the newest Checkpoint object for a pod."""
+        found = self.orders_of(pod)
+        return found[-1] if found else None
 
     def await_order(
         self, pod: Watched, accept: Callable[[Json], bool], what: str, *, within_s: float = 90
