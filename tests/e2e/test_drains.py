@@ -141,32 +141,48 @@ def answering(kubectl: Kubectl) -> list[str]:
     return [end["nodeName"] for end in ends if end["conditions"].get("ready")]
 
 
+@contextmanager
+def without_a_controller(cluster: Cluster, node: str) -> Iterator[None]:
+    """Keep the controller off a node that is to die: the API server would go on asking a dead webhook."""
+    kubectl, controller = cluster.kubectl, "deployment/crikpy-controller"
+    with cluster.cordoned(node):
+        chosen = ("-l", "app=crikpy-controller", "--field-selector", f"spec.nodeName={node}")
+        kubectl("delete", "pods", "-n", SYSTEM, *chosen, "--wait=true", timeout=90)
+        kubectl("rollout", "status", controller, "-n", SYSTEM, "--timeout=120s", timeout=130)
+        wait_for("the webhook to be asked elsewhere", lambda: node not in answering(kubectl))
+    try:
+        yield
+    finally:
+        kubectl("rollout", "restart", controller, "-n", SYSTEM)
+        kubectl("rollout", "status", controller, "-n", SYSTEM, "--timeout=120s", timeout=130)
+
+
 def test_a_machine_that_shuts_down_by_itself_has_its_jobs_saved_and_resumed_elsewhere(
     installation: Installation, place: Namespace
 ) -> None:
     cluster = installation.cluster
     cluster.need_own("shuts a node down")
     victim, *others = cluster.nodes
-    with cluster.cordoned(*others):
-        place.apply(stateful_set("shut", template(app="shut")))
-        (pod,) = place.watch("shut")
-    try:
-        shut_down(cluster, place, pod)
-        order = place.await_phase(pod, "Complete", "Restoring", "Restored")
-        assert (order["spec"]["trigger"], order["spec"].get("leaveRunning", False)) == ("NodeShutdown", False)
-        cluster.hack("crash", victim)
-        wait_for("the webhook to be asked elsewhere", lambda: victim not in answering(cluster.kubectl))
-        # What the cloud's controller does once the instance is gone.
-        cluster.kubectl("delete", "node", victim)
-        after = place.replacement("shut", pod, within_s=150)
-        assert after["spec"]["nodeName"] != victim
-        counts = place.counts(after["metadata"]["name"])
-        assert counts[0].pid == pod.counts()[0].pid
-        assert counts[0].step > pod.counts()[-1].step, "with kubelet stops what was written down of the log before"
-        assert installation.saved(place.name) == 1
-        assert len(place.orders_of(pod)) == 1
-    finally:
-        with suppress(AssertionError):  # it is off already
+    with without_a_controller(cluster, victim):
+        with cluster.cordoned(*others):
+            place.apply(stateful_set("shut", template(app="shut")))
+            (pod,) = place.watch("shut")
+        try:
+            shut_down(cluster, place, pod)
+            order = place.await_phase(pod, "Complete", "Restoring", "Restored")
+            assert (order["spec"]["trigger"], order["spec"].get("leaveRunning", False)) == ("NodeShutdown", False)
             cluster.hack("crash", victim)
-        cluster.hack("start", victim)
-        wait_for("the node", lambda: cluster.healthy(victim))
+            # What the cloud's controller does once the instance is gone.
+            cluster.kubectl("delete", "node", victim)
+            after = place.replacement("shut", pod, within_s=150)
+            assert after["spec"]["nodeName"] != victim
+            counts = place.counts(after["metadata"]["name"])
+            assert counts[0].pid == pod.counts()[0].pid
+            assert counts[0].step > pod.counts()[-1].step, "with kubelet stops what was written down before"
+            assert installation.saved(place.name) == 1
+            assert len(place.orders_of(pod)) == 1
+        finally:
+            with suppress(AssertionError):  # it is off already
+                cluster.hack("crash", victim)
+            cluster.hack("start", victim)
+            wait_for("the node", lambda: cluster.healthy(victim))
