@@ -40,6 +40,10 @@ class StoreSettings:
     sse_key: str = ""
     """KMS key id for `aws:kms`; empty uses the bucket's."""
 
+    sign_bodies: str = "http"
+    """When to hash what is sent for its signature: `http`, over plain HTTP only, since TLS protects it as well and
+    costs less; `always`, where a bucket's policy asks for it; `never`."""
+
     memory_bytes: int = 512 * MIB
     """Bound of the whole program's memory during a transfer, whatever the size of the job."""
 

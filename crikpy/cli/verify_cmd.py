@@ -35,7 +35,7 @@ def command(
         faults = verify(
             selected.store,
             selected.workload,
-            manifest.images,
+            manifest.job_images,
             settings=settings.store,
             on_progress=partial(reporter.transfer, "download"),
         )

@@ -36,7 +36,8 @@ from crikpy.model.manifest import Compatibility, FileArchive, Job, Manifest, Ori
 from crikpy.model.streams import TransferProgress, WrittenImages
 from crikpy.settings import Settings
 from crikpy.store.base import ObjectStore
-from crikpy.store.checkpoints import Checkpoints
+from crikpy.store.checkpoints import Checkpoints, Known
+from crikpy.store.recalling import KnownPages
 from crikpy.store.records import FINISHED, Claim
 from crikpy.store.writing import ChunkWriter
 
@@ -96,7 +97,8 @@ class Dump:
         self._checkpoints = Checkpoints(store, member.workload)
         self._checkpoint = ""
         self._may_stand = False
-        self._known: Collection[str] = ()
+        self._known = Known()
+        self._pages: KnownPages | None = None
         self._stopped_before: tuple[int, ...] = ()
         with contextlib.ExitStack() as stack:
             answer = order.deadline.earlier(ANSWER_S)
@@ -138,6 +140,9 @@ class Dump:
         """Begin the checkpoint of this id in the store."""
         self._checkpoint = checkpoint
         _, self._known = self._checkpoints.begin(claim, checkpoint, pod_uid=self._order.pod_uid)
+        if self._known.base is not None:
+            self._pages = KnownPages(self._store, self.member.workload, self._known.base)
+            self._pages.read_ahead()
 
     def stop(self) -> float:
         """Stop the job; return the monotonic time by which it stood still.
@@ -173,7 +178,8 @@ class Dump:
             self._store,
             self.member.workload,
             settings=self._settings.store,
-            known=self._known,
+            known=self._known.chunks,
+            pages=self._pages,
             deadline=deadline,
             on_progress=on_progress,
             pace=self._order.pace,
@@ -230,7 +236,7 @@ class Dump:
                 tiles=found.tiles,
             ),
             compatibility=here,
-            images=_small_first(found.written),
+            images=(*_small_first(found.written), *found.written.indexes),
             archives=found.archives,
             # Those that the restore's machine must have by itself.
             open_files=tuple(

@@ -175,7 +175,7 @@ def _bring_back(
     ordered: Sequence[Waiting], store: ObjectStore, deadline: Deadline, settings: Settings, reporter: Reporter
 ) -> None:
     """Put all files in place, then make all processes, which stay stopped: they may share files."""
-    total = sum(image.size for one in ordered for image in one.manifest.images)
+    total = sum(image.size for one in ordered for image in one.manifest.job_images)
     transfers = Transfers(reporter, "download", total)
 
     def reader(one: Waiting, images: Sequence[StoredImage]) -> ChunkReader:
@@ -202,8 +202,8 @@ def _archives_apart(manifest: Manifest) -> tuple[list[StoredImage], list[StoredI
     """Return the images that hold archives, and CRIU's own."""
     archived = {archive.image for archive in manifest.archives}
     return (
-        [image for image in manifest.images if image.name in archived],
-        [image for image in manifest.images if image.name not in archived],
+        [image for image in manifest.job_images if image.name in archived],
+        [image for image in manifest.job_images if image.name not in archived],
     )
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+_INDEX = "index/"
+
 
 class Extent(NamedTuple):
     """A run of an image's bytes: `length` bytes at `offset` of a chunk's plain bytes; chunk None means zeros."""
@@ -23,7 +25,8 @@ class StoredImage:
     """One stream of bytes of a checkpoint: an image of CRIU or an archive of files.
 
     Attributes:
-        name: CRIU's file name (`pages-1.img`), or `files/<n>.tar` for an archive of ours.
+        name: CRIU's file name (`pages-1.img`), `files/<n>.tar` for an archive of ours, or `index/<image>` for what
+            later checkpoints need to know of another image's pages, and a restore does not.
         size: length in bytes, the sum of the extents' lengths.
         extents: the bytes in order.
     """
@@ -31,6 +34,16 @@ class StoredImage:
     name: str
     size: int
     extents: tuple[Extent, ...]
+
+
+def index_name(image: str) -> str:
+    """Return the name of an image's index."""
+    return _INDEX + image
+
+
+def is_index(image: str) -> bool:
+    """Say whether an image of that name is an index."""
+    return image.startswith(_INDEX)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,3 +241,8 @@ class Manifest:
         default_factory=lambda: Sizes(image_bytes=0, zero_bytes=0, reused_bytes=0, stored_bytes=0, chunks=0)
     )
     frozen_s: float = 0.0
+
+    @property
+    def job_images(self) -> tuple[StoredImage, ...]:
+        """Return the images that a restore needs."""
+        return tuple(image for image in self.images if not is_index(image.name))

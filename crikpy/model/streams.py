@@ -58,10 +58,17 @@ class ImageSource(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WrittenImages:
-    """What a sink has stored once everything arrived."""
+    """What a sink has stored once everything arrived.
+
+    Attributes:
+        images: those that it was given.
+        sizes: how large they are.
+        indexes: what it added for the checkpoint after this one.
+    """
 
     images: tuple[StoredImage, ...]
     sizes: Sizes
+    indexes: tuple[StoredImage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,7 +39,7 @@ class ObjectStore(Protocol):
         """Return the URL it was opened with, for messages."""
         ...
 
-    def get(self, key: str) -> bytes:
+    def get(self, key: str) -> bytes | memoryview:
         """Return the object's bytes.
 
         Raises:

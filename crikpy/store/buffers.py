@@ -11,7 +11,7 @@ from typing import Final
 
 from crikpy.aio.clock import Deadline
 from crikpy.errors import CrikpyError, DeadlineError
-from crikpy.store.chunks import CHUNK_BYTES, new_memory
+from crikpy.store.chunks import CHUNK_BYTES, ChunkMemory
 
 SPARE_BYTES: Final = 1024 * 1024
 """Size of the buffers outside the budget."""
@@ -23,14 +23,14 @@ class BufferPool:
     def __init__(self, limit: int, deadline: Deadline) -> None:
         self._limit = limit
         self._deadline = deadline
-        self._free: list[memoryview] = []
+        self._free: list[ChunkMemory] = []
         self._made = 0
         self._sent = 0
         self._closed = False
         self._failure: CrikpyError | None = None
         self._changed = threading.Condition()
 
-    def take(self) -> memoryview:
+    def take(self) -> ChunkMemory:
         """Lend a buffer, waiting for one if need be.
 
         Raises:
@@ -45,9 +45,9 @@ class BufferPool:
                     return self._free.pop()
                 if self._made < self._limit:
                     self._made += 1
-                    return new_memory(CHUNK_BYTES)
+                    return ChunkMemory()
                 if not self._sent:
-                    return new_memory(SPARE_BYTES)
+                    return ChunkMemory(SPARE_BYTES)
                 if not self._changed.wait(self._deadline.remaining()):
                     raise DeadlineError("out of time while waiting for the store to take what was read")
 
@@ -56,11 +56,11 @@ class BufferPool:
         with self._changed:
             self._sent += 1
 
-    def give_back(self, buffer: memoryview) -> None:
+    def give_back(self, buffer: ChunkMemory) -> None:
         """Take a sent buffer back; spare ones vanish."""
         with self._changed:
             self._sent -= 1
-            if len(buffer) == CHUNK_BYTES and not self._closed:
+            if len(buffer.plain) == CHUNK_BYTES and not self._closed:
                 self._free.append(buffer)
             self._changed.notify_all()
 

@@ -11,7 +11,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 import msgspec
@@ -43,6 +43,19 @@ _LOOKED_AT: Final = 32
 """Checkpoints among which that of a pod is looked for; before a job is stopped there is not time for all."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What a new checkpoint of a workload may lean on.
+
+    Attributes:
+        chunks: names of chunks that are there.
+        base: the checkpoint with which it probably has most pages in common.
+    """
+
+    chunks: frozenset[str] = frozenset()
+    base: Manifest | None = None
+
+
 class Checkpoints:
     """Every checkpoint of a workload.
 
@@ -55,8 +68,8 @@ class Checkpoints:
         self.store = store
         self.workload = workload
 
-    def begin(self, claim: Claim, checkpoint: str = "", *, pod_uid: str = "") -> tuple[str, frozenset[str]]:
-        """Announce a new checkpoint; return its id and the chunks that need not be written again.
+    def begin(self, claim: Claim, checkpoint: str = "", *, pod_uid: str = "") -> tuple[str, Known]:
+        """Announce a new checkpoint; return its id and what need not be written again.
 
         As long as the announcement stands without a manifest, nobody collects chunks of the workload (gc.py).
 
@@ -67,7 +80,7 @@ class Checkpoints:
         """
         checkpoint = checkpoint or layout.new_checkpoint_id()
         self.store.put(layout.started_key(self.workload, checkpoint), msgspec.json.encode(claim))
-        return checkpoint, self.known_chunks(pod_uid=pod_uid)
+        return checkpoint, self.known(pod_uid=pod_uid)
 
     def give_up(self, checkpoint: str) -> None:
         """Take the announcement back, after a failure."""
@@ -171,15 +184,15 @@ class Checkpoints:
             data = self.store.get(layout.manifest_key(self.workload, checkpoint))
         except ObjectNotFoundError as absent:
             raise self._absent(checkpoint) from absent
-        manifest = decode_manifest(data)
+        manifest = decode_manifest(bytes(data))
         if manifest.checkpoint != checkpoint or manifest.workload != str(self.workload):
             raise IntegrityError(
                 f"the manifest of {checkpoint} is that of {manifest.workload} {manifest.checkpoint}"
             )
         return manifest
 
-    def known_chunks(self, newest: int = _TRUSTED_MANIFESTS, *, pod_uid: str = "") -> frozenset[str]:
-        """Return the chunks that the newest complete checkpoints refer to, and the newest one of a pod.
+    def known(self, newest: int = _TRUSTED_MANIFESTS, *, pod_uid: str = "") -> Known:
+        """Return what the newest complete checkpoints hold, and the newest one of a pod.
 
         Those in quarantine do not count: whatever is wrong with them may be wrong with their chunks.
         """
@@ -189,8 +202,10 @@ class Checkpoints:
             if names.MANIFEST in parts and names.QUARANTINE not in parts
         ]
         own = self._newest_of(pod_uid, trusted[:_LOOKED_AT]) if pod_uid else None
-        manifests = (*self._readable(trusted[:newest]), *([own] if own else []))
-        return frozenset[str]().union(*map(chunks_of, manifests))
+        manifests = [*([own] if own else []), *self._readable(trusted[:newest])]
+        return Known(
+            chunks=frozenset[str]().union(*map(chunks_of, manifests)), base=manifests[0] if manifests else None
+        )
 
     def claim(self, checkpoint: str, claim: Claim) -> None:
         """Take the checkpoint for resumption; this succeeds for one claim in its life, as often as that is tried.

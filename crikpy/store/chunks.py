@@ -1,8 +1,9 @@
 """The bytes of a chunk: pages of zeros left out, the rest compressed where that pays. docs/formats.md, "Chunk".
 
-No access to anything here: plain bytes in, stored bytes out, and back. A chunk is named by the BLAKE3 hash of
-its plain bytes, so a reader never has to trust what a store gives it. Memory is lent, not made: an encoder and
-a decoder belong to one thread each, and what an encoder returns is overwritten by its next chunk.
+No access to anything here: plain bytes in, stored bytes out, and back. A chunk is named by the BLAKE3 hash of its
+plain bytes, so a reader never has to trust what a store gives it. Memory is lent, not made: an encoder and a
+decoder belong to one thread each, and what an encoder returns is overwritten by its next chunk. Bytes that do not
+shrink are never copied: their head is written in front of them.
 """
 
 from __future__ import annotations
@@ -42,6 +43,9 @@ MOST_STORED_BYTES: Final = _HEADER.size + _BITMAP_BYTES + CHUNK_BYTES
 
 Pages = npt.NDArray[np.bool_]
 
+_ROOM_BYTES: Final = PAGE_BYTES
+"""Before a chunk's plain bytes, for what stands before them in the stored object; keeps them aligned."""
+
 
 def new_memory(size: int = CHUNK_BYTES) -> memoryview:
     """Return zeroed memory of its own mapping, which goes back to the system as soon as nobody refers to it.
@@ -54,27 +58,45 @@ def new_memory(size: int = CHUNK_BYTES) -> memoryview:
     return memoryview(mapping)
 
 
+class ChunkMemory:
+    """Memory for the plain bytes of a chunk, with room before them for the head of its stored object.
+
+    Attributes:
+        plain: the memory to be filled.
+    """
+
+    __slots__ = ("_whole", "plain")
+
+    def __init__(self, size: int = CHUNK_BYTES) -> None:
+        self._whole = new_memory(_ROOM_BYTES + size)
+        self.plain = self._whole[_ROOM_BYTES:]
+
+    def behind(self, head: bytes, length: int) -> memoryview:
+        """Put a head right before the plain bytes; return it together with so many of them."""
+        start = _ROOM_BYTES - len(head)
+        self._whole[start:_ROOM_BYTES] = head
+        return self._whole[start : _ROOM_BYTES + length]
+
+
 def chunk_name(plain: memoryview | bytes) -> str:
     """Return the name of the chunk with those plain bytes, 64 hex digits."""
     return blake3(plain).hexdigest()
-
-
-def zero_pages(plain: memoryview | bytes) -> Pages:
-    """Say for each page whether it holds only zeros; the last one may be short."""
-    whole = len(plain) // PAGE_BYTES
-    words = np.frombuffer(plain, dtype=np.uint64, count=whole * PAGE_BYTES // 8)
-    # Reducing by `or` runs at memory speed and lets other threads run; looking for the first set bit is slower.
-    zero: Pages = np.bitwise_or.reduce(words.reshape(whole, PAGE_BYTES // 8), axis=1) == 0
-    if len(plain) % PAGE_BYTES:
-        tail = np.frombuffer(plain, dtype=np.uint8, offset=whole * PAGE_BYTES)
-        zero = np.append(zero, not tail.any())
-    return zero
 
 
 def zero_bytes(zero: Pages, length: int) -> int:
     """Return how many bytes lie in pages of zeros, of a chunk with so many bytes."""
     count = int(np.count_nonzero(zero)) * PAGE_BYTES
     return count - (-length % PAGE_BYTES if len(zero) and zero[-1] else 0)
+
+
+def close_gaps(plain: memoryview, gaps: Pages) -> int:
+    """Move the pages together that are not to be left out, and return how many bytes they are."""
+    filled = 0
+    for start, end in runs(gaps, len(plain)):
+        if start != filled:
+            plain[filled : filled + end - start] = plain[start:end]
+        filled += end - start
+    return filled
 
 
 class ChunkEncoder:
@@ -84,29 +106,33 @@ class ChunkEncoder:
         self._compressor = zstandard.ZstdCompressor(level=level, write_content_size=True)
         self._output = new_memory(MOST_STORED_BYTES)
 
-    def encode(self, plain: memoryview, zero: Pages) -> memoryview:
-        """Return the stored object of at most CHUNK_BYTES, not all of them zero, with the map of its zero pages.
+    def encode(self, memory: ChunkMemory, length: int, zero: Pages) -> tuple[memoryview, bool]:
+        """Return the stored object of so many plain bytes, not all of them zero, with the map of its zero pages.
 
-        The plain bytes are used up: pages move within them. The result lives until the next call.
+        The plain bytes are used up: pages move within them.
+
+        Returns:
+            The object, which lives until the next call; and whether it lies in the memory that was given.
         """
-        length = len(plain)
+        plain = memory.plain[:length]
         bitmap = np.packbits(zero, bitorder="little").tobytes() if zero.any() else b""
-        kept = plain[: _close_gaps(plain, zero)] if bitmap else plain
+        kept = plain[: close_gaps(plain, zero)] if bitmap else plain
         start = _HEADER.size + len(bitmap)
-        codec, size = self._payload(kept, self._output[start:])
-        flags = _HAS_BITMAP if bitmap else 0
-        _HEADER.pack_into(self._output, 0, _MAGIC, codec, flags, 0, length, len(kept))
-        self._output[_HEADER.size : start] = bitmap
-        return self._output[: start + size]
+        size = self._compress_if_worthwhile(kept, self._output[start:])
+        codec = _ZSTD if size else _RAW
+        head = _HEADER.pack(_MAGIC, codec, _HAS_BITMAP if bitmap else 0, 0, length, len(kept)) + bitmap
+        if not size:
+            return memory.behind(head, len(kept)), True
+        self._output[:start] = head
+        return self._output[: start + size], False
 
-    def _payload(self, kept: memoryview, output: memoryview) -> tuple[int, int]:
-        if self._seems_compressible(kept):
-            limit = int(len(kept) / _WORTHWHILE)
-            size = self._compress(kept, output[: limit + 1])
-            if size <= limit:
-                return _ZSTD, size
-        output[: len(kept)] = kept
-        return _RAW, len(kept)
+    def _compress_if_worthwhile(self, kept: memoryview, output: memoryview) -> int:
+        """Return how many bytes the output holds now; 0 when it is not worth it."""
+        if not self._seems_compressible(kept):
+            return 0
+        limit = int(len(kept) / _WORTHWHILE)
+        size = self._compress(kept, output[: limit + 1])
+        return size if size <= limit else 0
 
     def _seems_compressible(self, kept: memoryview) -> bool:
         """Try a piece from the middle of a large chunk, so that random bytes cost little."""
@@ -187,20 +213,10 @@ def _parse(name: str, stored: memoryview) -> tuple[int, int, int, Pages | None, 
     return codec, length, kept, zero, payload
 
 
-def _close_gaps(plain: memoryview, zero: Pages) -> int:
-    """Move the pages that are not zero together, and return how many bytes they are."""
-    filled = 0
-    for start, end in _runs(zero, len(plain)):
-        if start != filled:
-            plain[filled : filled + end - start] = plain[start:end]
-        filled += end - start
-    return filled
-
-
 def _open_gaps(plain: memoryview, kept: int, zero: Pages) -> None:
     """Move pages back to where they came from, the last ones first, and put zeros between them."""
     edge = len(plain)
-    for start, end in reversed(list(_runs(zero, len(plain)))):
+    for start, end in reversed(list(runs(zero, len(plain)))):
         plain[end:edge] = _ZEROS[: edge - end]
         kept -= end - start
         if kept != start:
@@ -209,9 +225,9 @@ def _open_gaps(plain: memoryview, kept: int, zero: Pages) -> None:
     plain[:edge] = _ZEROS[:edge]
 
 
-def _runs(zero: Pages, length: int) -> Iterator[tuple[int, int]]:
-    """Yield start and end, in bytes, of each run of pages that are not zero."""
-    edges = np.flatnonzero(np.diff(np.concatenate(([True], zero, [True]))))
+def runs(gaps: Pages, length: int) -> Iterator[tuple[int, int]]:
+    """Yield start and end, in bytes, of each run of pages that are not left out, of so many bytes in all."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([True], gaps, [True]))))
     for start, end in edges.reshape(-1, 2).tolist():
         yield start * PAGE_BYTES, min(end * PAGE_BYTES, length)
 

@@ -71,6 +71,11 @@ def chunk_key(workload: Workload, chunk: str) -> str:
     return f"{workload}/chunks/{chunk[:2]}/{chunk}"
 
 
+def is_chunk_key(key: str) -> bool:
+    """Say whether a chunk of some workload has that key."""
+    return key.count("/") == 5 and key.split("/")[3] == "chunks"
+
+
 def chunks_prefix(workload: Workload) -> str:
     """Return what the keys of all chunks of a workload start with."""
     return f"{workload}/chunks/"

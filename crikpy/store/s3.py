@@ -2,7 +2,8 @@
 
 Credentials come from boto3's own chain and never from settings of ours. boto3 repeats single requests itself.
 What it cannot know is handled here: the answer to a conditional write may get lost, so that its repetition is
-refused because of our own first attempt; then the object is read back. Chunks need no multipart upload.
+refused because of our own first attempt; then the object is read back. Chunks need no multipart upload; they go by
+obstore (bulk.py) first, and by boto3 when that fails.
 
 Needs of the server: PutObject with If-None-Match and If-Match (AWS S3 since November 2024).
 """
@@ -24,6 +25,8 @@ from crikpy.errors import ObjectNotFoundError, SettingsError
 from crikpy.settings import StoreSettings
 from crikpy.store import s3_errors
 from crikpy.store.base import ObjectInfo, probe
+from crikpy.store.bulk import BulkClient, is_signed
+from crikpy.store.layout import is_chunk_key
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -45,7 +48,7 @@ class S3Store:
         self._prefix = f"{prefix}/" if prefix else ""
         self._settings = settings
         self._lock = threading.Lock()
-        self._made: S3Client | None = None
+        self._made: tuple[S3Client, BulkClient] | None = None
         self._encryption: dict[str, Any] = {}
         if settings.sse:
             self._encryption["ServerSideEncryption"] = settings.sse
@@ -57,8 +60,10 @@ class S3Store:
         """Return the bucket and prefix as a URL."""
         return f"s3://{self._bucket}/{self._prefix}".rstrip("/")
 
-    def get(self, key: str) -> bytes:
+    def get(self, key: str) -> bytes | memoryview:
         """Return the object's bytes."""
+        if is_chunk_key(key) and (data := self._bulk.get(self._prefix + key)) is not None:
+            return data
         return self.get_tagged(key)[0]
 
     def get_tagged(self, key: str) -> tuple[bytes, str]:
@@ -72,6 +77,8 @@ class S3Store:
 
     def put(self, key: str, data: bytes | memoryview) -> None:
         """Write the object."""
+        if is_chunk_key(key) and self._bulk.put(self._prefix + key, data):
+            return
         with self._translated(key):
             self._put(key, data)
 
@@ -120,14 +127,24 @@ class S3Store:
         """Close idle connections."""
         with self._lock:
             if self._made is not None:
-                self._made.close()
+                self._made[0].close()
 
     @property
     def _client(self) -> S3Client:
-        """Return the client, made at its first use so that opening a store cannot fail for want of credentials."""
+        return self._clients[0]
+
+    @property
+    def _bulk(self) -> BulkClient:
+        return self._clients[1]
+
+    @property
+    def _clients(self) -> tuple[S3Client, BulkClient]:
+        """Return both, made at their first use so that opening a store cannot fail for want of credentials."""
         with self._lock:
             if self._made is None:
-                self._made = _make_client(self._settings)
+                session = boto3.session.Session()
+                client = _make_client(self._settings, session)
+                self._made = client, BulkClient(self._bucket, self._settings, session, client)
             return self._made
 
     def _ask_for(self, key: str) -> GetObjectOutputTypeDef:
@@ -203,8 +220,7 @@ def _take(answer: GetObjectOutputTypeDef) -> tuple[bytes, str]:
         return body.read(), answer["ETag"]
 
 
-def _make_client(settings: StoreSettings) -> S3Client:
-    encrypted = not settings.endpoint.startswith("http://")
+def _make_client(settings: StoreSettings, session: boto3.session.Session) -> S3Client:
     config = Config(
         connect_timeout=min(_CONNECT_TIMEOUT_S, settings.request_timeout_s),
         read_timeout=settings.request_timeout_s,
@@ -216,12 +232,12 @@ def _make_client(settings: StoreSettings) -> S3Client:
         response_checksum_validation="when_required",
         s3={
             "addressing_style": "path" if settings.path_style else "auto",
-            "payload_signing_enabled": not encrypted,
+            "payload_signing_enabled": is_signed(settings, settings.endpoint),
         },
         user_agent_extra=f"crikpy/{__version__}",
     )
     try:
-        client = boto3.session.Session().client(
+        client = session.client(
             "s3", endpoint_url=settings.endpoint or None, region_name=settings.region or None, config=config
         )
     except ValueError as fault:

@@ -1,7 +1,8 @@
-"""The threads between buffers and the store: find zeros, hash, skip what is stored, compress, upload.
+"""The threads between buffers and the store: find zeros and what is stored already, hash, compress, upload.
 
-It knows chunks only, no images. The first failure ends the work: what waits is dropped, whoever asks next is
-told. Uploads that are under way then end by themselves and change nothing, since chunks have no meaning alone.
+It knows chunks and pages, and of images only what an earlier checkpoint had in their place. The first failure ends
+the work: what waits is dropped, whoever asks next is told. Uploads that are under way then end by themselves and
+change nothing, since chunks have no meaning alone.
 """
 
 from __future__ import annotations
@@ -13,22 +14,38 @@ from dataclasses import dataclass
 
 from crikpy.aio.clock import Deadline
 from crikpy.errors import CrikpyError, DeadlineError, StoreError
+from crikpy.model.manifest import Extent
 from crikpy.model.streams import TransferProgress
 from crikpy.model.workload import Workload
 from crikpy.settings import StoreSettings
 from crikpy.store.base import ObjectStore
 from crikpy.store.budget import write_budget
 from crikpy.store.buffers import BufferPool
-from crikpy.store.chunks import ChunkEncoder, chunk_name, zero_bytes, zero_pages
+from crikpy.store.chunks import ChunkEncoder, ChunkMemory, Pages, chunk_name, close_gaps, zero_bytes
+from crikpy.store.comparing import compared
 from crikpy.store.layout import chunk_key
 from crikpy.store.pacing import Pace
+from crikpy.store.pages import Digests, page_digests, zero_pages
+from crikpy.store.recalling import KnownImage
 
 
 @dataclass(slots=True, eq=False)
 class Cut:
-    """A chunk to be: its name is known once a thread has looked at it, and stays None when it is all zeros."""
+    """Bytes on their way into the store; the threads say where they have come to lie.
 
-    chunk: str | None = None
+    Attributes:
+        known: the image of an earlier checkpoint that they may have pages in common with.
+        first: the number of their first page in their own image.
+        of_index: they are no bytes of the job's but of an index (recalling.py).
+        extents: where they lie, once that is known.
+        digests: of their pages, known at the same time.
+    """
+
+    known: KnownImage | None = None
+    first: int = 0
+    of_index: bool = False
+    extents: tuple[Extent, ...] | None = None
+    digests: Digests | None = None
 
 
 @dataclass(slots=True)
@@ -66,7 +83,7 @@ class Uploads:
         self._deadline = deadline
         self._on_progress = on_progress
         self._pool = BufferPool(budget.buffers, deadline)
-        self._queue: deque[tuple[Cut, memoryview, int]] = deque()
+        self._queue: deque[tuple[Cut, ChunkMemory, int]] = deque()
         self._pending = 0
         self._stopped = False
         self._failure: CrikpyError | None = None
@@ -74,7 +91,7 @@ class Uploads:
         for number in range(budget.uploads):
             threading.Thread(target=self._work, name=f"crikpy-upload-{number}", daemon=True).start()
 
-    def memory(self) -> memoryview:
+    def memory(self) -> ChunkMemory:
         """Lend a buffer; see BufferPool.take."""
         try:
             return self._pool.take()
@@ -82,8 +99,8 @@ class Uploads:
             self.fail(late)
             raise
 
-    def send(self, cut: Cut, buffer: memoryview, length: int) -> None:
-        """Store the first bytes of a buffer as a chunk; the buffer is given back by the threads."""
+    def send(self, cut: Cut, buffer: ChunkMemory, length: int) -> None:
+        """Store the first bytes of a buffer; the buffer is given back by the threads."""
         self.check()
         self._pool.send()
         with self._changed:
@@ -92,7 +109,7 @@ class Uploads:
             self._changed.notify()
 
     def drain(self) -> None:
-        """Wait until everything sent is stored, and let the threads go.
+        """Wait until everything sent is stored.
 
         Raises:
             DeadlineError: it is not, at the deadline.
@@ -104,6 +121,9 @@ class Uploads:
         if late:
             self.fail(DeadlineError("out of time before everything was uploaded"))
         self.check()
+
+    def end(self) -> None:
+        """Let the threads go; everything is stored."""
         self._pool.close()
         self._stop()
 
@@ -138,25 +158,45 @@ class Uploads:
             unexpected.__cause__ = defect
             self.fail(unexpected)
 
-    def _next(self) -> tuple[Cut, memoryview, int] | None:
+    def _next(self) -> tuple[Cut, ChunkMemory, int] | None:
         with self._changed:
             self._changed.wait_for(lambda: self._stopped or self._queue)
             return None if self._stopped else self._queue.popleft()
 
-    def _handle(self, cut: Cut, buffer: memoryview, length: int, encoder: ChunkEncoder) -> None:
-        plain = buffer[:length]
-        zero = zero_pages(plain)
+    def _handle(self, cut: Cut, buffer: ChunkMemory, length: int, encoder: ChunkEncoder) -> None:
+        plain = buffer.plain[:length]
+        digests = page_digests(plain)
+        zero = zero_pages(digests, length)
         zeros = zero_bytes(zero, length)
-        stored: memoryview | None = None
-        if zeros < length:
-            cut.chunk = chunk_name(plain)
-            if self._is_new(cut.chunk):
-                stored = encoder.encode(plain, zero)
-        self._pool.give_back(buffer)
-        if cut.chunk is not None and stored is not None:
-            self._pace.wait(len(stored), self._deadline)
-            self._store.put(chunk_key(self._workload, cut.chunk), stored)
-        self._count(length, zeros, None if stored is None else len(stored))
+        seen = compared(cut.known, cut.first, digests, zero, length)
+        if seen is None:
+            kept, chunk = length, chunk_name(plain) if zeros < length else None
+            cut.extents = (Extent(chunk, 0, length),)
+        else:
+            kept, zero = close_gaps(plain, ~seen.fresh), seen.fresh[:0]
+            chunk = chunk_name(plain[:kept]) if kept else None
+            cut.extents = seen.extents(chunk)
+        cut.digests = digests
+        stored = self._store_chunk(chunk, buffer, kept, zero, encoder)
+        if cut.of_index:
+            length = zeros = kept = 0
+        self._count(length, zeros, length - zeros if seen is None else kept, stored)
+
+    def _store_chunk(
+        self, chunk: str | None, buffer: ChunkMemory, length: int, zero: Pages, encoder: ChunkEncoder
+    ) -> int | None:
+        """Store a chunk unless it is there, or there is none, and give its buffer back; return its stored size."""
+        if chunk is None or not self._is_new(chunk):
+            self._pool.give_back(buffer)
+            return None
+        stored, in_place = encoder.encode(buffer, length, zero)
+        if not in_place:
+            self._pool.give_back(buffer)
+        self._pace.wait(len(stored), self._deadline)
+        self._store.put(chunk_key(self._workload, chunk), stored)
+        if in_place:
+            self._pool.give_back(buffer)
+        return len(stored)
 
     def _is_new(self, chunk: str) -> bool:
         """Say whether it must be stored; one that another thread is storing counts as stored, or all fails."""
@@ -165,13 +205,13 @@ class Uploads:
             self._seen.add(chunk)
             return new
 
-    def _count(self, length: int, zeros: int, stored: int | None) -> None:
+    def _count(self, length: int, zeros: int, fresh: int, stored: int | None) -> None:
+        """Add up: bytes, zeros among them, bytes that needed a chunk, and its stored size if it is new."""
         with self._changed:
             self.tally.plain_bytes += length
             self.tally.zero_bytes += zeros
-            if stored is None:
-                self.tally.reused_bytes += length - zeros
-            else:
+            self.tally.reused_bytes += length - zeros - (0 if stored is None else fresh)
+            if stored is not None:
                 self.tally.stored_bytes += stored
                 self.tally.chunks += 1
             if self._on_progress is not None:

@@ -1,7 +1,7 @@
-"""Images on their way into the store, cut into chunks while they are written.
+"""Images on their way into the store: begun, written (cutting.py), stored by threads (uploading.py), counted.
 
-The one who writes is lent memory and waits only when all of it is on its way (buffers.py); threads do the rest
-(uploading.py). Nothing here commits anything: chunks without a manifest are not a checkpoint.
+Beside every image with chunks of its own an index of its pages is written, for the checkpoint after this one.
+Nothing here commits anything: chunks without a manifest are not a checkpoint.
 """
 
 from __future__ import annotations
@@ -9,24 +9,21 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Callable, Collection
+from functools import partial
 from types import TracebackType
-from typing import Final
 
 from crikpy.aio.clock import Deadline
 from crikpy.errors import CrikpyError, StoreError
-from crikpy.model.manifest import Extent, Sizes, StoredImage
+from crikpy.model.manifest import Sizes, index_name
 from crikpy.model.streams import TransferProgress, WrittenImages
 from crikpy.model.workload import Workload
 from crikpy.settings import StoreSettings
 from crikpy.store.base import ObjectStore
-from crikpy.store.buffers import SPARE_BYTES
+from crikpy.store.cutting import OpenImage, Packer
 from crikpy.store.files import ImageOutput
 from crikpy.store.pacing import Pace
-from crikpy.store.uploading import Cut, Uploads
-
-_FIRST_BYTES: Final = 64 * 1024
-_GROWTH: Final = 4
-_PACKED_BELOW: Final = SPARE_BYTES
+from crikpy.store.recalling import KnownPages
+from crikpy.store.uploading import Uploads
 
 
 class ChunkWriter:
@@ -42,6 +39,7 @@ class ChunkWriter:
         *,
         settings: StoreSettings,
         known: Collection[str],
+        pages: KnownPages | None = None,
         deadline: Deadline,
         on_progress: Callable[[TransferProgress], None] | None = None,
         pace: Pace | None = None,
@@ -53,6 +51,7 @@ class ChunkWriter:
             workload: whose chunks they are.
             settings: bounds of memory and of requests.
             known: names of chunks that complete checkpoints of this workload refer to; trusted without a look.
+            pages: what an earlier checkpoint of it holds, to be trusted likewise.
             deadline: nothing waits longer.
             on_progress: called from any thread, one call at a time; it must be quick.
             pace: bounds the bandwidth instead of the settings.
@@ -69,8 +68,11 @@ class ChunkWriter:
             on_progress=on_progress,
             pace=pace,
         )
-        self._packer = _Packer(self._uploads)
-        self._images: dict[str, _OpenImage] = {}
+        self._pages = pages
+        self._packer = Packer(self._uploads)
+        self._images: dict[str, OpenImage] = {}
+        self._index_packer = Packer(self._uploads, of_indexes=True)
+        self._indexes: dict[str, OpenImage] = {}
         self._lock = threading.Lock()
 
     def __enter__(self) -> ChunkWriter:
@@ -81,7 +83,7 @@ class ChunkWriter:
     ) -> None:
         self.abort()
 
-    def open(self, name: str) -> _OpenImage:
+    def open(self, name: str) -> OpenImage:
         """Begin an image (crikpy.model.streams.ImageWriter).
 
         Raises:
@@ -90,7 +92,12 @@ class ChunkWriter:
         with self._lock:
             if name in self._images:
                 raise StoreError(f"image {name} was written twice")
-            image = _OpenImage(self._uploads, self._packer)
+            image = OpenImage(
+                self._uploads,
+                self._packer,
+                known=None if self._pages is None else self._pages.image(name),
+                open_index=partial(self._open_index, name),
+            )
             self._images[name] = image
             return image
 
@@ -112,6 +119,11 @@ class ChunkWriter:
             raise StoreError(f"images were never closed: {', '.join(unfinished)}")
         self._packer.flush()
         self._uploads.drain()
+        for image in images.values():
+            image.close_index()
+        self._index_packer.flush()
+        self._uploads.drain()
+        self._uploads.end()
         tally = self._uploads.tally
         written = tuple(image.stored(name) for name, image in images.items())
         sizes = Sizes(
@@ -121,121 +133,15 @@ class ChunkWriter:
             stored_bytes=tally.stored_bytes,
             chunks=tally.chunks,
         )
-        return WrittenImages(images=written, sizes=sizes)
+        indexes = tuple(index.stored(index_name(name)) for name, index in self._indexes.items())
+        return WrittenImages(images=written, sizes=sizes, indexes=indexes)
 
     def abort(self, reason: CrikpyError | None = None) -> None:
         """Stop; whoever waits in here gets the first failure, or this reason. Harmless after `finish`."""
         self._uploads.fail(reason or StoreError("the upload was given up"))
 
-
-class _OpenImage:
-    """One image that is being written, by one thread.
-
-    It begins in a little memory of its own, since most images are tiny and many are open for a whole dump; only
-    one that outgrows it takes a chunk's buffer.
-    """
-
-    def __init__(self, uploads: Uploads, packer: _Packer) -> None:
-        self.closed = False
-        self._uploads = uploads
-        self._packer = packer
-        self._memory: memoryview | None = None
-        self._filled = 0
-        self._lent = 0
-        self._parts: list[tuple[Cut, int, int]] = []
-
-    def buffer(self) -> memoryview:
-        """Lend what is left of the memory, or new memory."""
-        self._uploads.check()
-        if self._memory is None:
-            self._memory = self._uploads.memory() if self._parts else memoryview(bytearray(_FIRST_BYTES))
-        elif self._filled == len(self._memory):
-            self._memory = self._enlarge(self._memory)
-        rest = self._memory[self._filled :]
-        self._lent = len(rest)
-        return rest
-
-    def advance(self, count: int) -> None:
-        """Count the bytes in, and send the chunk when it is full."""
-        if not 0 <= count <= self._lent:
-            raise StoreError(f"{count} bytes were written into memory for {self._lent}")
-        self._lent -= count
-        self._filled += count
-        if self._memory is None or self._filled < len(self._memory):
-            return
-        if self._parts or len(self._memory) > _PACKED_BELOW:
-            self._send(self._memory)
-            self._memory = None
-
-    def close(self) -> None:
-        """Send the rest, together with the rests of other images when it is little."""
-        if self.closed:
-            return
-        self._uploads.check()
-        if self._memory is not None and self._filled:
-            if self._filled < _PACKED_BELOW:
-                cut, offset = self._packer.add(self._memory[: self._filled])
-                self._parts.append((cut, offset, self._filled))
-            else:
-                self._send(self._memory)
-        self._memory = None
-        self.closed = True
-
-    def stored(self, name: str) -> StoredImage:
-        """Return where the image lies; known once everything is stored."""
-        extents: list[Extent] = []
-        for cut, offset, length in self._parts:
-            if cut.chunk is None and extents and extents[-1].chunk is None:
-                extents[-1] = Extent(None, 0, extents[-1].length + length)
-            else:
-                extents.append(Extent(cut.chunk, 0 if cut.chunk is None else offset, length))
-        return StoredImage(name=name, size=sum(extent.length for extent in extents), extents=tuple(extents))
-
-    def _enlarge(self, full: memoryview) -> memoryview:
-        """Move the first bytes into more memory; where there is none but a spare buffer, they are a chunk."""
-        size = len(full) * _GROWTH
-        larger = memoryview(bytearray(size)) if size <= _PACKED_BELOW else self._uploads.memory()
-        if len(larger) > self._filled:
-            larger[: self._filled] = full
-        else:
-            self._send(full)
-        return larger
-
-    def _send(self, memory: memoryview) -> None:
-        cut = Cut()
-        self._uploads.send(cut, memory, self._filled)
-        self._parts.append((cut, 0, self._filled))
-        self._filled = 0
-
-
-class _Packer:
-    """Puts small images together, so that hundreds of them become a few requests."""
-
-    def __init__(self, uploads: Uploads) -> None:
-        self._uploads = uploads
-        self._lock = threading.Lock()
-        self._cut = Cut()
-        self._memory: memoryview | None = None
-        self._filled = 0
-
-    def add(self, data: memoryview) -> tuple[Cut, int]:
-        """Copy a small image; return its chunk to be and its offset there."""
+    def _open_index(self, name: str) -> OpenImage:
         with self._lock:
-            if self._memory is not None and self._filled + len(data) > len(self._memory):
-                self._flush(self._memory)
-            if self._memory is None:
-                self._memory = self._uploads.memory()
-            offset = self._filled
-            self._memory[offset : offset + len(data)] = data
-            self._filled += len(data)
-            return self._cut, offset
-
-    def flush(self) -> None:
-        """Send what has come together."""
-        with self._lock:
-            if self._memory is not None:
-                self._flush(self._memory)
-
-    def _flush(self, memory: memoryview) -> None:
-        self._uploads.send(self._cut, memory, self._filled)
-        self._cut, self._memory, self._filled = Cut(), None, 0
+            index = OpenImage(self._uploads, self._index_packer, of_index=True)
+            self._indexes[name] = index
+            return index

@@ -30,7 +30,7 @@ def doctor(installation: Installation, namespace: str) -> None:
     with contextlib.closing(installation.open_store()) as store:
         prefix = f"{installation.CLUSTER}/{namespace}/"
         (key,) = [found.key for found in store.list(prefix) if found.key.endswith(f"/{names.MANIFEST}")]
-        manifest = decode_manifest(store.get(key))
+        manifest = decode_manifest(bytes(store.get(key)))
         features = tuple(sorted({*manifest.compatibility.cpu_features, NOBODYS}))
         needs = replace(manifest.compatibility, cpu_features=features)
         store.put(key, encode_manifest(replace(manifest, compatibility=needs)))

@@ -30,7 +30,7 @@ class WatchedStore:
         """Return the other store's URL."""
         return self._inner.url
 
-    def get(self, key: str) -> bytes:
+    def get(self, key: str) -> bytes | memoryview:
         """Read, a chunk only after the test's act."""
         self._act(key)
         self._before_read(key)

@@ -80,13 +80,16 @@ def answering_server(status: int, code: str) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def lossy_proxy(endpoint: str, loses: Callable[[str, int], str]) -> Iterator[str]:
+def lossy_proxy(
+    endpoint: str, loses: Callable[[str, int], str], seen: list[tuple[str, dict[str, str]]] | None = None
+) -> Iterator[str]:
     """Run a proxy that loses some answers; yield its URL.
 
     Args:
         endpoint: the real server.
         loses: told the method and how many requests of it there were before; says `nothing`, `answer` (the
             request takes effect and the connection closes) or `half` (the body breaks off in its middle).
+        seen: gets the method of each request and its headers, by names in lower case.
     """
     behind = urlsplit(endpoint).netloc
     counts: dict[str, int] = {}
@@ -97,6 +100,8 @@ def lossy_proxy(endpoint: str, loses: Callable[[str, int], str]) -> Iterator[str
             with lock:
                 number = counts.get(self.command, 0)
                 counts[self.command] = number + 1
+                if seen is not None:
+                    seen.append((self.command, {name.lower(): value for name, value in self.headers.items()}))
             connection = http.client.HTTPConnection(behind, timeout=20)
             with contextlib.closing(connection):
                 connection.request(self.command, self.path, self.body(), dict(self.headers))
@@ -104,7 +109,8 @@ def lossy_proxy(endpoint: str, loses: Callable[[str, int], str]) -> Iterator[str
                 data = answer.read()
             fate = loses(self.command, number)
             if fate == "nothing":
-                kept = {name: value for name, value in answer.headers.items() if name.lower() == "etag"}
+                names = {"etag", "last-modified"}
+                kept = {name: value for name, value in answer.headers.items() if name.lower() in names}
                 self.answer(answer.status, data, kept)
                 return
             self.close_connection = True

@@ -37,7 +37,7 @@ class FaultyStore:
     def url(self) -> str:
         return self._store.url
 
-    def get(self, key: str) -> bytes:
+    def get(self, key: str) -> bytes | memoryview:
         self._count("get", key)
         self._pass_gate()
         return self._store.get(key)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from crikpy.aio.clock import Deadline
 from crikpy.model.manifest import Compatibility, Job, Manifest, Origin, Sizes, StoredImage
@@ -12,7 +12,9 @@ from crikpy.model.workload import Workload
 from crikpy.names import FORMAT_VERSION
 from crikpy.settings import StoreSettings
 from crikpy.store.base import ObjectStore
+from crikpy.store.layout import chunk_key
 from crikpy.store.reading import ChunkReader
+from crikpy.store.recalling import KnownPages
 from crikpy.store.writing import ChunkWriter
 
 MIB = 1024 * 1024
@@ -42,10 +44,13 @@ def store_images(
     images: Mapping[str, bytes],
     *,
     known: frozenset[str] = frozenset(),
+    pages: KnownPages | None = None,
     settings: StoreSettings = SMALL,
 ) -> WrittenImages:
     """Write images one after another."""
-    with ChunkWriter(store, workload, settings=settings, known=known, deadline=Deadline.after(60)) as writer:
+    with ChunkWriter(
+        store, workload, settings=settings, known=known, pages=pages, deadline=Deadline.after(60)
+    ) as writer:
         for name, data in images.items():
             write(writer.open(name), data)
         return writer.finish()
@@ -61,6 +66,18 @@ def load_images(
             with reader.file(image.name) as file:
                 found[image.name] = file.read()
     return found
+
+
+def stored_bytes(store: ObjectStore, workload: Workload, images: Sequence[StoredImage]) -> int:
+    """Return how large the objects of all chunks of some images are."""
+    chunks = {extent.chunk for image in images for extent in image.extents if extent.chunk}
+    return sum(len(store.get(chunk_key(workload, chunk))) for chunk in chunks)
+
+
+def known_pages(store: ObjectStore, workload: Workload, written: WrittenImages) -> KnownPages:
+    """Return what the checkpoint with those images lets a later one know."""
+    manifest = manifest_of(workload, "20250131T120000Z-00000000", (*written.images, *written.indexes))
+    return KnownPages(store, workload, manifest)
 
 
 def manifest_of(

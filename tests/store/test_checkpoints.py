@@ -17,7 +17,7 @@ from crikpy.errors import (
 )
 from crikpy.model.workload import Workload
 from crikpy.store.base import ObjectStore
-from crikpy.store.checkpoints import Checkpoints, chunks_of, list_workloads
+from crikpy.store.checkpoints import Checkpoints, Known, chunks_of, list_workloads
 from crikpy.store.layout import claim_key, manifest_key, started_key
 from crikpy.store.records import FINISHED, Claim
 from tests.store.faulty import FaultyStore
@@ -61,7 +61,7 @@ def test_a_committed_manifest_comes_back(store: ObjectStore, workload: Workload)
 
 def test_a_checkpoint_without_a_manifest_is_not_one(checkpoints: Checkpoints) -> None:
     identity, known = checkpoints.begin(Claim.ours())
-    assert known == frozenset()
+    assert known == Known()
     assert checkpoints.newest_complete() is None
     assert checkpoints.newest_resumable() is None
     with pytest.raises(CheckpointNotFoundError, match=identity):
@@ -264,12 +264,12 @@ def test_the_chunks_of_the_newest_good_checkpoints_are_known(checkpoints: Checkp
         manifest = manifest_of(checkpoints.workload, checkpoint, written.images)
         checkpoints.commit(manifest)
         chunks[checkpoint] = chunks_of(manifest)
-    assert checkpoints.known_chunks(1) == chunks[NEW]
-    assert checkpoints.known_chunks() == chunks[NEW] | chunks[MIDDLE]
+    assert checkpoints.known(1).chunks == chunks[NEW]
+    assert checkpoints.known().chunks == chunks[NEW] | chunks[MIDDLE]
     checkpoints.quarantine(NEW, "a chunk is damaged")
-    assert checkpoints.known_chunks(1) == chunks[MIDDLE]
+    assert checkpoints.known(1).chunks == chunks[MIDDLE]
     damage(checkpoints, MIDDLE)
-    assert checkpoints.known_chunks() == chunks[OLD]
+    assert checkpoints.known().chunks == chunks[OLD]
 
 
 def test_the_chunks_of_a_pods_own_last_checkpoint_are_known_among_those_of_many_others(
@@ -283,10 +283,13 @@ def test_the_chunks_of_a_pods_own_last_checkpoint_are_known_among_those_of_many_
         pod_uid = "mine" if number < 2 else f"other-{number}"
         checkpoints.commit(replace(manifest, origin=replace(manifest.origin, pod_uid=pod_uid)))
         chunks[identity[13:15]] = chunks_of(manifest)
-    assert checkpoints.known_chunks() == chunks["11"] | chunks["10"]
-    assert checkpoints.known_chunks(pod_uid="mine") == chunks["11"] | chunks["10"] | chunks["01"]
-    assert checkpoints.known_chunks(pod_uid="nobody") == chunks["11"] | chunks["10"]
-    assert checkpoints.begin(Claim.ours(), pod_uid="mine")[1] == checkpoints.known_chunks(pod_uid="mine")
+    assert checkpoints.known().chunks == chunks["11"] | chunks["10"]
+    assert checkpoints.known(pod_uid="mine").chunks == chunks["11"] | chunks["10"] | chunks["01"]
+    assert checkpoints.known(pod_uid="nobody").chunks == chunks["11"] | chunks["10"]
+    known = checkpoints.begin(Claim.ours(), pod_uid="mine")[1]
+    assert known == checkpoints.known(pod_uid="mine")
+    assert known.base is not None
+    assert known.base.origin.pod_uid == "mine"
 
 
 def test_removing_takes_everything_but_the_chunks(store: ObjectStore, workload: Workload) -> None:

@@ -17,10 +17,13 @@ from crikpy.store.chunks import (
     PAGE_BYTES,
     ChunkDecoder,
     ChunkEncoder,
+    ChunkMemory,
+    Pages,
     chunk_name,
     zero_bytes,
-    zero_pages,
 )
+from crikpy.store.pages import page_digests
+from crikpy.store.pages import zero_pages as zero_of
 
 _GOLDEN_PLAIN = bytes(PAGE_BYTES) + bytes.fromhex("00112233445566778899aabbccddeeff")
 _GOLDEN_NAME = "aaa2ee3bae059903ba99483372b728816d07904d65c7f11f1098639dfaa053da"
@@ -28,8 +31,13 @@ _GOLDEN_RAW = bytes.fromhex("434b43310001000010100000100000000100112233445566778
 
 
 def encode(plain: bytes, level: int = -1) -> bytes:
-    memory = memoryview(bytearray(plain))
-    return bytes(ChunkEncoder(level).encode(memory, zero_pages(memory)))
+    memory = ChunkMemory()
+    memory.plain[: len(plain)] = plain
+    return bytes(ChunkEncoder(level).encode(memory, len(plain), zero_pages(plain))[0])
+
+
+def zero_pages(plain: bytes) -> Pages:
+    return zero_of(page_digests(plain), len(plain))
 
 
 def decode(name: str, stored: bytes) -> bytes:

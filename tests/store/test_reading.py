@@ -21,7 +21,7 @@ from crikpy.store.chunks import CHUNK_BYTES
 from crikpy.store.layout import chunk_key
 from crikpy.store.reading import ChunkReader
 from tests.store.faulty import FaultyStore
-from tests.store.images import MIB, SMALL, noise, store_images
+from tests.store.images import MIB, SMALL, noise, store_images, stored_bytes
 
 TIGHT = replace(SMALL, memory_bytes=(160 + 48) * MIB, transfers=2)
 """Settings under which a reader can hold few chunks."""
@@ -247,4 +247,4 @@ def test_progress_ends_at_the_whole(faulty: FaultyStore, workload: Workload) -> 
                 file.read()
     assert all(step.total_bytes == total for step in seen)
     assert seen[-1].plain_bytes == total
-    assert seen[-1].wire_bytes == written.sizes.stored_bytes
+    assert seen[-1].wire_bytes == stored_bytes(faulty, workload, written.images)
