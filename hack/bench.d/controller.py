@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import json
 import os
 import statistics
 import subprocess
@@ -22,14 +21,14 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from apiserver import api_server, free_port
-from measuring import machine
+from measuring import Row, Spread, Table, machine, publish
 from population import (
     PODS_PER_NODE,
     ROOT,
@@ -66,7 +65,8 @@ class Storm:
         nodes: of the cluster; half of them were interrupted.
         orders: pods for which an order came.
         missing: pods for which none came.
-        p50_s: median of the times from notice to order, seconds.
+        least_s: the shortest of the times from notice to order, seconds.
+        p50_s: their median.
         p99_s: their 99th percentile.
         longest_s: the longest.
         start_s: from the controller's start until it saw the whole cluster.
@@ -79,6 +79,7 @@ class Storm:
     nodes: int
     orders: int
     missing: int
+    least_s: float
     p50_s: float
     p99_s: float
     longest_s: float
@@ -224,6 +225,7 @@ async def measure(kubeconfig: Path, folder: Path, nodes: int, source: str) -> St
             nodes=nodes,
             orders=len(waited),
             missing=len(pods) - len(waited),
+            least_s=waited[0],
             p50_s=statistics.median(waited),
             p99_s=waited[min(len(waited) - 1, int(len(waited) * 0.99))],
             longest_s=waited[-1],
@@ -259,6 +261,36 @@ async def measure_all(kubeconfig: Path, folder: Path, sizes: Sequence[int], sour
     return shown
 
 
+def table_of(storms: Sequence[Storm], source: str) -> Table:
+    """Return what is published of them."""
+    return Table(
+        key=f"controller-{source}",
+        title="From a notice to an order" + (", by the queue" if source == "queue" else ""),
+        command=f"hack/bench controller --source {source}",
+        machine=machine(),
+        rows=[
+            Row(
+                f"{one.nodes:,} nodes, {one.nodes * PODS_PER_NODE:,} pods, {one.orders:,} orders",
+                1,
+                {
+                    "seconds": Spread(one.least_s, one.p50_s, one.longest_s),
+                    "99th percentile s": _once(one.p99_s),
+                    "missing": _once(one.missing),
+                    "MiB at rest": _once(one.start_mib),
+                    "MiB at most": _once(one.peak_mib),
+                    "CPU s to start": _once(one.start_cpu_s),
+                    "CPU s in the storm": _once(one.storm_cpu_s),
+                },
+            )
+            for one in storms
+        ],
+    )
+
+
+def _once(value: float) -> Spread:
+    return Spread(value, value, value)
+
+
 def _say(one: Storm) -> None:
     print(
         f"{one.nodes:>6}{one.nodes * PODS_PER_NODE:>8}{one.nodes // 2:>8}{one.orders:>8}{one.missing:>8}"
@@ -274,7 +306,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="hack/bench controller", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--nodes", default="100,300,1000", help="sizes of the cluster (default: %(default)s)")
     parser.add_argument("--source", choices=("condition", "queue"), default="condition")
-    parser.add_argument("--output", choices=("table", "json"), default="table")
     chosen = parser.parse_args()
     sizes = sorted(int(size) for size in chosen.nodes.split(","))
     print(f"notice by {chosen.source} to order, half of the nodes within a minute ({machine()})", file=sys.stderr)
@@ -287,8 +318,7 @@ def main() -> None:
         folder = Path(name)
         with api_server(folder) as server:
             shown = asyncio.run(measure_all(server.kubeconfig, folder, sizes, chosen.source))
-    if chosen.output == "json":
-        print(json.dumps({"machine": machine(), "storms": [asdict(one) for one in shown]}, indent=2))
+    publish(table_of(shown, chosen.source))
 
 
 if __name__ == "__main__":

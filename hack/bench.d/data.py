@@ -28,6 +28,7 @@ from crikpy.aio.clock import Deadline
 from crikpy.capsule import entering
 from crikpy.criu.quieting import stop_tree
 from crikpy.criu.running import Criu
+from crikpy.criu.streaming import PIPE_BYTES
 from crikpy.flows.checkpointing import checkpoint
 from crikpy.flows.members import CheckpointOrder, Member
 from crikpy.flows.reporting import Silent
@@ -43,6 +44,9 @@ FIRST = "crikpy, first checkpoint"
 AGAIN = "crikpy, again, nothing changed"
 LATE_S = 900.0
 _UPLOADS = 8
+_MOST_KEPT_GIB = 2
+"""Of a larger job the server in memory keeps nothing, since the job has the machine's memory."""
+
 _CHUNK_BYTES = 8 * 1024 * 1024
 
 
@@ -126,8 +130,10 @@ class Subject:
         workload = Workload(cluster="bench", namespace="bench", name=name)
         order = CheckpointOrder(trigger=Trigger.MANUAL, deadline=Deadline.after(LATE_S), leave_running=True)
         member = Member(capsule=self.job.capsule, workload=workload)
-        self.server.requests()
         found: list[Manifest] = []
+        store.check()  # as an agent does at its start
+        self.server.requests()
+        forget_peak()
         try:
             cost = cost_of(lambda: found.append(checkpoint(member, store, order, self.here, Silent())))
         finally:
@@ -136,8 +142,10 @@ class Subject:
         more = {
             "frozen s": found[0].frozen_s,
             "stored MiB": sizes.stored_bytes / 1024**2,
-            "requests/GiB": sum(self.server.requests().values()) / (sizes.image_bytes / 1024**3),
+            "peak MiB": peak_mib(),
         }
+        if requests := sum(self.server.requests().values()):
+            more["requests/GiB"] = requests / (sizes.image_bytes / 1024**3)
         return Cost(cost.wall_s, cost.cpu_s, more), found[0]
 
     def first(self) -> Cost:
@@ -146,6 +154,29 @@ class Subject:
             cost, manifest = self.save(url)
         self.stored_bytes = manifest.sizes.stored_bytes
         return cost
+
+
+def forget_peak() -> None:
+    """Begin anew to note the most memory that this process has (proc_pid_clear_refs(5))."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_mib() -> float:
+    """Return the most memory that this process has had since then."""
+    status = Path("/proc/self/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("VmHWM:")).split()[1]) / 1024
+
+
+@contextlib.contextmanager
+def pipes_of_a_node() -> Iterator[None]:
+    """Let pipes be as large as an agent's may be, which has CAP_SYS_RESOURCE, where this process may say so."""
+    limit = Path("/proc/sys/fs/pipe-max-size")
+    before = limit.read_text()
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            limit.write_text(str(PIPE_BYTES[0]))
+            stack.callback(limit.write_text, before)
+        yield
 
 
 def compare(subject: Subject, kind: str, gib: float, runs: int) -> Table:
@@ -157,14 +188,14 @@ def compare(subject: Subject, kind: str, gib: float, runs: int) -> Table:
             ONLY_CRIU: subject.only_criu,
             ONLY_UPLOAD: subject.only_upload,
             FIRST: subject.first,
-            AGAIN: lambda: subject.save(kept)[0],
         }
+        if not subject.server.discards:
+            acts[AGAIN] = lambda: subject.save(kept)[0]
         found = interleave(acts, runs, warm=False)
     slower = max(ONLY_CRIU, ONLY_UPLOAD, key=lambda name: median(cost.wall_s for cost in found[name]))
-    where = "SeaweedFS" if subject.server.name == servers.SEAWEEDFS else "an S3 server in memory"
     return Table(
         key=f"data-{subject.server.name}-{kind}-{gib:g}",
-        title=f"Checkpoint of {gib:g} GiB of {kind} memory, left running, to {where}",
+        title=f"Checkpoint of {gib:g} GiB of {kind} memory, left running, to {subject.server.title}",
         command=f"hack/bench data --server {subject.server.name} --kind {kind} --gib {gib:g}",
         machine=machine(),
         rows=rows_of(found, slower, gib=gib),
@@ -181,12 +212,18 @@ def main() -> None:
     parser.add_argument("--bytes-per-s", type=float, default=0, help="the wire of the server in memory")
     runs_option(parser)
     chosen = parser.parse_args()
+    with pipes_of_a_node():
+        run(chosen)
+
+
+def run(chosen: argparse.Namespace) -> None:
+    """Run every combination that was chosen."""
     for name in chosen.server.split(","):
         for kind in chosen.kind.split(","):
             for gib in map(float, chosen.gib.split(",")):
                 with tempfile.TemporaryDirectory(prefix="crikpy-bench-") as folder:
                     work = Path(folder)
-                    discard = name == servers.MEMORY
+                    discard = name == servers.MEMORY and gib > _MOST_KEPT_GIB
                     with (
                         servers.server(
                             name, work / "s3", bytes_per_s=chosen.bytes_per_s, discard=discard

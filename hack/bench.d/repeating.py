@@ -36,10 +36,9 @@ def compare(subject: data.Subject, kind: str, gib: float, runs: int) -> Table:
                 more = {**cost.more, "stored/dirty": stored / dirty} if dirty else cost.more
                 if number:
                     found[name].append(Cost(cost.wall_s, cost.cpu_s, more))
-    where = "SeaweedFS" if subject.server.name == servers.SEAWEEDFS else "an S3 server in memory"
     return Table(
         key=f"repeat-{subject.server.name}-{kind}-{gib:g}",
-        title=f"Second checkpoint of {gib:g} GiB of {kind} memory to {where}",
+        title=f"Second checkpoint of {gib:g} GiB of {kind} memory to {subject.server.title}",
         command=f"hack/bench repeating --server {subject.server.name} --kind {kind} --gib {gib:g}",
         machine=machine(),
         rows=rows_of(found, FIRST, gib=gib),

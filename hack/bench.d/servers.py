@@ -38,6 +38,7 @@ class Server:
         endpoint: its URL.
         access_key: key id that may do everything.
         secret_key: its secret.
+        discards: it keeps no large object.
     """
 
     name: str
@@ -45,6 +46,12 @@ class Server:
     endpoint: str
     access_key: str
     secret_key: str
+    discards: bool = False
+
+    @property
+    def title(self) -> str:
+        """Return what to call it in a sentence."""
+        return "SeaweedFS" if self.name == SEAWEEDFS else "an S3 server in memory"
 
     def environment(self) -> dict[str, str]:
         """Return the variables with which crikpy and boto3 find it."""
@@ -108,7 +115,7 @@ def server(name: str, folder: Path, *, bytes_per_s: float = 0, discard: bool = F
     read, write = os.pipe()
     with Child(words, stdout=write) as child, os.fdopen(read) as output:
         os.close(write)
-        yield Server(name, child.pid, f"http://{output.readline().strip()}", "bench", "bench")
+        yield Server(name, child.pid, f"http://{output.readline().strip()}", "bench", "bench", discard)
 
 
 def _memory_s3() -> Path:
