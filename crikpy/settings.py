@@ -47,6 +47,11 @@ class StoreSettings:
     memory_bytes: int = 512 * MIB
     """Bound of the whole program's memory during a transfer, whatever the size of the job."""
 
+    staging_bytes: int = 0
+    """Memory besides that a checkpoint of a job that runs on may read the job into, so that it goes on sooner: it
+    stands still only until all of it is read, and what is read waits there for the store. Never more than the
+    machine has free; an agent's memory limit must be larger by it."""
+
     transfers: int = 8
     """Requests under way at once."""
 
@@ -357,7 +362,7 @@ def _parse(text: str, default: object) -> object:
     if isinstance(default, bool):
         return _parse_bool(text)
     if isinstance(default, int):
-        return _parse_size(text, negative=default < 0)
+        return _parse_size(text, least=-(10**18) if default < 0 else min(default, 1))
     if isinstance(default, float):
         return _parse_seconds(text)
     if isinstance(default, Path):
@@ -384,10 +389,11 @@ def _parse_seconds(text: str) -> float:
     return seconds
 
 
-def _parse_size(text: str, *, negative: bool) -> int:
+def _parse_size(text: str, *, least: int) -> int:
     """Read a whole number, with Ki, Mi or Gi behind it where a size in bytes is meant."""
     found = _SIZE.fullmatch(text)
     number = int(found[1]) * _UNITS[found[2]] if found else 0
-    if found is None or (number <= 0 and not negative):
-        raise ValueError("must be a whole number" if negative else "must be a whole number above 0")
+    if found is None or number < least:
+        bound = "" if least < 0 else " above 0" if least else ", 0 or more"
+        raise ValueError(f"must be a whole number{bound}")
     return number

@@ -23,6 +23,8 @@ from crikpy.store.base import ObjectStore
 from crikpy.store.budget import RESERVED_BYTES, write_budget
 from crikpy.store.pacing import Pace
 
+_GIVES_WAY = "it gave way to the checkpoint by which the pod moves"
+
 _TOLD_S = 2.0
 """Between two words on how far a dump is."""
 
@@ -32,7 +34,7 @@ class Dumped:
     """A complete checkpoint.
 
     Attributes:
-        saved: its jobs, still stopped unless they were to run on.
+        saved: its jobs, still stopped unless they run on.
         location: URL of the first member's folder in the store.
         frozen_s: how long they stood still, until now if they still do; seconds.
         total_s: from the beginning of the first attempt, seconds.
@@ -49,15 +51,19 @@ class Dumped:
 
 
 class Fate:
-    """What becomes of jobs once their checkpoint stands; asked for by one thread, decided by another.
+    """What becomes of jobs once they are read; asked for by one thread, decided by another (flows.members.Gate).
 
     Jobs that were to run on may be kept all the same as long as nobody has decided: that spares a second dump.
+    Once they run on, what was read of them may still be on its way into the store when they have to be saved for
+    good. Then it makes haste, for what is stored need not be stored again, and gives way when it takes too long.
     """
 
     def __init__(self, *, leave_running: bool) -> None:
         self._leave_running = leave_running
         self._decided = False
         self._hasty = False
+        self._overtaken = False
+        self._abandon: Callable[[str], None] | None = None
         self._pace: Pace | None = None
         self._lock = threading.Lock()
 
@@ -88,11 +94,33 @@ class Fate:
             self._pace = Pace(bytes_per_s if self._leave_running and not self._hasty else 0)
             return self._pace
 
-    def decide(self) -> bool:
+    def opens(self, abandon: Callable[[str], None]) -> bool:
         """Say for good whether they run on."""
         with self._lock:
             self._decided = True
+            self._abandon = abandon if self._leave_running else None
             return self._leave_running
+
+    def overtake(self) -> None:
+        """Have a dump whose jobs run on make haste and be the last attempt: they are to be saved for good."""
+        with self._lock:
+            self._overtaken = True
+        self.hasten()
+
+    def give_way(self) -> None:
+        """Give up what is not stored yet of jobs that run on."""
+        with self._lock:
+            if self._abandon is not None:
+                self._abandon(_GIVES_WAY)
+
+    def check(self) -> None:
+        """See whether another attempt may begin.
+
+        Raises:
+            CapsuleError: it would be in the way.
+        """
+        if self._overtaken:
+            raise CapsuleError(_GIVES_WAY)
 
 
 class Dumper:
@@ -147,16 +175,17 @@ class Dumper:
             attempts += 1
             if self._no_more.is_set():
                 raise CapsuleError("the agent is being stopped")
-            return save(members, self._store, paced, self._settings, reporter)
+            fate.check()
+            return save(members, self._store, paced, self._settings, reporter, gate=fate)
 
         saved = retrying.call(attempt, deadline=order.deadline)
         complete_at = time.monotonic()
-        if fate.decide() or self._left.is_set():
+        if fate.leave_running or self._left.is_set():
             saved.run_on()
         return Dumped(
             saved=saved,
             location=f"{self._store.url.rstrip('/')}/{members[0].workload}",
-            frozen_s=time.monotonic() - reporter.frozen_at if reporter.frozen_at else 0.0,
+            frozen_s=reporter.frozen_s,
             total_s=complete_at - began,
             moving_s=reporter.moving_s,
             attempts=attempts,
@@ -168,6 +197,7 @@ class Progress:
 
     Attributes:
         frozen_at: monotonic time at which the jobs of the last attempt stood still, or 0.
+        thawed_at: monotonic time at which they went on, or 0.
         moving_s: how long reading and writing its memory took, seconds; 0 until that is done.
     """
 
@@ -176,12 +206,20 @@ class Progress:
         self._tell = tell
         self._told_at = time.monotonic()
         self.frozen_at = 0.0
+        self.thawed_at = 0.0
         self.moving_s = 0.0
+
+    @property
+    def frozen_s(self) -> float:
+        """How long they stood still, until now if they still do; seconds."""
+        return (self.thawed_at or time.monotonic()) - self.frozen_at if self.frozen_at else 0.0
 
     def event(self, name: str, message: str, **facts: object) -> None:
         """Pass it on, and mark when the jobs stood still; a later attempt counts from its own beginning."""
         if name == "frozen" and isinstance(at := facts.get("at"), float):
-            self.frozen_at = at
+            self.frozen_at, self.thawed_at = at, 0.0
+        if name == "thawed":
+            self.thawed_at = time.monotonic()
         if name == "streamed":
             self.moving_s = time.monotonic() - self.frozen_at
         self._reporter.event(name, message, **facts)
@@ -209,6 +247,7 @@ def shared_out(settings: Settings) -> tuple[Settings, int]:
         share = replace(
             settings.store,
             memory_bytes=RESERVED_BYTES + free // at_once,
+            staging_bytes=settings.store.staging_bytes // at_once,
             upload_bytes_per_s=max(1, rate // at_once) if rate else 0,
         )
         try:

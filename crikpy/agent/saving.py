@@ -26,6 +26,9 @@ from crikpy.store.base import ObjectStore
 
 _MOST_OUTCOMES = 1024
 
+_HASTE = 0.25
+"""Share of the time until a final checkpoint's deadline that one under way may still take."""
+
 
 class Saver:
     """Saves this node's pods.
@@ -172,7 +175,18 @@ class Saver:
         acts = self.acts_of(session)
         if (serving := next((act for act in acts if act.serves(cause)), None)) is not None:
             return serving
-        return None if cause.leave_running else next((act for act in acts if act.keep()), None)
+        if cause.leave_running:
+            return None
+        if (kept := next((act for act in acts if act.keep()), None)) is not None:
+            return kept
+        for act in acts:
+            self._overtake(act, cause.deadline)
+        return None
+
+    def _overtake(self, act: Act, by: Deadline) -> None:
+        """Have an act whose jobs run on already be done soon: they wait to be saved for good by then."""
+        act.fate.overtake()
+        asyncio.get_running_loop().call_later(by.remaining() * _HASTE, act.fate.give_way)
 
     def _begin(self, session: PodSession, pod: Pod, cause: Cause) -> Act:
         act = Act(session, pod, cause)

@@ -1,4 +1,4 @@
-"""One capsule's part in a checkpoint: looked at, stopped, streamed into the store, described by a manifest.
+"""One capsule's part in a checkpoint: looked at, stopped, read, stored, described by a manifest.
 
 Nothing here decides when the job may run again or must end; crikpy.flows.saving does, for all capsules at once.
 """
@@ -8,11 +8,12 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+
+import psutil
 
 import crikpy
 from crikpy import names
@@ -34,7 +35,7 @@ from crikpy.flows.stopping import Inhabitants
 from crikpy.model.capsule import JobPhase, LauncherStatus
 from crikpy.model.manifest import Compatibility, FileArchive, Job, Manifest, Origin, StoredImage
 from crikpy.model.streams import TransferProgress, WrittenImages
-from crikpy.settings import Settings
+from crikpy.settings import MIB, Settings, StoreSettings
 from crikpy.store.base import ObjectStore
 from crikpy.store.checkpoints import Checkpoints, Known
 from crikpy.store.recalling import KnownPages
@@ -52,17 +53,19 @@ _WITHDRAW_S = 10.0
 
 _BUFFER_BYTES = 1024 * 1024
 
+_SPARED_BYTES = 512 * MIB
+"""Of the node's free memory, for everybody else."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Streamed:
-    """What is in the store of a capsule, and what was seen of it while it stood still.
+class Read:
+    """What was seen of a capsule while it stood still; its memory and files are on their way into the store.
 
     Attributes:
         survey: its processes.
         trees: its files that travel.
         places: where the directories among these really lie.
-        archives: the files in the store.
-        written: all images in the store.
+        archives: the files that are being stored.
         tiles: what the dump's outcome said of tiles.
     """
 
@@ -70,7 +73,6 @@ class Streamed:
     trees: tuple[CarriedTree, ...]
     places: tuple[Place, ...]
     archives: tuple[FileArchive, ...]
-    written: WrittenImages
     tiles: bool
 
 
@@ -97,6 +99,8 @@ class Dump:
         self._checkpoints = Checkpoints(store, member.workload)
         self._checkpoint = ""
         self._may_stand = False
+        self._memory_bytes = 0
+        self._writer: ChunkWriter | None = None
         self._known = Known()
         self._pages: KnownPages | None = None
         self._stopped_before: tuple[int, ...] = ()
@@ -123,7 +127,9 @@ class Dump:
     def refusals(self) -> tuple[str, ...]:
         """Return why CRIU could not save the job as it is now; empty when it may."""
         tree = find_tree(self.member.capsule.launcher_pid, self._root)
-        reasons = list(preflight.refusals(surveying.survey(tree.members).views))
+        survey = surveying.survey(tree.members)
+        self._memory_bytes = sum(process.anonymous_bytes + process.shared_bytes for process in survey.processes)
+        reasons = list(preflight.refusals(survey.views))
         if tree.strays:
             reasons.append(f"{len(tree.strays)} of its processes left its tree: their parents ended before them")
         return tuple(reasons)
@@ -143,6 +149,28 @@ class Dump:
         if self._known.base is not None:
             self._pages = KnownPages(self._store, self.member.workload, self._known.base)
             self._pages.read_ahead()
+
+    def prepare(self, on_progress: Callable[[TransferProgress], None]) -> None:
+        """Make ready to read the job, whose memory is given by the kernel now where it is to go on soon.
+
+        Args:
+            on_progress: told how far its storing is.
+        """
+        order, store = self._order, self._settings.store
+        writer = ChunkWriter(
+            self._store,
+            self.member.workload,
+            settings=store,
+            known=self._known.chunks,
+            pages=self._pages,
+            deadline=order.deadline,
+            on_progress=on_progress,
+            pace=order.pace,
+            staging_bytes=_staging_bytes(store) if order.leave_running else 0,
+        )
+        self._writer = self._resources.enter_context(writer)
+        if order.leave_running:
+            self._writer.prepare(self._memory_bytes)
 
     def stop(self) -> float:
         """Stop the job; return the monotonic time by which it stood still.
@@ -167,63 +195,61 @@ class Dump:
             raise CapsuleError("there is nothing to save: the job has just ended")
         return self.stopped.at
 
-    def stream(self, elsewhere: Collection[Place], on_progress: Callable[[TransferProgress], None]) -> Streamed:
-        """Store the stopped job, but for directories that travel with others.
+    def read(self, elsewhere: Collection[Place]) -> Read:
+        """Read the stopped job, but for directories that travel with others; what was read is being stored.
 
         Raises:
             CrikpyError: CRIU refused, a file cannot travel, the store failed or time ran out.
         """
         capsule, deadline = self.member.capsule, self._order.deadline
-        with ChunkWriter(
-            self._store,
-            self.member.workload,
-            settings=self._settings.store,
-            known=self._known.chunks,
-            pages=self._pages,
-            deadline=deadline,
-            on_progress=on_progress,
-            pace=self._order.pace,
-        ) as writer:
-            entry = entering.dump_entry(capsule.launcher_pid)
-            outcome = Criu(self._settings.criu).dump(entry, self._root_pid, writer, deadline)
-            survey = surveying.survey(find_tree(capsule.launcher_pid, self._root).members)
-            node_root = self._settings.criu.node_root
-            trees = plan_changes(capsule, survey.written, node_root=node_root, elsewhere=elsewhere)
-            archives = tuple(_write_archives(trees, writer, deadline))
-            written = writer.finish()
-        return Streamed(
+        writer = self._ready()
+        entry = entering.dump_entry(capsule.launcher_pid)
+        outcome = Criu(self._settings.criu).dump(entry, self._root_pid, writer, deadline)
+        survey = surveying.survey(find_tree(capsule.launcher_pid, self._root).members)
+        node_root = self._settings.criu.node_root
+        trees = plan_changes(capsule, survey.written, node_root=node_root, elsewhere=elsewhere)
+        archives = tuple(_write_archives(trees, writer, deadline))
+        return Read(
             survey=survey,
             trees=trees,
             places=places_of(trees, read_mounts(capsule.launcher_pid)),
             archives=archives,
-            written=written,
             tiles=outcome.tiles,
         )
 
-    def manifest(
-        self,
-        found: Streamed,
-        *,
-        here: Compatibility,
-        origin: Origin,
-        carried: Collection[Place],
-        frozen_at: float,
-    ) -> Manifest:
-        """Describe what was stored.
+    def go_on(self) -> None:
+        """Have the job run on before it is stored; its launcher stays held."""
+        self.inhabitants.let_go(but=self._stopped_before)
+        self.stopped = None
+
+    def abandon(self, reason: str) -> None:
+        """Give the rest of the storing up; harmless when there is none."""
+        if self._writer is not None:
+            self._writer.abort(CapsuleError(reason))
+
+    def store(self) -> WrittenImages:
+        """Wait until everything that was read is stored; calling it again costs nothing.
+
+        Raises:
+            CrikpyError: the store failed or time ran out.
+        """
+        return self._ready().finish()
+
+    def draft(self, found: Read, *, here: Compatibility, origin: Origin, carried: Collection[Place]) -> Manifest:
+        """Describe what was read, as long as the job stands still; images and sizes come later.
 
         Args:
-            found: what `stream` returned.
+            found: what `read` returned.
             here: facts of this machine and the capsule's image.
             origin: where and why.
             carried: directories that travel, with whomever.
-            frozen_at: monotonic time since which the job stands still.
         """
         survey, mounts = found.survey, read_mounts(self.member.capsule.launcher_pid)
         return Manifest(
             format=names.FORMAT_VERSION,
             checkpoint=self._checkpoint,
             workload=str(self.member.workload),
-            created=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            created="",
             release=crikpy.__version__,
             origin=origin,
             job=Job(
@@ -236,7 +262,7 @@ class Dump:
                 tiles=found.tiles,
             ),
             compatibility=here,
-            images=(*_small_first(found.written), *found.written.indexes),
+            images=(),
             archives=found.archives,
             # Those that the restore's machine must have by itself.
             open_files=tuple(
@@ -244,8 +270,6 @@ class Dump:
                 for file in survey.files
                 if not _travels(file.path, found.trees) and not place_of(file.path, mounts).lies_in(carried)
             ),
-            sizes=found.written.sizes,
-            frozen_s=round(time.monotonic() - frozen_at, 3),
         )
 
     def resumed_elsewhere(self) -> bool:
@@ -292,6 +316,11 @@ class Dump:
             if not self.inhabitants.gone(within_s=_EXIT_S):
                 raise
 
+    def _ready(self) -> ChunkWriter:
+        if self._writer is None:
+            raise CapsuleError("nothing was made ready to read the job")
+        return self._writer
+
     def _find_root(self) -> int:
         """Return the job's root process as the node sees it."""
         inside = {inner: outer for outer, inner in self.inhabitants.pids().items()}
@@ -334,6 +363,28 @@ def _travels(path: str, trees: Sequence[CarriedTree]) -> bool:
             case members.FILES if relative in tree.names:
                 return True
     return False
+
+
+def _staging_bytes(settings: StoreSettings) -> int:
+    """Return how much memory a job that runs on may be read into, besides what any dump may use."""
+    return max(0, min(settings.staging_bytes, psutil.virtual_memory().available - _SPARED_BYTES))
+
+
+def completed(draft: Manifest, written: WrittenImages, frozen_s: float) -> Manifest:
+    """Return a manifest as it is committed.
+
+    Args:
+        draft: what was seen of the job.
+        written: what is in the store.
+        frozen_s: how long it stood still, as far as that is known.
+    """
+    return replace(
+        draft,
+        created=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        images=(*_small_first(written), *written.indexes),
+        sizes=written.sizes,
+        frozen_s=round(frozen_s, 3),
+    )
 
 
 def _small_first(written: WrittenImages) -> tuple[StoredImage, ...]:

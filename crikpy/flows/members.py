@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from crikpy.aio.clock import Deadline
 from crikpy.model.capsule import Capsule
@@ -39,7 +41,7 @@ class CheckpointOrder:
         pod: `namespace/name` of the pod, or empty.
         pod_uid: its UID, or empty.
         deadline: when every manifest must stand.
-        leave_running: let the job run on afterwards.
+        leave_running: let the job run on as soon as it is read.
         pace: bounds the bandwidth instead of the settings, and may be lifted on the way; or None.
     """
 
@@ -51,3 +53,28 @@ class CheckpointOrder:
     deadline: Deadline
     leave_running: bool
     pace: Pace | None = None
+
+
+class Gate(Protocol):
+    """Decides whether jobs go on before what was read of them is stored."""
+
+    def opens(self, abandon: Callable[[str], None]) -> bool:
+        """Say whether they go on now: everything is read, not everything is stored; asked once for each attempt.
+
+        Args:
+            abandon: gives the rest of the storing up, for a reason; may be called from any thread until the
+            attempt
+                has ended, if the answer was yes, and is harmless afterwards.
+        """
+        ...
+
+
+class OrderedGate:
+    """Opens when the jobs are to run on afterwards anyway."""
+
+    def __init__(self, order: CheckpointOrder) -> None:
+        self._opens = order.leave_running
+
+    def opens(self, abandon: Callable[[str], None]) -> bool:
+        """Say what the order says."""
+        return self._opens

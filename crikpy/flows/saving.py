@@ -1,8 +1,9 @@
 """The story of one checkpoint of capsules that belong together: all of them are saved, or none.
 
-The commit gate: every job stays stopped until every manifest stands in the store. Whatever fails before, all jobs
-are let go and run on, and what stands already is put in quarantine; only after it may they be killed. Nothing here
-decides whether to save, nor what becomes of the jobs afterwards.
+The commit gate: every job that is to end stays stopped until every manifest stands in the store. Whatever fails
+before, all jobs are let go and run on, and what stands already is put in quarantine; only after it may they be
+killed. Jobs that are to run on stand still only until all of them are read. Nothing here decides whether to save,
+nor what becomes of the jobs afterwards.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import select
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from types import TracebackType
 
@@ -19,10 +21,11 @@ from crikpy.capsule.launcher import LauncherConnection
 from crikpy.criu import compat
 from crikpy.criu.features import criu_version
 from crikpy.errors import CrikpyError, DeadlineError, LauncherError, UnsupportedJobError
-from crikpy.flows.dumping import ANSWER_S, Dump, Streamed
-from crikpy.flows.members import CheckpointOrder, Member
+from crikpy.flows.dumping import ANSWER_S, Dump, Read, completed
+from crikpy.flows.members import CheckpointOrder, Gate, Member, OrderedGate
 from crikpy.flows.reporting import Reporter, Transfers
 from crikpy.model.manifest import Manifest, Origin
+from crikpy.model.streams import WrittenImages
 from crikpy.settings import Settings
 from crikpy.store import layout
 from crikpy.store.base import ObjectStore
@@ -40,12 +43,15 @@ def save(
     order: CheckpointOrder,
     settings: Settings,
     reporter: Reporter,
+    *,
+    gate: Gate | None = None,
 ) -> Saved:
     """Save jobs together: all stand still before the first is dumped, and none is saved unless all are.
 
-    Tells the reporter `frozen` (fact `at`, monotonic), `streamed` (`bytes`) and `committed` (`checkpoint`,
-    `image_bytes`, `stored_bytes`, `reused_bytes`, `processes`), once each for all; on failure `released`.
-    `order.leave_running` is the caller's to obey, by run_on() or end().
+    Tells the reporter `frozen` (fact `at`, monotonic), `thawed` (`frozen_s`) where they go on early, `streamed`
+    (`bytes`) and `committed` (`checkpoint`, `image_bytes`, `stored_bytes`, `reused_bytes`, `processes`), once each
+    for all; on failure `released`, unless they go on already. Unless they do, `order.leave_running` is the
+    caller's to obey, by run_on() or end().
 
     Args:
         members: the capsules; their workloads differ.
@@ -53,9 +59,10 @@ def save(
         order: why and until when.
         settings: which CRIU, how much memory.
         reporter: hears the story.
+        gate: asked whether the jobs go on once they are read; the order says so by itself otherwise.
 
     Returns:
-        The jobs, still stopped and held; every manifest stands in the store.
+        The jobs, held, and still stopped unless they went on early; every manifest stands in the store.
 
     Raises:
         CrikpyError: saying what failed; all jobs run on, and manifests that stood already are in quarantine.
@@ -70,18 +77,23 @@ def save(
         version = criu_version(settings.criu.bundle, order.deadline)
         with _let_go_on_failure(dumps, reporter):
             _hold_and_announce(dumps, order)
+            transfers = Transfers(reporter, "upload")
+            dumps[0].prepare(transfers.begin())
             frozen_at = _stop(dumps, reporter)
-            streamed = _stream(dumps, reporter)
-            manifests = [
-                dump.manifest(
+            read = _read(dumps, transfers)
+            drafts = [
+                dump.draft(
                     found,
                     here=compat.facts(version, dump.member.image),
                     origin=_origin(order, dumps),
-                    carried=_places(streamed),
-                    frozen_at=frozen_at,
+                    carried=_places(read),
                 )
-                for dump, found in zip(dumps, streamed, strict=True)
+                for dump, found in zip(dumps, read, strict=True)
             ]
+            thawed_at = _go_on(dumps, gate or OrderedGate(order), frozen_at, reporter)
+            written = _store(dumps, reporter)
+            frozen_s = (thawed_at or time.monotonic()) - frozen_at
+            manifests = [completed(draft, images, frozen_s) for draft, images in zip(drafts, written, strict=True)]
             order.deadline.check("committing the checkpoint")
             for dump, manifest in zip(dumps, manifests, strict=True):
                 dump.commit(manifest)
@@ -92,7 +104,7 @@ def save(
 
 
 class Saved:
-    """Jobs whose checkpoint is complete and that still stand still, until somebody decides what becomes of them.
+    """Jobs whose checkpoint is complete, most of them still stopped, until it is decided what becomes of them.
 
     Its connections hold the launchers, so it has to be kept. A context: left without a decision, the jobs run on.
     Every method may be called from any thread, and from several at once; the first decision stands.
@@ -240,20 +252,44 @@ def _stop(dumps: Sequence[Dump], reporter: Reporter) -> float:
     return frozen_at
 
 
-def _stream(dumps: Sequence[Dump], reporter: Reporter) -> list[Streamed]:
-    """Store all, one after another, for each may use all the memory."""
-    transfers = Transfers(reporter, "upload")
-    found: list[Streamed] = []
+def _read(dumps: Sequence[Dump], transfers: Transfers) -> list[Read]:
+    """Read all, one after another: before the next one may use all the memory, the last one must be stored."""
+    found: list[Read] = []
     for dump in dumps:
-        found.append(dump.stream(_places(found), transfers.begin()))
-    size = sum(one.written.sizes.image_bytes for one in found)
-    reporter.event("streamed", "everything is in the store", bytes=size)
+        if found:
+            dumps[len(found) - 1].store()
+            dump.prepare(transfers.begin())
+        found.append(dump.read(_places(found)))
     return found
 
 
-def _places(streamed: Sequence[Streamed]) -> list[Place]:
+def _go_on(dumps: Sequence[Dump], gate: Gate, frozen_at: float, reporter: Reporter) -> float | None:
+    """Let all run on if the gate opens; return the monotonic time at which they did."""
+
+    def abandon(reason: str) -> None:
+        for dump in dumps:
+            dump.abandon(reason)
+
+    if not gate.opens(abandon):
+        return None
+    for dump in dumps:
+        dump.go_on()
+    thawed_at = time.monotonic()
+    reporter.event("thawed", "the job runs on while it is stored", frozen_s=thawed_at - frozen_at)
+    return thawed_at
+
+
+def _store(dumps: Sequence[Dump], reporter: Reporter) -> list[WrittenImages]:
+    """Wait until all are stored."""
+    written = [dump.store() for dump in dumps]
+    size = sum(images.sizes.image_bytes for images in written)
+    reporter.event("streamed", "everything is in the store", bytes=size)
+    return written
+
+
+def _places(read: Sequence[Read]) -> list[Place]:
     """Return the directories that travel, with whomever."""
-    return [place for one in streamed for place in one.places]
+    return [place for one in read for place in one.places]
 
 
 def _origin(order: CheckpointOrder, dumps: Sequence[Dump]) -> Origin:

@@ -30,6 +30,17 @@ class BufferPool:
         self._failure: CrikpyError | None = None
         self._changed = threading.Condition()
 
+    def prepare(self, count: int) -> None:
+        """Have so many buffers ready, or all that there may be, before anybody waits for them."""
+        for _ in range(min(count, self._limit)):
+            memory = ChunkMemory()
+            memory.touch()
+            with self._changed:
+                if self._closed or self._made >= self._limit:
+                    return
+                self._made += 1
+                self._free.append(memory)
+
     def take(self) -> ChunkMemory:
         """Lend a buffer, waiting for one if need be.
 

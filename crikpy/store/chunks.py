@@ -43,6 +43,9 @@ MOST_STORED_BYTES: Final = _HEADER.size + _BITMAP_BYTES + CHUNK_BYTES
 
 Pages = npt.NDArray[np.bool_]
 
+_MADV_POPULATE_WRITE: Final = 23
+"""madvise(2); the mmap module does not name it."""
+
 _ROOM_BYTES: Final = PAGE_BYTES
 """Before a chunk's plain bytes, for what stands before them in the stored object; keeps them aligned."""
 
@@ -70,6 +73,13 @@ class ChunkMemory:
     def __init__(self, size: int = CHUNK_BYTES) -> None:
         self._whole = new_memory(_ROOM_BYTES + size)
         self.plain = self._whole[_ROOM_BYTES:]
+
+    def touch(self) -> None:
+        """Have the kernel give the memory now instead of when it is first written."""
+        mapping = self._whole.obj
+        if isinstance(mapping, mmap.mmap):
+            with contextlib.suppress(OSError):  # a kernel before 5.14
+                mapping.madvise(_MADV_POPULATE_WRITE)
 
     def behind(self, head: bytes, length: int) -> memoryview:
         """Put a head right before the plain bytes; return it together with so many of them."""
@@ -156,7 +166,7 @@ class ChunkDecoder:
         self._decompressor = zstandard.ZstdDecompressor(max_window_size=CHUNK_BYTES)
 
     def decode(self, name: str, stored: bytes | memoryview) -> memoryview:
-        """Return the plain bytes of the chunk of that name, in memory of their own.
+        """Return the plain bytes of the chunk of that name, in memory of their own or within the object's.
 
         Raises:
             IntegrityError: the bytes are not those that were stored.
@@ -165,15 +175,18 @@ class ChunkDecoder:
         if not is_chunk_name(name):
             raise IntegrityError(f"{name!r} is not the name of a chunk")
         codec, length, kept, zero, payload = _parse(name, memoryview(stored))
-        plain = new_memory(length)
-        if codec == _ZSTD:
-            self._decompress(name, payload, plain[:kept])
-        elif len(payload) != kept:
+        if codec == _RAW and len(payload) != kept:
             raise _damaged(name, "it is cut short or too long")
+        if codec == _RAW and zero is None:
+            plain = payload
         else:
-            plain[:kept] = payload
-        if zero is not None:
-            _open_gaps(plain, kept, zero)
+            plain = new_memory(length)
+            if codec == _ZSTD:
+                self._decompress(name, payload, plain[:kept])
+            else:
+                plain[:kept] = payload
+            if zero is not None:
+                _open_gaps(plain, kept, zero)
         if chunk_name(plain) != name:
             raise _damaged(name, "its bytes do not match its hash")
         return plain

@@ -21,7 +21,7 @@ from crikpy.settings import StoreSettings
 from crikpy.store.base import ObjectStore
 from crikpy.store.budget import write_budget
 from crikpy.store.buffers import BufferPool
-from crikpy.store.chunks import ChunkEncoder, ChunkMemory, Pages, chunk_name, close_gaps, zero_bytes
+from crikpy.store.chunks import CHUNK_BYTES, ChunkEncoder, ChunkMemory, Pages, chunk_name, close_gaps, zero_bytes
 from crikpy.store.comparing import compared
 from crikpy.store.layout import chunk_key
 from crikpy.store.pacing import Pace
@@ -72,6 +72,7 @@ class Uploads:
         deadline: Deadline,
         on_progress: Callable[[TransferProgress], None] | None,
         pace: Pace | None = None,
+        staging_bytes: int = 0,
     ) -> None:
         budget = write_budget(settings)
         self.tally = Tally()
@@ -82,7 +83,7 @@ class Uploads:
         self._seen = set(known)
         self._deadline = deadline
         self._on_progress = on_progress
-        self._pool = BufferPool(budget.buffers, deadline)
+        self._pool = BufferPool(budget.buffers + staging_bytes // CHUNK_BYTES, deadline)
         self._queue: deque[tuple[Cut, ChunkMemory, int]] = deque()
         self._pending = 0
         self._stopped = False
@@ -90,6 +91,10 @@ class Uploads:
         self._changed = threading.Condition()
         for number in range(budget.uploads):
             threading.Thread(target=self._work, name=f"crikpy-upload-{number}", daemon=True).start()
+
+    def prepare(self, size: int) -> None:
+        """Have memory ready for so many bytes, or as much as there may be."""
+        self._pool.prepare(-(-size // CHUNK_BYTES))
 
     def memory(self) -> ChunkMemory:
         """Lend a buffer; see BufferPool.take."""

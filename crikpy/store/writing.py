@@ -43,6 +43,7 @@ class ChunkWriter:
         deadline: Deadline,
         on_progress: Callable[[TransferProgress], None] | None = None,
         pace: Pace | None = None,
+        staging_bytes: int = 0,
     ) -> None:
         """Start the threads.
 
@@ -55,6 +56,7 @@ class ChunkWriter:
             deadline: nothing waits longer.
             on_progress: called from any thread, one call at a time; it must be quick.
             pace: bounds the bandwidth instead of the settings.
+            staging_bytes: memory besides that of the settings, for what waits for the store.
 
         Raises:
             SettingsError: the memory does not suffice.
@@ -67,6 +69,7 @@ class ChunkWriter:
             deadline=deadline,
             on_progress=on_progress,
             pace=pace,
+            staging_bytes=staging_bytes,
         )
         self._pages = pages
         self._packer = Packer(self._uploads)
@@ -82,6 +85,10 @@ class ChunkWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.abort()
+
+    def prepare(self, size: int) -> None:
+        """Have memory ready for so many bytes, or as much as there may be, before whoever writes is in a hurry."""
+        self._uploads.prepare(size)
 
     def open(self, name: str) -> OpenImage:
         """Begin an image (crikpy.model.streams.ImageWriter).

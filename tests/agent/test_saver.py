@@ -7,6 +7,7 @@ import contextlib
 import signal
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from threading import Event
 
 import psutil
 import pytest
@@ -70,6 +71,16 @@ async def benched(
             store=replace(node.settings.store, upload_bytes_per_s=upload_bytes_per_s),
         )
         yield Bench(agent, TellingStore(store, act), patient, pod)
+
+
+def is_announcement(key: str) -> bool:
+    """Say whether a checkpoint begins with that key, the job not being stopped yet."""
+    return key.endswith("/started.json")
+
+
+def noting(storing: Event) -> Callable[[str], object]:
+    """Return what sets an event once a chunk is written."""
+    return lambda key: storing.set() if "/chunks/" in key else None
 
 
 class TellingStore(WatchedStore):
@@ -165,7 +176,7 @@ async def test_a_final_save_takes_a_dump_over_that_was_to_let_the_job_run_on(
     finals: list[asyncio.Future[Outcome]] = []
 
     def ask(key: str) -> None:
-        if "/chunks/" in key and not finals:
+        if is_announcement(key) and not finals:
             final = bench.save(leave_running=False, notice="n", order=desk.order(bench.pod, "final"))
             finals.append(asyncio.wrap_future(asyncio.run_coroutine_threadsafe(final, loop), loop=loop))
             asyncio.run_coroutine_threadsafe(asyncio.sleep(0), loop).result()
@@ -192,15 +203,81 @@ async def test_a_final_save_takes_a_dump_over_that_was_to_let_the_job_run_on(
 async def test_a_dump_that_is_taken_over_leaves_no_bandwidth_to_others_any_more(
     node: FakeNode, api: KubeClient, store: ObjectStore
 ) -> None:
+    loop = asyncio.get_running_loop()
+    finals: list[asyncio.Future[Outcome]] = []
+
+    def ask(key: str) -> None:
+        if is_announcement(key) and not finals:
+            final = bench.save(leave_running=False, within_s=30)
+            finals.append(asyncio.wrap_future(asyncio.run_coroutine_threadsafe(final, loop), loop=loop))
+            asyncio.run_coroutine_threadsafe(asyncio.sleep(0), loop).result()
+
     # All of it would take more than a minute within the bound.
-    async with benched(node, api, store, upload_bytes_per_s=128 << 10) as bench:
-        slow = asyncio.create_task(bench.save(within_s=600))
-        await until(lambda: stands_still(bench.job), "the job being dumped")
-        final = await bench.save(leave_running=False, within_s=30)
+    async with benched(node, api, store, ask, upload_bytes_per_s=128 << 10) as bench:
+        slow = await bench.save(within_s=600)
+        final = await finals[0]
         assert final.saved
-        assert (await slow).status.checkpoint == final.status.checkpoint
+        assert slow.status.checkpoint == final.status.checkpoint
         assert final.status.total_s is not None
         assert final.status.bytes.stored > 8 << 20
+
+
+async def test_a_job_that_is_left_running_goes_on_while_it_is_stored(
+    node: FakeNode, api: KubeClient, store: ObjectStore
+) -> None:
+    storing = Event()
+    async with benched(node, api, store, noting(storing), upload_bytes_per_s=1 << 20) as bench:
+        slow = asyncio.create_task(bench.save())
+        await until(storing.is_set, "the job being stored")
+        await proves(bench.job)
+        assert not slow.done()
+        status = (await slow).status
+        assert status.frozen_s is not None
+        assert status.total_s is not None
+        assert status.frozen_s < status.total_s - 1
+
+
+async def test_a_final_save_of_a_job_that_went_on_waits_until_it_is_stored_without_any_bound(
+    node: FakeNode, api: KubeClient, store: ObjectStore
+) -> None:
+    storing = Event()
+    async with benched(node, api, store, noting(storing), upload_bytes_per_s=128 << 10) as bench:
+        slow = asyncio.create_task(bench.save(within_s=600))
+        await until(storing.is_set, "the job being stored")
+        await proves(bench.job)
+        final = await bench.save(leave_running=False, within_s=60)
+        assert final.saved
+        assert slow.done()
+        first = await slow
+        assert first.saved
+        assert first.status.checkpoint != final.status.checkpoint
+        assert stands_still(bench.job)
+        assert final.status.bytes.stored < first.status.bytes.stored / 2
+    assert sorted(checkpoints_of(store)) == sorted([first.status.checkpoint, final.status.checkpoint])
+
+
+async def test_what_takes_too_long_to_be_stored_gives_way_to_a_final_save(
+    node: FakeNode, api: KubeClient, store: ObjectStore
+) -> None:
+    hung, released = Event(), Event()
+
+    def hang(key: str) -> None:
+        if "/chunks/" in key and not hung.is_set():
+            hung.set()
+            released.wait(60)
+
+    try:
+        async with benched(node, api, store, hang) as bench:
+            slow = asyncio.create_task(bench.save(within_s=600))
+            await until(hung.is_set, "an upload that hangs")
+            await proves(bench.job)
+            final = await bench.save(leave_running=False, within_s=12)
+            assert final.saved
+            assert stands_still(bench.job)
+            assert "gave way" in (await slow).status.message
+    finally:
+        released.set()
+    assert checkpoints_of(store) == [final.status.checkpoint]
 
 
 async def test_a_final_save_that_comes_too_late_for_that_is_one_of_its_own(
@@ -223,7 +300,7 @@ async def test_a_sigterm_while_a_dump_lets_the_job_run_on_ends_it_with_that_dump
     asked: list[asyncio.Future[Outcome]] = []
 
     def ask(key: str) -> None:
-        if "/chunks/" in key and not asked:
+        if is_announcement(key) and not asked:
             pressing = bench.save(leave_running=False, pressing=True, trigger=Trigger.DRAIN)
             asked.append(asyncio.wrap_future(asyncio.run_coroutine_threadsafe(pressing, loop), loop=loop))
             asyncio.run_coroutine_threadsafe(asyncio.sleep(0), loop).result()

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from threading import Barrier
 
 import pytest
@@ -259,16 +260,20 @@ async def test_a_pod_without_its_launchers_takes_nobodys_turn(kube: FakeKube, ap
         assert queue.had == ["a"]
 
 
+def abandon(reason: str) -> None:
+    raise AssertionError(reason)
+
+
 def test_jobs_are_kept_only_as_long_as_nobody_has_let_them_run_on() -> None:
     fate = Fate(leave_running=True)
     pace = fate.paced(1)
     pace.reserve(10**9, 0.0)
     assert fate.keep()
     pace.wait(10**12, Deadline.after(0))
-    assert not fate.decide()
+    assert not fate.opens(abandon)
     assert fate.keep()
     late = Fate(leave_running=True)
-    assert late.decide()
+    assert late.opens(abandon)
     assert not late.keep()
     assert late.leave_running
 
@@ -282,7 +287,7 @@ def test_whoever_keeps_jobs_and_whoever_lets_them_run_on_always_agree() -> None:
                 together.wait()
                 return act()
 
-            kept, ran_on = both.map(meet, (fate.keep, fate.decide))
+            kept, ran_on = both.map(meet, (fate.keep, partial(fate.opens, abandon)))
             assert kept is not ran_on
 
 

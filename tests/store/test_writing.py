@@ -275,3 +275,31 @@ def test_the_whole_program_stays_within_its_memory(
     )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < limit, f"used {int(done.stdout) // MIB} MiB"
+
+
+def test_memory_that_was_made_ready_is_what_is_written_into(local_store: ObjectStore, workload: Workload) -> None:
+    local_store.check()
+    data = noise(3 * CHUNK_BYTES)
+    with ChunkWriter(
+        local_store, workload, settings=SMALL, known=(), deadline=Deadline.after(60), staging_bytes=2 * CHUNK_BYTES
+    ) as writer:
+        writer.prepare(len(data))
+        write(writer.open("pages-1.img"), data)
+        written = writer.finish()
+    assert load_images(local_store, workload, written.images) == {"pages-1.img": data}
+
+
+def test_staged_memory_takes_in_what_the_store_does_not_take_yet(
+    local_store: ObjectStore, workload: Workload
+) -> None:
+    local_store.check()
+    faulty = FaultyStore(local_store)
+    faulty.gate.clear()
+    data = noise(CHUNK_BYTES) * 30  # twice what the settings alone allow
+    with ChunkWriter(
+        faulty, workload, settings=SMALL, known=(), deadline=Deadline.after(60), staging_bytes=30 * CHUNK_BYTES
+    ) as writer:
+        write(writer.open("pages-1.img"), data)
+        faulty.gate.set()
+        written = writer.finish()
+    assert load_images(local_store, workload, written.images) == {"pages-1.img": data}

@@ -149,3 +149,8 @@ def test_any_values_are_settings_or_are_refused_by_name(environ: dict[str, str])
         refused = [name for name in environ if f"{name}=" in fault.message]
         assert refused
         settings.from_env({name: text for name, text in environ.items() if name not in refused})
+
+
+@pytest.mark.parametrize(("text", "expected"), [("0", 0), ("2Gi", 2 << 30)])
+def test_a_bound_that_may_be_none_can_be_set_to_none(text: str, expected: int) -> None:
+    assert settings.from_env({"CRIKPY_STORE_STAGING_BYTES": text}).store.staging_bytes == expected
