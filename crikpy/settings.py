@@ -59,6 +59,10 @@ class StoreSettings:
     """Most bytes per second that go to the store; 0 sets no bound. An agent keeps it for checkpoints of pods that
     run on: those that have to go are saved as fast as can be."""
 
+    unhurried_nice: int = 10
+    """Nice value (sched(7)) at which an agent hashes and compresses what it read of pods that run on, once they do.
+    Those that have to go are not held back. 0 takes an equal share of the cores."""
+
     compression: int = -1
     """zstd level; negative levels are the fast ones. Measured in docs/benchmarks.md."""
 

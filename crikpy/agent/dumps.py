@@ -82,16 +82,17 @@ class Fate:
         return True
 
     def hasten(self) -> None:
-        """Have the dump leave no bandwidth to others from now on, since they wait for its end."""
+        """Have the dump leave no bandwidth and no cores to others from now on, since they wait for its end."""
         with self._lock:
             self._hasty = True
             if self._pace is not None:
                 self._pace.lift()
 
-    def paced(self, bytes_per_s: int) -> Pace:
-        """Return the bound of their upload: only jobs that run on leave bandwidth to others."""
+    def paced(self, bytes_per_s: int, nice: int = 0) -> Pace:
+        """Return the bounds of their storing: only jobs that run on leave bandwidth and cores to others."""
         with self._lock:
-            self._pace = Pace(bytes_per_s if self._leave_running and not self._hasty else 0)
+            unhurried = self._leave_running and not self._hasty
+            self._pace = Pace(bytes_per_s, nice=nice) if unhurried else Pace(0)
             return self._pace
 
     def opens(self, abandon: Callable[[str], None]) -> bool:
@@ -168,7 +169,8 @@ class Dumper:
 
     def _dump(self, members: Sequence[Member], order: CheckpointOrder, fate: Fate, reporter: Progress) -> Dumped:
         began, attempts = time.monotonic(), 0
-        paced = replace(order, pace=fate.paced(self._settings.store.upload_bytes_per_s))
+        store = self._settings.store
+        paced = replace(order, pace=fate.paced(store.upload_bytes_per_s, store.unhurried_nice))
 
         def attempt() -> Saved:
             nonlocal attempts

@@ -57,7 +57,7 @@ def _show_head(console: Console, manifest: Manifest, state: str) -> None:
         "job": manifest.workload,
         "command": " ".join(manifest.job.command),
         "taken": f"{manifest.created} on {where}, {origin.trigger}{notice}",
-        "stood still": f"{manifest.frozen_s:.2f} s until the commit",
+        "stood still": f"{manifest.frozen_s:.2f} s",
         "size": f"{human_bytes(sizes.image_bytes)}, of it {human_bytes(sizes.zero_bytes)} zeros and "
         f"{human_bytes(sizes.reused_bytes)} stored before; {human_bytes(sizes.stored_bytes)} stored anew",
         "needs": f"{fit.architecture}, {fit.page_size // 1024} KiB pages, CRIU {fit.criu} or newer",

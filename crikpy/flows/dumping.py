@@ -221,6 +221,8 @@ class Dump:
         """Have the job run on before it is stored; its launcher stays held."""
         self.inhabitants.let_go(but=self._stopped_before)
         self.stopped = None
+        if self._order.pace is not None:
+            self._order.pace.ease()
 
     def abandon(self, reason: str) -> None:
         """Give the rest of the storing up; harmless when there is none."""

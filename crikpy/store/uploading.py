@@ -169,6 +169,7 @@ class Uploads:
             return None if self._stopped else self._queue.popleft()
 
     def _handle(self, cut: Cut, buffer: ChunkMemory, length: int, encoder: ChunkEncoder) -> None:
+        self._pace.settle()
         plain = buffer.plain[:length]
         digests = page_digests(plain)
         zero = zero_pages(digests, length)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 
 import pytest
@@ -53,3 +54,39 @@ def test_a_bound_that_is_lifted_holds_nobody_up_any_more() -> None:
     waiting.join(timeout=30)
     assert not waiting.is_alive()
     pace.wait(10**12, Deadline.after(0))
+
+
+def nice_of_this_thread() -> int:
+    return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+
+def test_threads_come_after_others_from_when_it_eases_until_it_is_lifted() -> None:
+    pace = Pace(0, nice=7)
+    seen: list[int] = []
+
+    def work() -> None:
+        pace.settle()
+        seen.append(nice_of_this_thread())
+        for change in (pace.ease, pace.lift):
+            change()
+            pace.settle()
+            seen.append(nice_of_this_thread())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [0, 7, 0]
+    assert nice_of_this_thread() == 0
+
+
+def test_what_is_only_nice_waits_for_nothing() -> None:
+    pace = Pace(0, nice=7)
+    pace.wait(1 << 40, Deadline.after(0))
+
+
+def test_without_any_bound_priorities_stay_as_they_are() -> None:
+    pace = Pace(0)
+    pace.ease()
+    before = nice_of_this_thread()
+    pace.settle()
+    assert nice_of_this_thread() == before
