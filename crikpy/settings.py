@@ -60,7 +60,7 @@ class StoreSettings:
     run on: those that have to go are saved as fast as can be."""
 
     unhurried_nice: int = 10
-    """Nice value (sched(7)) at which an agent hashes and compresses what it read of pods that run on, once they do.
+    """Nice value (sched(7)) at which an agent hashes and compresses what it read of pods that run on once they do.
     Those that have to go are not held back. 0 takes an equal share of the cores."""
 
     compression: int = -1
