@@ -58,14 +58,15 @@ class BenchJob:
             deadline.check("waiting for the job to write its memory")
             time.sleep(0.01)
 
-    def first_beat_after(self, moment: float, deadline: Deadline) -> float:
-        """Return the monotonic time of its first step after a moment, waiting for it."""
-        while True:
-            for line in self.beats.read_text().splitlines()[-200:]:
-                if line and float(line) > moment:
-                    return float(line)
-            deadline.check("waiting for a step of the job")
-            time.sleep(0.002)
+
+def first_beat(beats: Path, moment: float, deadline: Deadline) -> float:
+    """Return the monotonic time of a job's first step after a moment, waiting for it."""
+    while True:
+        for line in beats.read_text().splitlines():
+            if line.count(".") == 1 and float(line) > moment:
+                return float(line)
+        deadline.check("waiting for a step of the job")
+        time.sleep(0.002)
 
 
 def program(kind: str, gib: float, folder: Path) -> tuple[str, ...]:
