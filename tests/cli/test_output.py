@@ -60,7 +60,7 @@ def test_every_line_of_json_output_is_an_object_logged_ones_too(machine: Machine
     run.hear("no interruption notices for now")
     lines = [json.loads(line) for line in run.finish().err.splitlines()]
     events = [line["event"] for line in lines if "event" in line]
-    assert events == ["started", "notice", "frozen", "streamed", "committed", "running-on"]
+    assert events == ["started", "notice", "frozen", "thawed", "streamed", "committed", "running-on"]
     assert {line["level"] for line in lines if "event" not in line} == {"info", "warning"}
     assert all(line["message"] for line in lines)
 
