@@ -48,20 +48,18 @@ class StoreSettings:
     """Bound of the whole program's memory during a transfer, whatever the size of the job."""
 
     staging_bytes: int = 0
-    """Memory besides that a checkpoint of a job that runs on may read the job into, so that it goes on sooner: it
-    stands still only until all of it is read, and what is read waits there for the store. Never more than the
-    machine has free; an agent's memory limit must be larger by it."""
+    """Further memory where what is read of a job that runs on may wait for the store, so that it goes on sooner.
+    Never more than the machine has free; an agent's memory limit must be larger by it."""
 
     transfers: int = 8
     """Requests under way at once."""
 
     upload_bytes_per_s: int = 0
-    """Most bytes per second that go to the store; 0 sets no bound. An agent keeps it for checkpoints of pods that
-    run on: those that have to go are saved as fast as can be."""
+    """Most bytes per second to the store; 0 sets no bound. An agent keeps to it only for pods that run on."""
 
     unhurried_nice: int = 10
-    """Nice value (sched(7)) at which an agent hashes and compresses what it read of pods that run on once they do.
-    Those that have to go are not held back. 0 takes an equal share of the cores."""
+    """Nice value (sched(7)) at which an agent hashes and compresses what it read of pods that run on, once they
+    do; 0 takes an equal share of the cores."""
 
     compression: int = -1
     """zstd level; negative levels are the fast ones. Measured in docs/benchmarks.md."""
@@ -340,8 +338,7 @@ def from_env(environ: Mapping[str, str]) -> Settings:
 
 
 def _is_ours(name: str) -> bool:
-    prefixes = tuple(f"{names.ENV_PREFIX}{group.name.upper()}_" for group in fields(Settings))
-    return name.startswith(prefixes)
+    return name.startswith(tuple(f"{names.ENV_PREFIX}{group.name.upper()}_" for group in fields(Settings)))
 
 
 def _read_group(

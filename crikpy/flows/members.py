@@ -62,8 +62,8 @@ class Gate(Protocol):
         """Say whether they go on now: everything is read, not everything is stored; asked once for each attempt.
 
         Args:
-            abandon: gives the rest of the storing up, for a reason. If the answer is yes, it may be called from any
-                thread, and is harmless once the attempt has ended.
+            abandon: gives the rest of the storing up, for a reason. If the answer is yes, any thread may call it,
+                and it is harmless once the attempt has ended.
         """
         ...
 
