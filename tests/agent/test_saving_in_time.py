@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -73,8 +74,9 @@ async def test_what_does_not_fit_into_the_time_runs_on_and_nothing_of_it_is_dump
 
 
 async def test_a_notice_hastens_a_periodic_checkpoint_that_is_still_being_stored_and_saves_what_came_after_it(
-    node: FakeNode, store: ObjectStore, desk: Desk, imds: FakeImds
+    node: FakeNode, store: ObjectStore, desk: Desk, imds: FakeImds, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     pod = a_pod(node, "job", 16, 1)
     settings = settings_of(node, imds, spare_s=600.0)
     # Within the bound it would take longer than the machine has left.
@@ -82,7 +84,7 @@ async def test_a_notice_hastens_a_periodic_checkpoint_that_is_still_being_stored
     async with at_work(slow, store):
         await runs(pod)
         name = desk.order(pod, "periodic", leave_running=True, trigger=Trigger.INTERVAL)
-        await desk.reaches(name, OrderPhase.DUMPING)
+        await until(lambda: "runs on while it is stored" in caplog.text, "the job going on early")
         await proves(pod.jobs["main"])
         imds.spot(in_s=60)
         first = await desk.reaches(name, OrderPhase.COMPLETE)
