@@ -90,7 +90,7 @@ def running(kind: str, gib: float, folder: Path) -> Iterator[BenchJob]:
     made = PlainCapsule(plan, dict(os.environ))
     try:
         made.await_launcher()
-        _await(own / "ready")
+        await_file(own / "ready")
         yield _found(plan.socket, own)
     finally:
         made.child.kill_tree()
@@ -104,7 +104,8 @@ def _found(socket: Path, own: Path) -> BenchJob:
     return BenchJob(capsule, root, inside, own / "beats", own)
 
 
-def _await(path: Path) -> None:
+def await_file(path: Path) -> None:
+    """Wait until a file is there."""
     deadline = Deadline.after(_FILLS_S)
     while not path.exists():
         deadline.check("waiting for the job's memory")

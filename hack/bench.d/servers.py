@@ -122,7 +122,9 @@ def _memory_s3() -> Path:
     """Return the program, built if need be."""
     source = ROOT / "hack" / "memory-s3.d"
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crikpy" / "memory-s3"
-    key = hashlib.sha256(b"".join((source / name).read_bytes() for name in ("go.mod", "main.go"))).hexdigest()[:16]
+    key = hashlib.sha256(
+        b"".join((source / name).read_bytes() for name in ("go.mod", "main.go", "multipart.go"))
+    ).hexdigest()[:16]
     program = cache / f"memory-s3-{key}"
     if not program.exists():
         cache.mkdir(parents=True, exist_ok=True)

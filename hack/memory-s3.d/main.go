@@ -4,8 +4,8 @@
 //	memory-s3 [-address HOST:PORT] [-rate BYTES_PER_S] [-discard]
 //
 // It prints the address that it listens on, and answers PutObject (If-None-Match, If-Match), GetObject (Range),
-// HeadObject, DeleteObject and ListObjectsV2 in path style (S3 API reference). -rate bounds what all connections
-// receive and send together, as a wire would; -discard drops the bytes of large objects.
+// HeadObject, DeleteObject, ListObjectsV2 and multipart uploads in path style (S3 API reference). -rate bounds what
+// all connections receive and send together, as a wire would; -discard drops the bytes of large objects.
 package main
 
 import (
@@ -30,16 +30,29 @@ import (
 const large = 1 << 20
 
 type object struct {
-	data     []byte
+	data     [][]byte // one piece, or the parts of a multipart upload; none if discarded
 	size     int
 	tag      string
 	modified time.Time
+}
+
+// piece returns the bytes at an offset, at most so many, and at least one.
+func (o *object) piece(offset, most int) []byte {
+	for _, data := range o.data {
+		if offset < len(data) {
+			return data[offset:min(offset+most, len(data))]
+		}
+		offset -= len(data)
+	}
+	return make([]byte, most)
 }
 
 type server struct {
 	mutex    sync.RWMutex
 	objects  map[string]*object // by bucket/key
 	requests map[string]int     // by method
+	uploads  map[string]parts   // by the id of a multipart upload
+	begun    int                // multipart uploads so far
 	discard  bool
 	wire     wire
 }
@@ -88,13 +101,20 @@ func main() {
 		log.Fatal(err)
 	}
 	fmt.Println(listener.Addr())
-	served := &server{objects: map[string]*object{}, requests: map[string]int{}, discard: *discard, wire: wire{rate: *rate}}
+	served := &server{
+		objects:  map[string]*object{},
+		requests: map[string]int{},
+		uploads:  map[string]parts{},
+		discard:  *discard,
+		wire:     wire{rate: *rate},
+	}
 	log.Fatal(http.Serve(listener, served))
 }
 
 func (s *server) ServeHTTP(answer http.ResponseWriter, request *http.Request) {
 	name := strings.TrimPrefix(request.URL.Path, "/")
 	bucket, key, _ := strings.Cut(name, "/")
+	upload := request.URL.Query().Get("uploadId")
 	s.mutex.Lock()
 	s.requests[request.Method]++
 	s.mutex.Unlock()
@@ -103,6 +123,17 @@ func (s *server) ServeHTTP(answer http.ResponseWriter, request *http.Request) {
 		s.count(answer)
 	case request.Method == http.MethodPut && key == "":
 		answer.WriteHeader(http.StatusOK)
+	case request.Method == http.MethodPost && key != "" && upload == "":
+		s.begin(answer, bucket, key)
+	case request.Method == http.MethodPost && key != "":
+		s.complete(answer, name, upload)
+	case request.Method == http.MethodPut && upload != "":
+		s.putPart(answer, request, upload)
+	case request.Method == http.MethodDelete && upload != "":
+		s.mutex.Lock()
+		delete(s.uploads, upload)
+		s.mutex.Unlock()
+		answer.WriteHeader(http.StatusNoContent)
 	case request.Method == http.MethodPut:
 		s.put(answer, request, name)
 	case request.Method == http.MethodGet && key == "":
@@ -151,9 +182,9 @@ func (s *server) put(answer http.ResponseWriter, request *http.Request, name str
 }
 
 func (s *server) receive(request *http.Request) (*object, error) {
-	random := make([]byte, 16)
+	random := make([]byte, 16) // a tag that claims to be no MD5, which clients would check
 	rand.Read(random)
-	made := &object{size: int(request.ContentLength), tag: `"` + hex.EncodeToString(random) + `"`, modified: time.Now().UTC()}
+	made := &object{size: int(request.ContentLength), tag: `"` + hex.EncodeToString(random) + `-1"`, modified: time.Now().UTC()}
 	body := carried{request.Body, &s.wire}
 	if s.discard && made.size >= large {
 		count, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, body, make([]byte, 256<<10))
@@ -164,11 +195,12 @@ func (s *server) receive(request *http.Request) (*object, error) {
 	}
 	if made.size < 0 {
 		data, err := io.ReadAll(body)
-		made.data, made.size = data, len(data)
+		made.data, made.size = [][]byte{data}, len(data)
 		return made, err
 	}
-	made.data = make([]byte, made.size)
-	_, err := io.ReadFull(body, made.data)
+	data := make([]byte, made.size)
+	_, err := io.ReadFull(body, data)
+	made.data = [][]byte{data}
 	return made, err
 }
 
@@ -180,16 +212,12 @@ func (s *server) get(answer http.ResponseWriter, request *http.Request, name str
 		fail(answer, http.StatusNotFound, "NoSuchKey")
 		return
 	}
-	data := found.data
-	if data == nil {
-		data = make([]byte, found.size)
-	}
-	start, end, status := 0, len(data), http.StatusOK
+	start, end, status := 0, found.size, http.StatusOK
 	if wanted := request.Header.Get("Range"); wanted != "" {
 		if _, err := fmt.Sscanf(wanted, "bytes=%d-%d", &start, &end); err == nil {
-			end = min(end+1, len(data))
+			end = min(end+1, found.size)
 			status = http.StatusPartialContent
-			answer.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", start, end-1, len(data)))
+			answer.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", start, end-1, found.size))
 		}
 	}
 	answer.Header().Set("ETag", found.tag)
@@ -199,12 +227,13 @@ func (s *server) get(answer http.ResponseWriter, request *http.Request, name str
 	if request.Method == http.MethodHead {
 		return
 	}
-	for at := start; at < end; at += 256 << 10 {
-		piece := data[at:min(at+256<<10, end)]
+	for start < end {
+		piece := found.piece(start, min(end-start, 256<<10))
 		s.wire.carry(len(piece))
 		if _, err := answer.Write(piece); err != nil {
 			return
 		}
+		start += len(piece)
 	}
 }
 
@@ -245,6 +274,10 @@ func (s *server) list(answer http.ResponseWriter, bucket string, query url.Value
 		found.CommonPrefixes = append(found.CommonPrefixes, common{folder})
 	}
 	sort.Slice(found.Contents, func(a, b int) bool { return found.Contents[a].Key < found.Contents[b].Key })
+	reply(answer, found)
+}
+
+func reply(answer http.ResponseWriter, found any) {
 	answer.Header().Set("Content-Type", "application/xml")
 	if err := xml.NewEncoder(answer).Encode(found); err != nil {
 		fmt.Fprintln(os.Stderr, err)
