@@ -9,10 +9,12 @@ import contextlib
 import hashlib
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
 import sys
+import time
 import venv
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -222,6 +224,8 @@ class Process:
         if self._started is not None:
             self._started.wait()
             self._started = None
+        while Path(f"/proc/{self._pid}").exists():  # until init has reaped it, its PID is taken
+            time.sleep(0.001)
 
 
 class Container:
@@ -232,7 +236,7 @@ class Container:
     def __init__(self, tools: Tools, command: tuple[str, ...], beats: Path) -> None:
         self.beats = beats
         self._tools = tools
-        self._bundle = tools.folder / "bundle"
+        self._bundle = beats.parent / "bundle"
         (self._bundle / "rootfs").mkdir(parents=True)
         self._runc = ("runc", f"--root={tools.folder / 'runc'}")
         tools.run("runc", "spec", f"--bundle={self._bundle}")
@@ -280,10 +284,11 @@ def lived(victim: Victim) -> Iterator[Victim]:
 
 
 def _kill(pid: int) -> None:
-    """Kill a process that need not be a child, and wait until it is gone."""
+    """Kill a process that need not be a child, and wait until it is dead, or gone."""
     with contextlib.suppress(ProcessLookupError):
         watched = os.pidfd_open(pid)
         try:
             signal.pidfd_send_signal(watched, signal.SIGKILL)
+            select.select([watched], [], [], _LATE_S)
         finally:
             os.close(watched)
