@@ -211,12 +211,16 @@ class Process:
     def dump(self, folder: Path) -> None:
         """Save it and let it run on."""
         self._tools.run(
-            "criu", "dump", f"--tree={self._pid}", f"--images-dir={folder}", "--leave-running", *self._OPTIONS
+            *("criu", "dump", f"--tree={self._pid}", "--leave-running"),
+            *(f"--images-dir={folder}", f"--work-dir={self._tools.folder}", *self._OPTIONS),
         )
 
     def restore(self, folder: Path) -> None:
         """Bring it back, under the PID that it had."""
-        self._tools.run("criu", "restore", f"--images-dir={folder}", "--restore-detached", *self._OPTIONS)
+        self._tools.run(
+            *("criu", "restore", "--restore-detached"),
+            *(f"--images-dir={folder}", f"--work-dir={self._tools.folder}", *self._OPTIONS),
+        )
 
     def end(self) -> None:
         """Kill it, and wait for its end."""
