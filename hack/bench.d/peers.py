@@ -13,7 +13,6 @@ import os
 import shutil
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -67,19 +66,17 @@ class Subject:
         """Bring it back from its bucket, until it takes a step, and end it."""
         with self._folder() as folder:
             before = victim.beats.stat().st_size
-            began = time.monotonic()
 
             def act() -> None:
                 carrier.download(bucket, folder)
                 victim.restore(folder)
+                jobs.await_step(victim.beats, before, Deadline.after(data.LATE_S))
 
             try:
                 cost = cost_of(act)
-                _await_growth(victim.beats, before)
-                took = time.monotonic() - began
             finally:
                 victim.end()
-            return Cost(took, cost.cpu_s, {"disk MiB": _mib(folder)})
+            return Cost(cost.wall_s, cost.cpu_s, {"disk MiB": _mib(folder)})
 
     @contextlib.contextmanager
     def saved(self, victim: rivals.Victim, carrier: rivals.Carrier) -> Iterator[str]:
@@ -98,14 +95,6 @@ class Subject:
             yield folder
         finally:
             shutil.rmtree(folder)
-
-
-def _await_growth(beats: Path, before: int) -> None:
-    """Wait for a step: CRIU alone has given the job a clock of its own, so what it wrote there tells nothing."""
-    deadline = Deadline.after(data.LATE_S)
-    while beats.stat().st_size <= before:
-        deadline.check("waiting for a step of the job")
-        time.sleep(0.002)
 
 
 def _mib(folder: Path) -> float:

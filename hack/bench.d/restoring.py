@@ -12,7 +12,6 @@ import itertools
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -160,11 +159,14 @@ class Subject:
         deadline = Deadline.after(data.LATE_S)
         with self.vacancy() as waiting:
             data.forget_peak()
-            began = time.monotonic()
-            cost = cost_of(lambda: restore([waiting], self._store, Claim.ours(), deadline, self._here, Silent()))
-            # One that was ended just before may still be dying; at worst a step of 10 ms is missed.
-            step = jobs.first_beat(self._beats, began + cost.wall_s, deadline)
-        return replace(cost, wall_s=step - began, more={"peak MiB": data.peak_mib()})
+            before = self._beats.stat().st_size
+
+            def act() -> None:
+                restore([waiting], self._store, Claim.ours(), deadline, self._here, Silent())
+                jobs.await_step(self._beats, before, deadline)
+
+            cost = cost_of(act)
+        return replace(cost, more={"peak MiB": data.peak_mib()})
 
 
 def compare(server: servers.Server, kind: str, gib: float, work: Path, runs: int, wire: float) -> Table:

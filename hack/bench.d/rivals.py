@@ -74,18 +74,14 @@ class Tools:
 
 
 def obtain(folder: Path, bundle: Path, server: servers.Server) -> Tools:
-    """Return the tools, installed if need be; a folder of the run holds the wrapper that starts CRIU."""
+    """Return the tools, installed if need be, which find a server."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crikpy"
     installed = cache / f"peers-{hashlib.sha256(_WANTED.read_bytes()).hexdigest()[:16]}"
     if not installed.exists():
         _install(installed)
-    folder.mkdir()
-    criu = folder / "criu"
-    criu.write_text("\n".join(_CRIU).format(bundle=bundle) + "\n")
-    criu.chmod(0o700)
+    bare = criu_alone(folder, bundle)
     environment = {
         "PATH": f"{folder}:{installed}/bin:{os.environ['PATH']}:/usr/sbin:/sbin",
-        "HOME": str(folder),
         "AWS_ENDPOINT_URL": server.endpoint,
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_ACCESS_KEY_ID": server.access_key,
@@ -97,7 +93,16 @@ def obtain(folder: Path, bundle: Path, server: servers.Server) -> Tools:
         "RCLONE_CONFIG_STORE_ENDPOINT": server.endpoint,
         "RCLONE_CONFIG_STORE_REGION": "us-east-1",
     }
-    return Tools(folder, environment)
+    return Tools(folder, {**bare.environment, **environment})
+
+
+def criu_alone(folder: Path, bundle: Path) -> Tools:
+    """Make a folder of the run with a wrapper that starts the bundle's CRIU, which runc looks for by name."""
+    folder.mkdir()
+    criu = folder / "criu"
+    criu.write_text("\n".join(_CRIU).format(bundle=bundle) + "\n")
+    criu.chmod(0o700)
+    return Tools(folder, {"PATH": f"{folder}:{os.environ['PATH']}", "HOME": str(folder)})
 
 
 def _install(target: Path) -> None:
@@ -190,7 +195,12 @@ class Victim(Protocol):
 
 
 class Process:
-    """A job as a process of the machine, saved by CRIU itself."""
+    """A job as a process of the machine, saved by CRIU itself.
+
+    Attributes:
+        beats: where it writes its steps.
+        pid: its PID, before and after.
+    """
 
     _OPTIONS = ("--no-default-config", "--manage-cgroups=ignore", "-v1", "--log-file=criu.log")
 
@@ -206,12 +216,12 @@ class Process:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        self._pid: int = self._started.pid
+        self.pid: int = self._started.pid
 
     def dump(self, folder: Path) -> None:
         """Save it and let it run on."""
         self._tools.run(
-            *("criu", "dump", f"--tree={self._pid}", "--leave-running"),
+            *("criu", "dump", f"--tree={self.pid}", "--leave-running"),
             *(f"--images-dir={folder}", f"--work-dir={self._tools.folder}", *self._OPTIONS),
         )
 
@@ -224,11 +234,11 @@ class Process:
 
     def end(self) -> None:
         """Kill it, and wait for its end."""
-        _kill(self._pid)
+        _kill(self.pid)
         if self._started is not None:
             self._started.wait()
             self._started = None
-        while Path(f"/proc/{self._pid}").exists():  # until init has reaped it, its PID is taken
+        while Path(f"/proc/{self.pid}").exists():  # until init has reaped it, its PID is taken
             time.sleep(0.001)
 
 
