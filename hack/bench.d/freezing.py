@@ -41,9 +41,9 @@ def way(name: str, gib: float, pages: str) -> Cost:
     words = [sys.executable, _PROGRAM, name, str(int(gib * 1024)), pages, str(_SHARE)]
     done = subprocess.run(words, stdout=subprocess.PIPE, check=True, timeout=_LATE_S)
     found = json.loads(done.stdout)
-    more = {"µs for each first write": found["extra_us"]}
+    more = {"ms still": found["still_s"] * 1e3, "µs for each first write": found["extra_us"]}
     if "look_s" in found:
-        more["s to look"] = found["look_s"]
+        more["ms to look"] = found["look_s"] * 1e3
     return Cost(found["still_s"], 0.0, more)
 
 
