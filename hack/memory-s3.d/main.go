@@ -57,6 +57,9 @@ type server struct {
 	wire     wire
 }
 
+// queued is what a real wire's buffers keep busy while nobody is scheduled to send.
+const queued = 10 * time.Millisecond
+
 // wire lets so many bytes through per second, whoever sends them.
 type wire struct {
 	mutex sync.Mutex
@@ -69,9 +72,8 @@ func (w *wire) carry(count int) {
 		return
 	}
 	w.mutex.Lock()
-	now := time.Now()
-	if w.free.Before(now) {
-		w.free = now
+	if earliest := time.Now().Add(-queued); w.free.Before(earliest) {
+		w.free = earliest
 	}
 	w.free = w.free.Add(time.Duration(float64(count) / w.rate * float64(time.Second)))
 	until := w.free
