@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import os
 import sys
 import tempfile
@@ -179,7 +180,7 @@ def pipes_of_a_node() -> Iterator[None]:
         yield
 
 
-def compare(subject: Subject, kind: str, gib: float, runs: int) -> Table:
+def compare(subject: Subject, kind: str, gib: float, wire: float, runs: int) -> Table:
     """Run the rows in turn."""
     subject.first()
     with subject.place() as kept:
@@ -193,10 +194,12 @@ def compare(subject: Subject, kind: str, gib: float, runs: int) -> Table:
             acts[AGAIN] = lambda: subject.save(kept)[0]
         found = interleave(acts, runs, warm=False)
     slower = max(ONLY_CRIU, ONLY_UPLOAD, key=lambda name: median(cost.wall_s for cost in found[name]))
+    name = subject.server.name
     return Table(
-        key=f"data-{subject.server.name}-{kind}-{gib:g}",
-        title=f"Checkpoint of {gib:g} GiB of {kind} memory, left running, to {subject.server.title}",
-        command=f"hack/bench data --server {subject.server.name} --kind {kind} --gib {gib:g}",
+        key=f"data-{'wire' if wire else name}-{kind}-{gib:g}",
+        title=f"Checkpoint of {gib:g} GiB of {kind} memory, left running, to {subject.server.title}"
+        + (f" behind {wire * 8 / 1e9:g} Gbit/s" if wire else ""),
+        command=f"hack/bench data --server {name} --kind {kind} --gib {gib:g} --bytes-per-s {wire:g}",
         machine=machine(),
         rows=rows_of(found, slower, gib=gib),
         base=slower,
@@ -209,7 +212,7 @@ def main() -> None:
     parser.add_argument("--gib", default="1,4,8", help="sizes of the job (default: %(default)s)")
     parser.add_argument("--kind", default=f"{jobs.RANDOM},{jobs.COMPRESSIBLE}", help="kinds of memory")
     parser.add_argument("--server", default=",".join(servers.NAMES), help="S3 servers (default: %(default)s)")
-    parser.add_argument("--bytes-per-s", type=float, default=0, help="the wire of the server in memory")
+    parser.add_argument("--bytes-per-s", default="0,1.25e9", help="wires of the server in memory; 0 is no bound")
     runs_option(parser)
     chosen = parser.parse_args()
     with pipes_of_a_node():
@@ -219,19 +222,17 @@ def main() -> None:
 def run(chosen: argparse.Namespace) -> None:
     """Run every combination that was chosen."""
     for name in chosen.server.split(","):
-        for kind in chosen.kind.split(","):
-            for gib in map(float, chosen.gib.split(",")):
-                with tempfile.TemporaryDirectory(prefix="crikpy-bench-") as folder:
-                    work = Path(folder)
-                    discard = name == servers.MEMORY and gib > _MOST_KEPT_GIB
-                    with (
-                        servers.server(
-                            name, work / "s3", bytes_per_s=chosen.bytes_per_s, discard=discard
-                        ) as server,
-                        jobs.running(kind, gib, work) as job,
-                    ):
-                        os.environ.update(server.environment())
-                        publish(compare(Subject(job, server), kind, gib, chosen.runs))
+        wires = map(float, chosen.bytes_per_s.split(",") if name == servers.MEMORY else "0")
+        for wire, kind, gib in itertools.product(wires, chosen.kind.split(","), map(float, chosen.gib.split(","))):
+            with tempfile.TemporaryDirectory(prefix="crikpy-bench-") as folder:
+                work = Path(folder)
+                discard = name == servers.MEMORY and gib > _MOST_KEPT_GIB
+                with (
+                    servers.server(name, work / "s3", bytes_per_s=wire, discard=discard) as server,
+                    jobs.running(kind, gib, work) as job,
+                ):
+                    os.environ.update(server.environment())
+                    publish(compare(Subject(job, server), kind, gib, wire, chosen.runs))
 
 
 if __name__ == "__main__":

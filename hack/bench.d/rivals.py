@@ -225,10 +225,10 @@ class Process:
             *(f"--images-dir={folder}", f"--work-dir={self._tools.folder}", *self._OPTIONS),
         )
 
-    def restore(self, folder: Path) -> None:
+    def restore(self, folder: Path, *more: str) -> None:
         """Bring it back, under the PID that it had."""
         self._tools.run(
-            *("criu", "restore", "--restore-detached"),
+            *("criu", "restore", "--restore-detached", *more),
             *(f"--images-dir={folder}", f"--work-dir={self._tools.folder}", *self._OPTIONS),
         )
 
