@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import count
 
-from crikpy.agent.dumps import Fate
 from crikpy.agent.launchers import CapsuleSession
 from crikpy.agent.planning import Candidate, UnderWay, Urgency
 from crikpy.agent.sessions import PodSession
 from crikpy.agent.sizing import Size
 from crikpy.aio.clock import Deadline
+from crikpy.flows.fate import Fate
 from crikpy.flows.saving import Saved
 from crikpy.kube.orders import human_size
 from crikpy.model.manifest import Manifest

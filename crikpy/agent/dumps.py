@@ -15,15 +15,13 @@ from dataclasses import dataclass, replace
 
 from crikpy.aio import retrying
 from crikpy.errors import CapsuleError, SettingsError
+from crikpy.flows.fate import Fate
 from crikpy.flows.reporting import Reporter
 from crikpy.flows.saving import CheckpointOrder, Member, Saved, save
 from crikpy.model.streams import TransferProgress
 from crikpy.settings import Settings
 from crikpy.store.base import ObjectStore
 from crikpy.store.budget import RESERVED_BYTES, write_budget
-from crikpy.store.pacing import Pace
-
-_GIVES_WAY = "it gave way to the checkpoint by which the pod moves"
 
 _TOLD_S = 2.0
 """Between two words on how far a dump is."""
@@ -40,6 +38,7 @@ class Dumped:
         total_s: from the beginning of the first attempt, seconds.
         moving_s: of these, how long memory was read and written; 0 where that is not known.
         attempts: how many it took.
+        early: they ran on before everything was stored.
     """
 
     saved: Saved
@@ -48,80 +47,7 @@ class Dumped:
     total_s: float
     moving_s: float
     attempts: int
-
-
-class Fate:
-    """What becomes of jobs once they are read; asked for by one thread, decided by another (flows.members.Gate).
-
-    Jobs that were to run on may be kept all the same as long as nobody has decided: that spares a second dump.
-    Once they run on, what was read of them may still be on its way into the store when they have to be saved for
-    good. Then it makes haste, for what is stored need not be stored again, and gives way when it takes too long.
-    """
-
-    def __init__(self, *, leave_running: bool) -> None:
-        self._leave_running = leave_running
-        self._decided = False
-        self._hasty = False
-        self._overtaken = False
-        self._abandon: Callable[[str], None] | None = None
-        self._pace: Pace | None = None
-        self._lock = threading.Lock()
-
-    @property
-    def leave_running(self) -> bool:
-        """Whether they run on, as it is now."""
-        return self._leave_running
-
-    def keep(self) -> bool:
-        """Have them stay stopped, and the dump hasten; return False when they run on already."""
-        with self._lock:
-            if self._leave_running and self._decided:
-                return False
-            self._leave_running = False
-        self.hasten()
-        return True
-
-    def hasten(self) -> None:
-        """Have the dump leave no bandwidth and no cores to others from now on, since they wait for its end."""
-        with self._lock:
-            self._hasty = True
-            if self._pace is not None:
-                self._pace.lift()
-
-    def paced(self, bytes_per_s: int, nice: int = 0) -> Pace:
-        """Return the bounds of their storing: only jobs that run on leave bandwidth and cores to others."""
-        with self._lock:
-            unhurried = self._leave_running and not self._hasty
-            self._pace = Pace(bytes_per_s, nice=nice) if unhurried else Pace(0)
-            return self._pace
-
-    def opens(self, abandon: Callable[[str], None]) -> bool:
-        """Say for good whether they run on."""
-        with self._lock:
-            self._decided = True
-            self._abandon = abandon if self._leave_running else None
-            return self._leave_running
-
-    def overtake(self) -> None:
-        """Have a dump whose jobs run on make haste and be the last attempt: they are to be saved for good."""
-        with self._lock:
-            self._overtaken = True
-        self.hasten()
-
-    def give_way(self) -> None:
-        """Give up what is not stored yet of jobs that run on."""
-        with self._lock:
-            if self._abandon is not None:
-                self._abandon(_GIVES_WAY)
-
-    def check(self) -> None:
-        """See whether another attempt may begin.
-
-        Raises:
-            CapsuleError: it would be in the way.
-        """
-        if self._overtaken:
-            raise CapsuleError(_GIVES_WAY)
+    early: bool
 
 
 class Dumper:
@@ -169,15 +95,15 @@ class Dumper:
 
     def _dump(self, members: Sequence[Member], order: CheckpointOrder, fate: Fate, reporter: Progress) -> Dumped:
         began, attempts = time.monotonic(), 0
-        store = self._settings.store
-        paced = replace(order, pace=fate.paced(store.upload_bytes_per_s, store.unhurried_nice))
+        bounds = self._settings.store
 
         def attempt() -> Saved:
             nonlocal attempts
             attempts += 1
             if self._no_more.is_set():
                 raise CapsuleError("the agent is being stopped")
-            fate.check()
+            fate.begin()
+            paced = replace(order, pace=fate.paced(bounds.upload_bytes_per_s, bounds.unhurried_nice))
             return save(members, self._store, paced, self._settings, reporter, gate=fate)
 
         saved = retrying.call(attempt, deadline=order.deadline)
@@ -191,6 +117,7 @@ class Dumper:
             total_s=complete_at - began,
             moving_s=reporter.moving_s,
             attempts=attempts,
+            early=bool(reporter.thawed_at),
         )
 
 

@@ -54,10 +54,12 @@ async def await_end(act: Act, saved: Saved, *, spare_s: float, leaving: Callable
             if leaving():
                 await _run_on(act, saved)
                 return Ending.LEFT
-            if not act.ends_jobs or act.held_until(since, spare_s).expired():
+            if _spared(act, since, spare_s):
                 if await _resumed_elsewhere(act, saved):
                     await _end(act, saved)
                     return Ending.ENDED
+                if not _spared(act, since, spare_s):
+                    continue  # something has come meanwhile that wants their end
                 await _run_on(act, saved)
                 return Ending.SPARED
             with contextlib.suppress(TimeoutError):
@@ -66,6 +68,10 @@ async def await_end(act: Act, saved: Saved, *, spare_s: float, leaving: Callable
     except asyncio.CancelledError:
         saved.run_on()
         raise
+
+
+def _spared(act: Act, since: Deadline, spare_s: float) -> bool:
+    return not act.ends_jobs or act.held_until(since, spare_s).expired()
 
 
 async def _resumed_elsewhere(act: Act, saved: Saved) -> bool:

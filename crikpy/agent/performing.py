@@ -236,7 +236,8 @@ class Performer:
 
     def _learn(self, act: Act, done: Dumped, crowd: float) -> None:
         past = self._sizes.remember(act.session.uid, [manifest.sizes for manifest in done.saved.manifests])
-        if not act.paced and done.attempts == 1:  # else it would seem to take longer than it does
+        # Else it would seem to take longer than it does; what is stored of jobs that run on is in no hurry.
+        if not act.paced and done.attempts == 1 and not done.early:
             self._meter.learn(
                 Sample(memory=past.memory, new=past.new, total_s=done.total_s, moving_s=done.moving_s, crowd=crowd)
             )
@@ -246,7 +247,7 @@ class Performer:
             return
         act.status = replace(act.status, bytes=OrderBytes(memory=progress.plain_bytes, stored=progress.wire_bytes))
         act.moved = (progress.plain_bytes, now := time.monotonic())
-        if not act.paced:
+        if not act.paced and not reporter.thawed_at:
             self._meter.glimpse(progress.plain_bytes, now - reporter.frozen_at)
         self._tell_of(act)
         self.turns.replan()

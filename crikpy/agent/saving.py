@@ -17,6 +17,7 @@ from crikpy.agent.reporting import Teller
 from crikpy.agent.sessions import PodSession
 from crikpy.aio.clock import Deadline
 from crikpy.errors import CapsuleError
+from crikpy.flows.fate import patience_s
 from crikpy.flows.saving import Member
 from crikpy.metrics import Metrics
 from crikpy.model.orders import OrderPhase, OrderStatus
@@ -26,8 +27,8 @@ from crikpy.store.base import ObjectStore
 
 _MOST_OUTCOMES = 1024
 
-_HASTE = 0.25
-"""Share of the time until a final checkpoint's deadline that one under way may still take."""
+_UNDO_S = 2.0
+"""Of the time that an agent has for its end, kept for tidying up what is given up then."""
 
 
 class Saver:
@@ -109,6 +110,14 @@ class Saver:
                 return act.outcome
         return None
 
+    def running_on(self, session: PodSession) -> bool:
+        """Say whether a pod's jobs run on while what was read of them is stored; that makes haste from now on."""
+        for act in self.acts_of(session):
+            if act.begun and not act.outcome.done() and act.fate.running_on:
+                act.fate.hasten()
+                return True
+        return False
+
     def withdraw_notice(self, notice: str) -> None:
         """Take back a notice: what was saved for it alone runs on."""
         for act in self._acts.values():
@@ -145,8 +154,13 @@ class Saver:
         self._performer.dumper.begin_no_more()
         for task, act in self._acts.items():
             act.stirred.set()
+            act.fate.hasten()
             if not act.begun:
                 task.cancel()
+        if self._acts:
+            await asyncio.wait(self._acts, timeout=max(0.0, deadline.remaining() - _UNDO_S))
+        for act in self._acts.values():
+            act.fate.give_way()
         if self._acts:
             await asyncio.wait(self._acts, timeout=deadline.remaining())
         self._performer.dumper.leave()
@@ -177,16 +191,16 @@ class Saver:
             return serving
         if cause.leave_running:
             return None
-        if (kept := next((act for act in acts if act.keep()), None)) is not None:
-            return kept
-        for act in acts:
-            self._overtake(act, cause.deadline)
-        return None
+        kept = next((act for act in acts if act.keep()), None)
+        self._overtake(session, kept, cause.deadline)
+        return kept
 
-    def _overtake(self, act: Act, by: Deadline) -> None:
-        """Have an act whose jobs run on already be done soon: they wait to be saved for good by then."""
-        act.fate.overtake()
-        asyncio.get_running_loop().call_later(by.remaining() * _HASTE, act.fate.give_way)
+    def _overtake(self, session: PodSession, act: Act | None, by: Deadline) -> None:
+        """Have what is still stored of jobs that run on be done soon: another act waits to save them for good."""
+        for other in self.acts_of(session):
+            if other is not act and other.begun and not other.outcome.done():
+                other.fate.overtake()
+                asyncio.get_running_loop().call_later(patience_s(by), other.fate.give_way)
 
     def _begin(self, session: PodSession, pod: Pod, cause: Cause) -> Act:
         act = Act(session, pod, cause)
@@ -214,6 +228,8 @@ class Saver:
         if by.at < act.deadline.at:
             act.deadline = by
             asyncio.get_running_loop().call_later(by.remaining(), self._expire, act)
+            if not act.begun and not act.leave_running:
+                self._overtake(act.session, act, by)
         self._performer.turns.hurry(act)
 
     def _expire(self, act: Act) -> None:

@@ -150,7 +150,7 @@ def held_bytes(launchers: Collection[int]) -> int | None:
         if not entry.name.isdigit() or int(entry.name) in launchers or _space(int(entry.name)) not in spaces:
             continue
         try:
-            counters = _counters((entry / "status").read_text())
+            counters = _counters((entry / "status").read_text(errors="surrogateescape"))
         except OSError:
             continue  # it has just ended
         found = True

@@ -44,7 +44,7 @@ _PLAIN_S = 1.0
 """A job can send SIGTERM to its launcher, as often as it likes: the API server is not asked at each."""
 
 _LOOK_S = 0.05
-"""Between two looks at what is known of the node, within that time."""
+"""Between two looks at what is known of the node, or of a save."""
 
 _LEAST_S = 1.0
 """With less time than this nothing can be saved."""
@@ -110,7 +110,7 @@ class Terminator:
         if (moving := self._saver.end(session, Deadline(killed.at - _MARGIN_S))) is not None:
             return await _within(killed, moving)
         if pod is None:
-            await _lock_free(session, killed)
+            await self._untorn(session, killed)
             return False
         if session in self._plain and not self._plain[session].expired():
             return False
@@ -118,11 +118,16 @@ class Terminator:
         if cause is None:
             _log.info("a SIGTERM goes on to the jobs of a pod", extra={"pod": str(session)})
             self._plain[session] = Deadline.after(_PLAIN_S)
-            # A restore or a periodic save is not torn in two: the checkpoint would be lost, or hold the SIGTERM.
-            await _lock_free(session, killed)
+            await self._untorn(session, killed)
             return False
         saving = asyncio.ensure_future(self._saver.save(session, cause))
         return await _within(killed, saving)
+
+    async def _untorn(self, session: PodSession, killed: Deadline) -> None:
+        """Wait until nobody starts or reads the pod's jobs: a checkpoint would be lost, or hold the SIGTERM."""
+        # Nobody is told when it is decided that jobs run on.
+        while session.lock.locked() and not self._saver.running_on(session) and not killed.expired():  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK_S)
 
     async def _cause(self, known: Pod, killed: Deadline) -> Cause | None:
         """Return why a pod that ends is to be saved first; None when it just ends."""
@@ -225,10 +230,3 @@ async def _within(killed: Deadline, outcome: asyncio.Future[Outcome]) -> bool:
             return (await asyncio.shield(outcome)).saved
     except TimeoutError:
         return False
-
-
-async def _lock_free(session: PodSession, deadline: Deadline) -> None:
-    """Wait until nobody starts or saves the pod's jobs."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(deadline.remaining()), session.lock:
-            pass

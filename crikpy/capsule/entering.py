@@ -96,7 +96,7 @@ def members(launcher_pid: int) -> dict[int, int]:
 
 def inner_pid(pid: int) -> int:
     """Return a process's PID inside its own namespace."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+    for line in Path(f"/proc/{pid}/status").read_text(errors="surrogateescape").splitlines():
         if line.startswith("NSpid:"):
             return int(line.split()[-1])
     raise ProcessLookupError(pid)

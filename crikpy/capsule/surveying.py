@@ -57,7 +57,8 @@ def _view(pid: int, inside: dict[int, int]) -> ProcessView:
     parent = int(status["PPid"])
     if parent and parent not in inside:
         with contextlib.suppress(OSError):
-            inside[parent] = _innermost(_fields(Path(f"/proc/{parent}/status").read_text())["NSpid"])
+            text = Path(f"/proc/{parent}/status").read_text(errors="surrogateescape")
+            inside[parent] = _innermost(_fields(text)["NSpid"])
     fact = ProcessFact(
         pid=inside[pid],
         parent=inside.get(parent, 0),

@@ -251,7 +251,7 @@ def _alive(thread: int) -> bool:
 def _state(thread: int) -> str:
     """Return the letter of /proc/<id>/stat; a thread that is gone counts as dead."""
     try:
-        return Path(f"/proc/{thread}/stat").read_text().rpartition(")")[2].split()[0]
+        return Path(f"/proc/{thread}/stat").read_text(errors="surrogateescape").rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
         return "X"
 

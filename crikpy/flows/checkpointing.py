@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from crikpy.flows.members import CheckpointOrder, Member
+from crikpy.flows.members import CheckpointOrder, Gate, Member
 from crikpy.flows.reporting import Reporter
 from crikpy.flows.saving import save
 from crikpy.model.manifest import Manifest
@@ -19,6 +19,7 @@ def checkpoint(
     settings: Settings,
     reporter: Reporter,
     *,
+    gate: Gate | None = None,
     on_committed: Callable[[Manifest], None] = lambda manifest: None,
 ) -> Manifest:
     """Save a running job.
@@ -29,6 +30,7 @@ def checkpoint(
         order: why and until when.
         settings: which CRIU, how much memory.
         reporter: hears the story.
+        gate: asked whether a job that is to be left running goes on once it is read; it may only do so.
         on_committed: called between the commit and the job's end. When it fails, so has all: the job runs on and
             the checkpoint goes into quarantine, for a job that runs on without a word to anybody must not be
             resumed elsewhere.
@@ -39,7 +41,7 @@ def checkpoint(
     Raises:
         CrikpyError: saying what failed; the job runs on.
     """
-    with save([member], store, order, settings, reporter) as saved:
+    with save([member], store, order, settings, reporter, gate=gate) as saved:
         manifest = saved.manifests[0]
         try:
             on_committed(manifest)

@@ -235,7 +235,10 @@ class Dump:
         Raises:
             CrikpyError: the store failed or time ran out.
         """
-        return self._ready().finish()
+        written = self._ready().finish()
+        if self._pages is not None:
+            self._pages.forget()  # a job may be held for hours
+        return written
 
     def draft(self, found: Read, *, here: Compatibility, origin: Origin, carried: Collection[Place]) -> Manifest:
         """Describe what was read, as long as the job stands still; images and sizes come later.
@@ -289,9 +292,12 @@ class Dump:
         self._checkpoints.commit(manifest)
 
     def let_go(self) -> None:
-        """Have the job run on, if it was stopped, and let go of its launcher; harmless when that is gone."""
+        """Have the job run on, if it was stopped; harmless when it is gone."""
         if self.stopped is not None:
             self.inhabitants.let_go(but=self._stopped_before)
+
+    def release(self) -> None:
+        """Let go of the launcher, of a job that runs on; harmless when that is gone."""
         # In order: when a hold breaks off, the launcher continues even what was stopped before.
         with contextlib.suppress(LauncherError, DeadlineError):
             self.launcher.release(Deadline.after(ANSWER_S))

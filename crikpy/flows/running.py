@@ -10,23 +10,19 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
 
 from crikpy import names
 from crikpy.aio import retrying
 from crikpy.aio.clock import Deadline
-from crikpy.aio.tasks import stop
 from crikpy.capsule import entering
 from crikpy.capsule.launcher import LauncherConnection
 from crikpy.capsule.making import CapsulePlan, PlainCapsule
 from crikpy.capsule.places import JobPlace
 from crikpy.criu.features import criu_version
 from crikpy.ec2.imds import MetadataClient
-from crikpy.ec2.watching import watch_notices
 from crikpy.errors import (
     CheckpointNotFoundError,
     CrikpyError,
@@ -35,14 +31,16 @@ from crikpy.errors import (
     IntegrityError,
     MetadataError,
 )
+from crikpy.flows.attending import News, attend, signals_into
 from crikpy.flows.checkpointing import checkpoint
+from crikpy.flows.fate import Fate
 from crikpy.flows.members import CheckpointOrder, Member
 from crikpy.flows.reporting import Reporter
 from crikpy.flows.restoring import Waiting, restore
 from crikpy.metrics import Metrics
 from crikpy.model.capsule import Capsule
 from crikpy.model.manifest import Manifest
-from crikpy.model.notices import InterruptionNotice, Trigger
+from crikpy.model.notices import Trigger
 from crikpy.model.workload import Workload
 from crikpy.settings import Settings
 from crikpy.store.base import ObjectStore
@@ -52,11 +50,7 @@ from crikpy.store.records import Claim
 
 _log = logging.getLogger(__name__)
 
-_MARGIN = timedelta(seconds=3)
-"""Kept between our deadline and the machine's end, for the job to end and the lease to be given back."""
-
 _BEGIN_S = 30.0
-_PASSED_ON = (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,16 +110,16 @@ async def run_job(
         job = _RunningJob(plan, place, store, settings, reporter, claim)
         stack.callback(job.leave)
         # Signals wait until there is a job: one that ended us before would leave the job to itself.
-        news: asyncio.Queue[int | InterruptionNotice] = asyncio.Queue()
-        stack.enter_context(_signals_into(news))
+        news: News = asyncio.Queue()
+        stack.enter_context(signals_into(news))
         await asyncio.to_thread(job.begin)
-        status = await _attend(job, client, settings, metrics, news)
+        status = await attend(job, client, settings, metrics, news)
         await asyncio.to_thread(job.finish)
         return status
 
 
 class _RunningJob:
-    """The job, its capsule and its checkpoints; every method may take its time and runs in a thread."""
+    """The job, its capsule and its checkpoints (crikpy.flows.attending.AttendedJob)."""
 
     def __init__(
         self,
@@ -217,8 +211,9 @@ class _RunningJob:
             return False
         return True
 
-    def save(self, trigger: Trigger, deadline: Deadline, *, notice: str = "", leave_running: bool = False) -> bool:
-        """Checkpoint the job, again if that can help; return whether it was saved."""
+    def save(self, trigger: Trigger, deadline: Deadline, *, notice: str = "", fate: Fate | None = None) -> bool:
+        """Checkpoint the job, again if that can help; return whether it was saved. With a fate it runs on."""
+        leave_running = fate is not None
         order = CheckpointOrder(
             trigger=trigger,
             notice=notice,
@@ -228,12 +223,15 @@ class _RunningJob:
         )
 
         def attempt() -> Manifest:
+            if fate is not None:
+                fate.begin()
             return checkpoint(
                 self._member(),
                 self._store,
                 order,
                 self._settings,
                 self.reporter,
+                gate=fate,
                 on_committed=lambda _: None if leave_running else self._place.mark_moved(),
             )
 
@@ -247,6 +245,15 @@ class _RunningJob:
             self.reporter.event("not-saved", "the job was not saved and runs on: crikpy has a defect, see its log")
             return False
         return True
+
+    @property
+    def process(self) -> int:
+        """PID whose end is that of the capsule."""
+        return self.made.child.pid
+
+    def wait(self, deadline: Deadline) -> int:
+        """Return the exit status of a capsule that has ended."""
+        return self.made.wait(deadline)
 
     def leave(self) -> None:
         """Remove the job's place, unless its capsule outlives us: then other commands must still find it."""
@@ -280,99 +287,8 @@ class _RunningJob:
         )
 
 
-async def _attend(
-    job: _RunningJob,
-    client: MetadataClient,
-    settings: Settings,
-    metrics: Metrics,
-    news: asyncio.Queue[int | InterruptionNotice],
-) -> int:
-    """Watch the job, the signals and the notices until the job has ended here; return its exit status."""
-    tasks = [asyncio.create_task(_take_notices(client, settings, metrics, news))]
-    ended = asyncio.create_task(_await_end(job))
-    refused_term = False
-    try:
-        while not ended.done():
-            waiting = asyncio.create_task(news.get())
-            await asyncio.wait([waiting, ended], return_when=asyncio.FIRST_COMPLETED)
-            if not waiting.done():
-                await stop(waiting)
-                break
-            refused_term = await _react(job, waiting.result(), settings, refused_term=refused_term)
-        return await ended
-    finally:
-        for task in (*tasks, ended):
-            await stop(task)
-
-
-async def _react(
-    job: _RunningJob, news: int | InterruptionNotice, settings: Settings, *, refused_term: bool
-) -> bool:
-    """Do what a signal or a notice asks for; return whether a SIGTERM has been refused so far."""
-    if isinstance(news, InterruptionNotice):
-        job.reporter.event("notice", _describe(news), notice=news.id, action=news.action)
-        deadline = Deadline.after(settings.run.manual_deadline_s)
-        if news.deadline is not None:
-            deadline = Deadline.from_datetime(news.deadline - _MARGIN)
-        await asyncio.to_thread(job.save, news.trigger, deadline, notice=news.id, leave_running=not news.final)
-        return refused_term
-    if news != signal.SIGTERM or refused_term:
-        job.pass_on(news)
-        return refused_term
-    deadline = Deadline.after(settings.run.manual_deadline_s)
-    saved = await asyncio.to_thread(job.save, Trigger.NODE_SHUTDOWN, deadline)
-    return not saved
-
-
 def _tell_lost(reporter: Reporter) -> None:
     reporter.event("name-lost", "another machine has taken this job's name, since the store was out of reach")
-
-
-def _describe(notice: InterruptionNotice) -> str:
-    when = f" at {notice.deadline:%H:%M:%S} UTC" if notice.deadline else ""
-    return f"{notice.trigger.value}: {notice.action or 'the machine may go'}{when}"
-
-
-async def _take_notices(
-    client: MetadataClient, settings: Settings, metrics: Metrics, news: asyncio.Queue[int | InterruptionNotice]
-) -> None:
-    loop = asyncio.get_running_loop()
-    async for notice in watch_notices(client, settings.notices, metrics=metrics):
-        if isinstance(notice, InterruptionNotice):  # a withdrawn one comes too late for a job that has moved
-            loop.call_later(_pause_before(notice, settings), news.put_nowait, notice)
-
-
-def _pause_before(notice: InterruptionNotice, settings: Settings) -> float:
-    """Return how long a notice may rest: maintenance is announced weeks ahead, and a job need not lose these."""
-    if notice.trigger is not Trigger.SCHEDULED_EVENT or notice.deadline is None:
-        return 0.0
-    return max(0.0, Deadline.from_datetime(notice.deadline).remaining() - settings.run.scheduled_lead_s)
-
-
-async def _await_end(job: _RunningJob) -> int:
-    """Wait for the capsule's end, however long it takes: this is the job's own time."""
-    ended = asyncio.Event()
-    process = os.pidfd_open(job.made.child.pid)
-    try:
-        asyncio.get_running_loop().add_reader(process, ended.set)
-        await ended.wait()
-    finally:
-        asyncio.get_running_loop().remove_reader(process)
-        os.close(process)
-    return await asyncio.to_thread(job.made.wait, Deadline.after(_BEGIN_S))
-
-
-@contextlib.contextmanager
-def _signals_into(news: asyncio.Queue[int | InterruptionNotice]) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
-    caught = (signal.SIGTERM, *_PASSED_ON)
-    for number in caught:
-        loop.add_signal_handler(number, news.put_nowait, number)
-    try:
-        yield
-    finally:
-        for number in caught:
-            loop.remove_signal_handler(number)
 
 
 async def _instance(client: MetadataClient, settings: Settings) -> str:

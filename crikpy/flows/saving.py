@@ -136,8 +136,7 @@ class Saved:
         """Let the jobs go on, but for processes that were stopped before, and let go of their launchers."""
         with self._decision() as first:
             if first:
-                for dump in self._dumps:
-                    dump.let_go()
+                _let_go(self._dumps)
                 self._reporter.event("running-on", "the job runs on")
 
     def resumed_elsewhere(self) -> bool:
@@ -331,9 +330,16 @@ def _let_go_on_failure(dumps: Sequence[Dump], reporter: Reporter) -> Iterator[No
 
 def _undo(dumps: Sequence[Dump], reporter: Reporter, reason: str) -> None:
     """Have all jobs run on first, then put the store in order, which may take its time."""
-    for dump in dumps:
-        dump.let_go()
+    _let_go(dumps)
     if any(dump.stopped for dump in dumps):
         reporter.event("released", "the checkpoint failed; the job runs on")
     for dump in dumps:
         dump.withdraw(reason)
+
+
+def _let_go(dumps: Sequence[Dump]) -> None:
+    """Have all jobs run on before any launcher is waited for."""
+    for dump in dumps:
+        dump.let_go()
+    for dump in dumps:
+        dump.release()

@@ -52,7 +52,7 @@ class KnownPages:
     def __init__(self, store: ObjectStore, workload: Workload, manifest: Manifest) -> None:
         """Look at a complete checkpoint of the workload, whose chunks are taken to be there."""
         images = {image.name: image for image in manifest.images}
-        pieces = _Pieces(store, workload)
+        pieces = self._pieces = _Pieces(store, workload)
         self._images = {
             name: KnownImage(image, images[index_name(name)], pieces)
             for name, image in images.items()
@@ -68,6 +68,10 @@ class KnownPages:
         with contextlib.suppress(CrikpyError):
             for image in largest[:_AHEAD]:
                 image.digests(0, 1)
+
+    def forget(self) -> None:
+        """Free the memory; what is asked for afterwards is read again."""
+        self._pieces.forget()
 
     def image(self, name: str) -> KnownImage | None:
         """Return the image of that name, or None when nothing is known of it."""
@@ -198,6 +202,11 @@ class _Pieces:
         """Return the digests if they are in memory."""
         with self._lock:
             return self._held.get(extent)
+
+    def forget(self) -> None:
+        """Hold nothing."""
+        with self._lock:
+            self._held.clear()
 
     def _read(self, extent: Extent) -> _Piece:
         if extent.chunk is None or extent.length % DIGEST_BYTES:

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crikpy.agent.acts import Act, Cause
-from crikpy.agent.dumps import Fate, shared_out
+from crikpy.agent.dumps import shared_out
 from crikpy.agent.forecasts import Forecasts
 from crikpy.agent.measuring import Meter, Sample
 from crikpy.agent.reporting import Teller
@@ -25,6 +25,7 @@ from crikpy.agent.turns import Turns
 from crikpy.aio.clock import Deadline
 from crikpy.aio.tasks import stop
 from crikpy.errors import CapsuleError, DeadlineError, SettingsError
+from crikpy.flows.fate import Fate
 from crikpy.kube.client import KubeClient
 from crikpy.kube.events import EventRecorder
 from crikpy.kube.resources import EVENTS

@@ -197,3 +197,14 @@ def test_words_with_spaces_and_quotes_arrive_as_they_are(init: int) -> None:
     words = ["a b", "it's", '"', "$HOME", "--", "*"]
     show = "import sys; print(sys.argv[1:])"
     assert run([*entering.restore_entry(init), sys.executable, "-c", show, *words]).strip() == str(words)
+
+
+def test_a_process_with_a_name_that_is_no_text_is_read_all_the_same() -> None:
+    name = Path("/proc/self/comm")
+    before = name.read_bytes().rstrip(b"\n")
+    name.write_bytes(b"job-\xc3")  # a character cut in half, as the kernel cuts long names
+    try:
+        assert entering.inner_pid(os.getpid()) == os.getpid()
+        assert os.getpid() in entering.members(os.getpid())
+    finally:
+        name.write_bytes(before)
