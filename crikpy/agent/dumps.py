@@ -23,6 +23,9 @@ from crikpy.settings import Settings
 from crikpy.store.base import ObjectStore
 from crikpy.store.budget import RESERVED_BYTES, write_budget
 
+_LEISURELY = 1.25
+"""Storing that took so many times as long as the jobs stood still says little of what hurry could do."""
+
 _TOLD_S = 2.0
 """Between two words on how far a dump is."""
 
@@ -38,7 +41,7 @@ class Dumped:
         total_s: from the beginning of the first attempt, seconds.
         moving_s: of these, how long memory was read and written; 0 where that is not known.
         attempts: how many it took.
-        early: they ran on before everything was stored.
+        leisurely: a good part was stored while they ran on already, and hence in no hurry.
     """
 
     saved: Saved
@@ -47,7 +50,7 @@ class Dumped:
     total_s: float
     moving_s: float
     attempts: int
-    early: bool
+    leisurely: bool
 
 
 class Dumper:
@@ -107,17 +110,17 @@ class Dumper:
             return save(members, self._store, paced, self._settings, reporter, gate=fate)
 
         saved = retrying.call(attempt, deadline=order.deadline)
-        complete_at = time.monotonic()
+        complete_at, frozen_s = time.monotonic(), reporter.frozen_s
         if fate.leave_running or self._left.is_set():
             saved.run_on()
         return Dumped(
             saved=saved,
             location=f"{self._store.url.rstrip('/')}/{members[0].workload}",
-            frozen_s=reporter.frozen_s,
+            frozen_s=frozen_s,
             total_s=complete_at - began,
             moving_s=reporter.moving_s,
             attempts=attempts,
-            early=bool(reporter.thawed_at),
+            leisurely=reporter.moving_s > _LEISURELY * frozen_s,
         )
 
 

@@ -42,6 +42,7 @@ class Sample:
         total_s: how long it took, seconds.
         moving_s: of these, how long memory was read and written, seconds; 0 where that is not known.
         crowd: how many dumps there were meanwhile on average, itself included.
+        leisurely: it could have been faster.
     """
 
     memory: int
@@ -49,6 +50,7 @@ class Sample:
     total_s: float
     moving_s: float
     crowd: float = 1.0
+    leisurely: bool = False
 
 
 class Crowd:
@@ -92,6 +94,9 @@ class Meter:
         """Reading was held up by writing all the while, so that it may be faster than measured."""
 
         self._write: float | None = None
+        self._writes_faster = False
+        """It was only ever written at leisure."""
+
         self._together: float | None = None
         """Bytes that several dumps at once have read together in a second."""
 
@@ -116,7 +121,7 @@ class Meter:
         write = _LUCK * expected.write
         return Rates(
             read=max(read, bound) if self._read is None or self._reads_faster else read,
-            write=max(write, bound) if self._write is None else write,
+            write=max(write, bound) if self._write is None or self._writes_faster else write,
             overhead_s=expected.overhead_s / (_LUCK if self._overhead_s else 2 * _LUCK),
             several=expected.several,
         )
@@ -139,7 +144,9 @@ class Meter:
         if sample.moving_s <= 0:
             return
         self._overhead_s = _mean(self._overhead_s, max(0.0, sample.total_s - sample.moving_s))
-        if sample.crowd > _ALONE:
+        if sample.leisurely:
+            self._learn_least(sample)
+        elif sample.crowd > _ALONE:
             self._learn_together(sample)
         else:
             self._learn_alone(sample)
@@ -147,11 +154,20 @@ class Meter:
             if rate is not None:
                 self._metrics.throughput.labels(path=path).set(rate)
 
+    def _learn_least(self, sample: Sample) -> None:
+        """Learn only that the rates are not lower."""
+        read, write = sample.memory / sample.moving_s, sample.new / sample.moving_s
+        if self._read is None or read > self._read:
+            self._read, self._reads_faster = read, True
+        if self._write is None or write > self._write:
+            self._write, self._writes_faster = write, True
+
     def _learn_alone(self, sample: Sample) -> None:
         """Learn the rate of what held it up; of the other one only that it is not lower."""
         read, write = sample.memory / sample.moving_s, sample.new / sample.moving_s
         if self._is_held_up_by_writing(sample):
-            self._write = _mean(self._write, write)
+            self._write = write if self._writes_faster else _mean(self._write, write)
+            self._writes_faster = False
             if self._read is None or read > self._read:
                 self._read, self._reads_faster = read, True
             return

@@ -236,10 +236,16 @@ class Performer:
 
     def _learn(self, act: Act, done: Dumped, crowd: float) -> None:
         past = self._sizes.remember(act.session.uid, [manifest.sizes for manifest in done.saved.manifests])
-        # Else it would seem to take longer than it does; what is stored of jobs that run on is in no hurry.
-        if not act.paced and done.attempts == 1 and not done.early:
+        if not act.paced and done.attempts == 1:  # else it would seem to take longer than it does
             self._meter.learn(
-                Sample(memory=past.memory, new=past.new, total_s=done.total_s, moving_s=done.moving_s, crowd=crowd)
+                Sample(
+                    memory=past.memory,
+                    new=past.new,
+                    total_s=done.total_s,
+                    moving_s=done.moving_s,
+                    crowd=crowd,
+                    leisurely=done.leisurely,
+                )
             )
 
     def _progress(self, act: Act, progress: TransferProgress, reporter: Progress) -> None:

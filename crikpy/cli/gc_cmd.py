@@ -30,7 +30,7 @@ def _age(context: click.Context, option: click.Parameter, text: str | None) -> t
 @store_option
 @click.option("--cluster", help="Only this group of machines.")
 @click.option("--namespace", help="Only this part of the group.")
-@click.option("--min-age", callback=_age, metavar="AGE", help="Spare what is younger.  [default: 24h]")
+@click.option("--min-age", callback=_age, metavar="AGE", help="Spare chunks that are younger.  [default: 24h]")
 @click.option("--delete", is_flag=True, help="Remove it; without this, only say what would be removed.")
 @output_option
 @click.pass_obj

@@ -114,7 +114,8 @@ class Criu:
 
         Raises:
             RestoreError: CRIU refused or failed; nothing of the tree is left.
-            CrikpyError: the source failed; its own error is raised.
+            CrikpyError: the source failed; its own error is raised. Where CRIU took what had come for all, what it
+                has made is left stopped, for whoever owns the capsule to kill.
         """
         library = preloading.for_restore(may_use_tiles=may_use_tiles)
         with (
@@ -124,7 +125,8 @@ class Criu:
             words = argv.restore(descriptors, pipes=pipes)
             with _start((*entry, *words), descriptors, *(pipe.descriptor for pipe in pipes)) as child:
                 status = _wait(child, server, deadline, self._undo_s)
-            if status != 0:
+            # A record that ends with a piece looks like the last one to CRIU.
+            if status != 0 or (server.failure is not None and server.cut_short):
                 _raise_failure(server, deadline, status, RestoreError, "the restore failed", log)
 
     @contextlib.contextmanager

@@ -33,11 +33,13 @@ class ServeServer(StreamServer):
 
     Attributes:
         fed_bytes: bytes handed to CRIU so far.
+        cut_short: images that CRIU read have ended before their end.
     """
 
     def __init__(self, images_dir: Path, source: ImageSource) -> None:
         super().__init__(images_dir / names.SERVE_SOCKET)
         self.fed_bytes = 0
+        self.cut_short = False
         self._source = source
         self._feeds: dict[int, _Feed] = {}
         self._starving: set[int] = set()
@@ -98,6 +100,7 @@ class ServeServer(StreamServer):
         del self._feeds[pipe]
 
     def _close_pipes(self) -> None:
+        self.cut_short = bool(self._feeds)
         for pipe in self._feeds:
             os.close(pipe)
         self._feeds.clear()

@@ -9,8 +9,7 @@ import contextlib
 import io
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from functools import partial
 
 import psutil
@@ -33,11 +32,11 @@ from crikpy.errors import CapsuleError, CrikpyError, DeadlineError, DumpError, L
 from crikpy.flows.members import CheckpointOrder, Member
 from crikpy.flows.stopping import Inhabitants
 from crikpy.model.capsule import JobPhase, LauncherStatus
-from crikpy.model.manifest import Compatibility, FileArchive, Job, Manifest, Origin, StoredImage
+from crikpy.model.manifest import Compatibility, FileArchive, Job, Manifest, Origin
 from crikpy.model.streams import TransferProgress, WrittenImages
 from crikpy.settings import MIB, Settings, StoreSettings
 from crikpy.store.base import ObjectStore
-from crikpy.store.checkpoints import Checkpoints, Known
+from crikpy.store.checkpoints import Checkpoints
 from crikpy.store.recalling import KnownPages
 from crikpy.store.records import FINISHED, Claim
 from crikpy.store.writing import ChunkWriter
@@ -101,7 +100,7 @@ class Dump:
         self._may_stand = False
         self._memory_bytes = 0
         self._writer: ChunkWriter | None = None
-        self._known = Known()
+        self._known_chunks: frozenset[str] = frozenset()
         self._pages: KnownPages | None = None
         self._stopped_before: tuple[int, ...] = ()
         with contextlib.ExitStack() as stack:
@@ -145,9 +144,10 @@ class Dump:
     def announce(self, claim: Claim, checkpoint: str) -> None:
         """Begin the checkpoint of this id in the store."""
         self._checkpoint = checkpoint
-        _, self._known = self._checkpoints.begin(claim, checkpoint, pod_uid=self._order.pod_uid)
-        if self._known.base is not None:
-            self._pages = KnownPages(self._store, self.member.workload, self._known.base)
+        _, known = self._checkpoints.begin(claim, checkpoint, pod_uid=self._order.pod_uid)
+        self._known_chunks = known.chunks
+        if known.base is not None:
+            self._pages = KnownPages(self._store, self.member.workload, known.base)
             self._pages.read_ahead()
 
     def prepare(self, on_progress: Callable[[TransferProgress], None]) -> None:
@@ -161,7 +161,7 @@ class Dump:
             self._store,
             self.member.workload,
             settings=store,
-            known=self._known.chunks,
+            known=self._known_chunks,
             pages=self._pages,
             deadline=order.deadline,
             on_progress=on_progress,
@@ -376,25 +376,3 @@ def _travels(path: str, trees: Sequence[CarriedTree]) -> bool:
 def _staging_bytes(settings: StoreSettings) -> int:
     """Return how much memory a job that runs on may be read into, besides what any dump may use."""
     return max(0, min(settings.staging_bytes, psutil.virtual_memory().available - _SPARED_BYTES))
-
-
-def completed(draft: Manifest, written: WrittenImages, frozen_s: float) -> Manifest:
-    """Return a manifest as it is committed.
-
-    Args:
-        draft: what was seen of the job.
-        written: what is in the store.
-        frozen_s: how long it stood still, as far as that is known.
-    """
-    return replace(
-        draft,
-        created=datetime.now(UTC).isoformat(timespec="milliseconds"),
-        images=(*_small_first(written), *written.indexes),
-        sizes=written.sizes,
-        frozen_s=round(frozen_s, 3),
-    )
-
-
-def _small_first(written: WrittenImages) -> tuple[StoredImage, ...]:
-    """Order images as a restore asks for them: the many small ones before the memory."""
-    return tuple(sorted(written.images, key=lambda image: (image.name.startswith("pages-"), image.name)))

@@ -21,7 +21,8 @@ from crikpy.capsule.launcher import LauncherConnection
 from crikpy.criu import compat
 from crikpy.criu.features import criu_version
 from crikpy.errors import CrikpyError, DeadlineError, LauncherError, UnsupportedJobError
-from crikpy.flows.dumping import ANSWER_S, Dump, Read, completed
+from crikpy.flows.completing import completed
+from crikpy.flows.dumping import ANSWER_S, Dump, Read
 from crikpy.flows.members import CheckpointOrder, Gate, Member, OrderedGate
 from crikpy.flows.reporting import Reporter, Transfers
 from crikpy.model.manifest import Manifest, Origin

@@ -46,7 +46,7 @@ class ReadBudget:
     """Shares of a reading transfer.
 
     Attributes:
-        chunks: plain chunks held, those that are being fetched included.
+        chunks: plain chunks held, those that are being fetched included; more where they are small.
         fetches: threads.
     """
 

@@ -75,6 +75,13 @@ class BufferPool:
                 self._free.append(buffer)
             self._changed.notify_all()
 
+    def take_back(self, buffer: ChunkMemory) -> None:
+        """Take back a lent buffer that was not sent; others than the pool's own vanish."""
+        with self._changed:
+            if len(buffer.plain) == CHUNK_BYTES and not self._closed:
+                self._free.append(buffer)
+                self._changed.notify_all()
+
     def fail(self, failure: CrikpyError) -> None:
         """Make every present and later `take` raise this."""
         with self._changed:

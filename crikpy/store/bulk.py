@@ -11,6 +11,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import threading
+import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -26,8 +27,11 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _CONNECT_TIMEOUT_S: Final = 5.0
-_GIVES_UP_AFTER: Final = 8
-"""So many failures in a row say that this way does not lead there, whatever the reason."""
+_RESTS_AFTER: Final = 8
+"""So many failures in a row say that this way does not lead there now, whatever the reason."""
+
+_REST_S: Final = 60.0
+"""After which one request finds out whether it does again."""
 
 _CREDENTIALS_TTL: Final = timedelta(minutes=10)
 """boto3 renews what ends within ten minutes (botocore/credentials.py), so what it lends is good for so long."""
@@ -41,12 +45,13 @@ class BulkClient:
     ) -> None:
         """Take what boto3 has found out; nothing is reached before the first request."""
         self._failures = 0
+        self._rests_until = 0.0
         self._lock = threading.Lock()
         self._store = _open(bucket, settings, session, client)
 
     def put(self, key: str, data: bytes | memoryview) -> bool:
         """Write an object; False when it may not be there, for whatever reason."""
-        if self._store is None:
+        if self._store is None or self._rests():
             return False
         try:
             self._store.put(key, data, use_multipart=False)
@@ -58,10 +63,12 @@ class BulkClient:
 
     def get(self, key: str) -> memoryview | None:
         """Return an object's bytes; None when they could not be had, for whatever reason."""
-        if self._store is None:
+        if self._store is None or self._rests():
             return None
         try:
             data = memoryview(self._store.get(key).bytes())
+        except FileNotFoundError:
+            return None
         except Exception as fault:  # noqa: BLE001 - boto3 makes the same request and finds out what it means
             self._failed(key, fault)
             return None
@@ -73,9 +80,12 @@ class BulkClient:
         _log.debug("a chunk goes by boto3", extra=facts)
         with self._lock:
             self._failures += 1
-            if self._failures >= _GIVES_UP_AFTER and self._store is not None:
-                self._store = None
-                _log.warning("all further chunks go by boto3, which is slower", extra=facts)
+            if self._failures >= _RESTS_AFTER and time.monotonic() >= self._rests_until:
+                self._rests_until = time.monotonic() + _REST_S
+                _log.warning("chunks go by boto3 for a while, which is slower", extra=facts)
+
+    def _rests(self) -> bool:
+        return time.monotonic() < self._rests_until
 
 
 def is_signed(settings: StoreSettings, endpoint: str) -> bool:

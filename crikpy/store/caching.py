@@ -8,7 +8,7 @@ the order of the manifest. A chunk whose every use has passed is dropped at once
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -38,12 +38,20 @@ class _Reading:
 
 
 class ChunkCache:
-    """At most `limit` chunks, those that are being fetched included."""
+    """At most so many bytes of chunks, those that are being fetched counted as if they were the largest."""
 
-    def __init__(self, images: Mapping[str, Sequence[str]], limit: int) -> None:
-        """Take the chunks of each image in order; the images in the order in which they will probably be read."""
+    def __init__(self, images: Mapping[str, Sequence[str]], room: int, *, largest: int) -> None:
+        """Make ready.
+
+        Args:
+            images: the chunks of each in order; the images in the order in which they will probably be read.
+            room: bytes in all.
+            largest: bytes of the largest chunk; the room is for one at least.
+        """
         self._images = images
-        self._limit = limit
+        self._largest = largest
+        self._left = room
+        self._ahead = room // largest
         self._held: dict[str, _Held] = {}
         self._asked: dict[str, None] = {}
         self._readings: dict[str, _Reading] = {}
@@ -76,7 +84,7 @@ class ChunkCache:
             self._uses[chunk] -= 1
             held = self._held.get(chunk)
             if self._uses[chunk] <= 0 and held is not None and held.plain is not None:
-                del self._held[chunk]
+                self._drop(chunk)
         if end == len(self._images[image]):
             self._readings.pop(image, None)
 
@@ -87,20 +95,21 @@ class ChunkCache:
             if not self._make_room_for_asked(now):
                 return None
             del self._asked[chunk]
-            self._held[chunk] = _Held(asked=True)
+            self._keep(chunk, _Held(asked=True))
             return chunk
         ahead = self._closest_missing(now)
         if ahead is None or not self._make_room_ahead(ahead, now):
             return None
-        self._held[ahead] = _Held()
+        self._keep(ahead, _Held())
         return ahead
 
     def arrived(self, chunk: str, plain: memoryview, now: float) -> bool:
         """Keep a chunk that was fetched, and say whether somebody waits for it."""
         held = self._held[chunk]
+        self._left += self._largest - len(plain)
         held.plain, held.since = plain, now
         if self._uses[chunk] <= 0 and not held.asked:
-            del self._held[chunk]
+            self._drop(chunk)
         return held.asked
 
     def clear(self) -> None:
@@ -108,21 +117,32 @@ class ChunkCache:
         self._held.clear()
 
     def _make_room_for_asked(self, now: float) -> bool:
-        ready = self._ready()
-        return (
-            len(self._held) < self._limit
-            or self._drop_idle(now)
-            or self._drop_furthest(now, beyond=-1)
-            or self._drop_oldest([chunk for chunk in ready if self._held[chunk].used])
-            or self._drop_oldest([chunk for chunk in ready if now - self._held[chunk].since > ABANDONED_S])
+        return self._make_room(
+            lambda: (
+                self._drop_idle(now)
+                or self._drop_furthest(now, beyond=-1)
+                or self._drop_oldest([chunk for chunk in self._ready() if self._held[chunk].used])
+                or self._drop_oldest([c for c in self._ready() if now - self._held[c].since > ABANDONED_S])
+            )
         )
 
     def _make_room_ahead(self, chunk: str, now: float) -> bool:
-        return (
-            len(self._held) < self._limit
-            or self._drop_idle(now)
-            or self._drop_furthest(now, beyond=self._distance(chunk, now))
-        )
+        beyond = self._distance(chunk, now)
+        return self._make_room(lambda: self._drop_idle(now) or self._drop_furthest(now, beyond=beyond))
+
+    def _make_room(self, drop: Callable[[], bool]) -> bool:
+        while self._left < self._largest:
+            if not drop():
+                return False
+        return True
+
+    def _keep(self, chunk: str, held: _Held) -> None:
+        self._held[chunk] = held
+        self._left -= self._largest
+
+    def _drop(self, chunk: str) -> None:
+        plain = self._held.pop(chunk).plain
+        self._left += self._largest if plain is None else len(plain)
 
     def _drop_idle(self, now: float) -> bool:
         return self._drop_oldest(
@@ -135,7 +155,7 @@ class ChunkCache:
         furthest = max(ahead, key=lambda chunk: self._distance(chunk, now), default=None)
         if furthest is None or self._distance(furthest, now) <= beyond:
             return False
-        del self._held[furthest]
+        self._drop(furthest)
         self._next_rank = min(self._next_rank, self._ranks[furthest])
         return True
 
@@ -143,7 +163,7 @@ class ChunkCache:
         oldest = min(chunks, key=lambda chunk: self._held[chunk].since, default=None)
         if oldest is None:
             return False
-        del self._held[oldest]
+        self._drop(oldest)
         return True
 
     def _ready(self) -> list[str]:
@@ -158,7 +178,7 @@ class ChunkCache:
         return _FAR + self._ranks[chunk]
 
     def _closest_missing(self, now: float) -> str | None:
-        best, best_distance = None, self._limit + 1
+        best, best_distance = None, self._ahead + 1
         for image, reading in self._readings.items():
             if now - reading.since > IDLE_S:
                 continue

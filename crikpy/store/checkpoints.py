@@ -11,7 +11,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, TypeVar
 
 import msgspec
@@ -28,32 +28,23 @@ from crikpy.errors import (
 )
 from crikpy.model.manifest import Manifest
 from crikpy.model.workload import Workload
-from crikpy.store import layout
+from crikpy.store import layout, trusting
 from crikpy.store.base import ObjectStore
 from crikpy.store.manifests import decode_manifest, encode_manifest
 from crikpy.store.records import FINISHED, UNREADABLE, CheckpointSummary, Claim, Quarantine, now
+from crikpy.store.trusting import Doubt, Known, chunks_of
 
-__all__ = ["CheckpointSummary", "Checkpoints", "Claim", "Quarantine", "chunks_of", "list_workloads"]
+__all__ = ["CheckpointSummary", "Checkpoints", "Claim", "Quarantine", "list_workloads"]
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _READERS: Final = 8
 _TRUSTED_MANIFESTS: Final = 2
+_DOUBTED: Final = 4
+"""Checkpoints in quarantine whose chunks are not leant on; a job does not fail more often in a row."""
+
 _LOOKED_AT: Final = 32
 """Checkpoints among which that of a pod is looked for; before a job is stopped there is not time for all."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
-    """What a new checkpoint of a workload may lean on.
-
-    Attributes:
-        chunks: names of chunks that are there.
-        base: the checkpoint with which it probably has most pages in common.
-    """
-
-    chunks: frozenset[str] = frozenset()
-    base: Manifest | None = None
 
 
 class Checkpoints:
@@ -194,18 +185,14 @@ class Checkpoints:
     def known(self, newest: int = _TRUSTED_MANIFESTS, *, pod_uid: str = "") -> Known:
         """Return what the newest complete checkpoints hold, and the newest one of a pod.
 
-        Those in quarantine do not count: whatever is wrong with them may be wrong with their chunks.
+        Those in quarantine do not count, nor does what the others have in common with the newest of them.
         """
-        trusted = [
-            checkpoint
-            for checkpoint, parts in self._found().items()
-            if names.MANIFEST in parts and names.QUARANTINE not in parts
-        ]
+        complete = {found: parts for found, parts in self._found().items() if names.MANIFEST in parts}
+        doubted = [checkpoint for checkpoint, parts in complete.items() if names.QUARANTINE in parts]
+        trusted = [checkpoint for checkpoint in complete if checkpoint not in set(doubted)]
         own = self._newest_of(pod_uid, trusted[:_LOOKED_AT]) if pod_uid else None
         manifests = [*([own] if own else []), *self._readable(trusted[:newest])]
-        return Known(
-            chunks=frozenset[str]().union(*map(chunks_of, manifests)), base=manifests[0] if manifests else None
-        )
+        return trusting.known(manifests, [self._doubt(each) for each in self._readable(doubted[:_DOUBTED])])
 
     def claim(self, checkpoint: str, claim: Claim) -> None:
         """Take the checkpoint for resumption; this succeeds for one claim in its life, as often as that is tried.
@@ -318,6 +305,10 @@ class Checkpoints:
         unreadable = Quarantine(reason="unreadable", time="")
         return self._record(layout.quarantine_key(self.workload, checkpoint), Quarantine, unreadable)
 
+    def _doubt(self, manifest: Manifest) -> Doubt:
+        record = self._quarantine(manifest.checkpoint)
+        return Doubt(chunks=chunks_of(manifest), since=record.time if record else "")
+
     def _record(self, key: str, kind: type[_T], unreadable: _T) -> _T | None:
         """Return a record; a damaged one still says that there is one."""
         try:
@@ -338,13 +329,6 @@ class Checkpoints:
             f"{self.store.url} has no complete checkpoint {checkpoint} of {self.workload}",
             remedy="crikpy list shows what there is",
         )
-
-
-def chunks_of(manifest: Manifest) -> frozenset[str]:
-    """Return the names of all chunks that a manifest refers to."""
-    return frozenset(
-        extent.chunk for image in manifest.images for extent in image.extents if extent.chunk is not None
-    )
 
 
 def list_workloads(

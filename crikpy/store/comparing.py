@@ -8,6 +8,7 @@ is stored whole again, and what it leaned on can be collected one day.
 from __future__ import annotations
 
 import itertools
+import threading
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,6 +28,9 @@ _MOST_EXTENTS: Final = 1024
 _MOST_CHUNKS: Final = 8
 """That one buffer may lie in; later ones a few more, so that not all are written anew at the same time."""
 
+MOST_PIECES: Final = 200_000
+"""Of a whole checkpoint: some 16 MiB of manifest, which is read as a whole."""
+
 _BUFFER_PAGES: Final = CHUNK_BYTES // PAGE_BYTES
 
 
@@ -35,9 +39,9 @@ class Compared:
     """What is stored already of some memory.
 
     Attributes:
-        fresh: the pages that are not. pieces: all of it in order, each piece as an extent of old chunks or of
-        zeros; one whose chunk is empty lies
-            in the chunk of the fresh pages.
+        fresh: the pages that are not.
+        pieces: all of it in order, each piece as an extent of old chunks or of zeros; one whose chunk is empty
+            lies in the chunk of the fresh pages.
     """
 
     fresh: Pages
@@ -46,6 +50,23 @@ class Compared:
     def extents(self, chunk: str | None) -> tuple[Extent, ...]:
         """Return where the bytes lie, the fresh ones in that chunk."""
         return tuple(piece._replace(chunk=chunk) if piece.chunk == _OWN else piece for piece in self.pieces)
+
+
+class Allowance:
+    """So many pieces may all memory of a checkpoint come to; safe for many threads."""
+
+    def __init__(self, pieces: int = MOST_PIECES) -> None:
+        """Begin with all of them left."""
+        self._left = pieces
+        self._lock = threading.Lock()
+
+    def take(self, pieces: int) -> bool:
+        """Say whether there may be so many more."""
+        with self._lock:
+            if pieces > self._left:
+                return False
+            self._left -= pieces
+            return True
 
 
 def compared(known: KnownImage | None, first: int, digests: Digests, zero: Pages, length: int) -> Compared | None:

@@ -100,13 +100,23 @@ class OpenImage:
                 self._parts.append((cut, offset, self._filled))
             else:
                 self._send(self._memory)
-        self._memory = None
+                self._memory = None
+        if self._memory is not None:
+            self._uploads.spare(self._memory)
+            self._memory = None
         self.closed = True
 
     def close_index(self) -> None:
         """Write the rest of the index, once everything of the image is stored."""
         if self._index is not None:
             self._index.close()
+
+    def indexed(self) -> bool:
+        """Close the index if everything of the image is stored by now, so that it keeps no memory; say whether."""
+        if not self.closed or (self._index is not None and not self._index.complete()):
+            return False
+        self.close_index()
+        return True
 
     def stored(self, name: str) -> StoredImage:
         """Return where the image lies; known once everything is stored."""
@@ -155,6 +165,10 @@ class _Index:
         self._added += 1
         if self._added >= _INDEXED_FROM:
             self._write()
+
+    def complete(self) -> bool:
+        """Say whether all digests are known."""
+        return all(cut.digests is not None for cut in self._waiting)
 
     def close(self) -> None:
         """Write the rest."""

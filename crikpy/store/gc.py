@@ -6,7 +6,8 @@ Rules that keep it from ever taking a chunk that somebody needs:
 2. While a checkpoint of the workload is being written, nothing is removed. Its writer announces it
    (Checkpoints.begin) before it reads which chunks exist; hence either we see the announcement, or the writer
    begins after our look and relies only on manifests that we see too.
-3. What is younger than a day stays, by the store's times and this machine's clock.
+3. What is younger than a day stays, by the store's times and this machine's clock. A shorter age may be asked
+   for, but for chunks alone: when a checkpoint counts as being written no longer is not for anybody to choose.
 4. A manifest that cannot be read stops the removal: what it refers to is unknown.
 
 One gap is left: a writer that begins after our look may store a chunk anew that was there, unreferenced, for a
@@ -26,7 +27,8 @@ from crikpy import names
 from crikpy.model.workload import Workload
 from crikpy.store import layout
 from crikpy.store.base import ObjectInfo, ObjectStore
-from crikpy.store.checkpoints import Checkpoints, chunks_of
+from crikpy.store.checkpoints import Checkpoints
+from crikpy.store.trusting import chunks_of
 
 DEFAULT_AGE: Final = timedelta(hours=24)
 _BATCH: Final = 16
@@ -41,7 +43,7 @@ class GcPlan:
         chunks: chunks that nothing refers to.
         incomplete: ids of checkpoints without a manifest.
         writing: ids of checkpoints that are being written; then nothing is removed.
-        min_age: how old a thing must be.
+        min_age: how old a chunk must be; what is left of a checkpoint must be a day old besides.
     """
 
     workload: Workload
@@ -82,7 +84,7 @@ def plan_gc(store: ObjectStore, workload: Workload, *, min_age: timedelta = DEFA
     """
     edge = datetime.now(UTC) - min_age
     chunks = [info for info in store.list(layout.chunks_prefix(workload)) if info.modified < edge]
-    view = _look(store, workload, edge)
+    view = _look(store, workload, min_age)
     kept = _Kept(store, workload)
     return GcPlan(
         workload=workload,
@@ -97,12 +99,12 @@ def apply_gc(
     store: ObjectStore, plan: GcPlan, *, on_progress: Callable[[GcOutcome], None] | None = None
 ) -> GcOutcome:
     """Remove what was planned, as far as it still may be removed; the same errors as plan_gc."""
-    workload, edge = plan.workload, datetime.now(UTC) - plan.min_age
+    workload = plan.workload
     kept = _Kept(store, workload)
     outcome = GcOutcome(chunks=0, chunk_bytes=0, incomplete=0, interrupted=False)
     with ThreadPoolExecutor(_BATCH) as deleting:
         for start in range(0, len(plan.chunks), _BATCH):
-            view = _look(store, workload, edge)
+            view = _look(store, workload, plan.min_age)
             if view.writing:
                 return _add(outcome, interrupted=True)
             batch = kept.unreferenced(plan.chunks[start : start + _BATCH], view.complete)
@@ -111,7 +113,7 @@ def apply_gc(
             if on_progress is not None:
                 on_progress(outcome)
     for checkpoint in plan.incomplete:
-        if checkpoint in _look(store, workload, edge).abandoned:
+        if checkpoint in _look(store, workload, plan.min_age).abandoned:
             Checkpoints(store, workload).remove(checkpoint)
             outcome = _add(outcome, incomplete=1)
     return outcome
@@ -126,7 +128,8 @@ class _View:
     abandoned: frozenset[str]
 
 
-def _look(store: ObjectStore, workload: Workload, edge: datetime) -> _View:
+def _look(store: ObjectStore, workload: Workload, min_age: timedelta) -> _View:
+    edge = datetime.now(UTC) - max(min_age, DEFAULT_AGE)
     prefix = layout.checkpoints_prefix(workload)
     complete: set[str] = set()
     newest: dict[str, datetime] = {}

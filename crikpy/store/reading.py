@@ -1,6 +1,6 @@
 """Images on their way out of the store: chunks are fetched ahead, checked, and held while somebody needs them.
 
-Memory is bounded by the number of chunks held (caching.py decides which). A chunk that somebody asks for always
+Memory is bounded by the bytes of the chunks held (caching.py decides which). A chunk that somebody asks for always
 gets its turn before those that are only fetched ahead. Every byte given out has passed the check of its hash.
 """
 
@@ -28,7 +28,7 @@ from crikpy.settings import StoreSettings
 from crikpy.store.base import ObjectStore
 from crikpy.store.budget import read_budget
 from crikpy.store.caching import ChunkCache
-from crikpy.store.chunks import ChunkDecoder
+from crikpy.store.chunks import CHUNK_BYTES, ChunkDecoder
 from crikpy.store.files import ImageInput
 from crikpy.store.layout import chunk_key
 
@@ -73,7 +73,11 @@ class ChunkReader:
         self._deadline = deadline
         self._on_progress = on_progress
         self._images = {image.name: _Image(image) for image in images}
-        self._cache = ChunkCache({name: image.chunks for name, image in self._images.items()}, budget.chunks)
+        self._cache = ChunkCache(
+            {name: image.chunks for name, image in self._images.items()},
+            budget.chunks * CHUNK_BYTES,
+            largest=CHUNK_BYTES,
+        )
         self._missing = _bytes_by_chunk(images)
         self._total = sum(image.size for image in images)
         self._plain = self._total - sum(self._missing.values())

@@ -21,7 +21,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from crikpy.errors import CrikpyError, IntegrityError
+from crikpy.errors import CrikpyError, IntegrityError, StoreUnavailableError
 from crikpy.model.manifest import Extent, Manifest, StoredImage, index_name
 from crikpy.model.workload import Workload
 from crikpy.store.base import ObjectStore
@@ -45,14 +45,25 @@ _HELD: Final = 3
 
 _AHEAD: Final = 2
 
+_PATIENCE_S: Final = 3.0
+
 
 class KnownPages:
     """The images of one earlier checkpoint; safe for many threads."""
 
-    def __init__(self, store: ObjectStore, workload: Workload, manifest: Manifest) -> None:
-        """Look at a complete checkpoint of the workload, whose chunks are taken to be there."""
+    def __init__(
+        self, store: ObjectStore, workload: Workload, manifest: Manifest, *, patience_s: float = _PATIENCE_S
+    ) -> None:
+        """Look at a complete checkpoint of the workload, whose chunks are taken to be there.
+
+        Args:
+            store: where it lies.
+            workload: whose it is.
+            manifest: its own.
+            patience_s: how long one thread waits for what another fetches; after that, all is stored unseen.
+        """
         images = {image.name: image for image in manifest.images}
-        pieces = self._pieces = _Pieces(store, workload)
+        pieces = self._pieces = _Pieces(store, workload, patience_s)
         self._images = {
             name: KnownImage(image, images[index_name(name)], pieces)
             for name, image in images.items()
@@ -181,27 +192,45 @@ class _Piece:
 class _Pieces:
     """Pieces of indexes, read from the store when they are asked for, a few of them held."""
 
-    def __init__(self, store: ObjectStore, workload: Workload) -> None:
+    def __init__(self, store: ObjectStore, workload: Workload, patience_s: float) -> None:
         self._store = store
         self._workload = workload
+        self._patience_s = patience_s
         self._decoder = ChunkDecoder()
         self._held: OrderedDict[Extent, _Piece] = OrderedDict()
         self._lock = threading.Lock()
+        self._reading = threading.Lock()
+        self._late = False
 
     def piece(self, extent: Extent) -> _Piece:
-        """Return the digests that lie there."""
-        with self._lock:
-            if extent not in self._held:
-                while len(self._held) >= _HELD:
-                    self._held.popitem(last=False)
-                self._held[extent] = self._read(extent)
-            self._held.move_to_end(extent)
-            return self._held[extent]
+        """Return the digests that lie there.
+
+        Raises:
+            StoreError: they cannot be had, or not soon; what stands still while they come is not worth them.
+        """
+        if (held := self.held(extent)) is not None:
+            return held
+        if self._late or not self._reading.acquire(timeout=self._patience_s):
+            self._late = True
+            raise StoreUnavailableError("an index of pages does not come in time")
+        try:
+            return self.held(extent) or self._hold(extent, self._read(extent))
+        finally:
+            self._reading.release()
 
     def held(self, extent: Extent) -> _Piece | None:
         """Return the digests if they are in memory."""
         with self._lock:
+            if extent in self._held:
+                self._held.move_to_end(extent)
             return self._held.get(extent)
+
+    def _hold(self, extent: Extent, piece: _Piece) -> _Piece:
+        with self._lock:
+            while len(self._held) >= _HELD:
+                self._held.popitem(last=False)
+            self._held[extent] = piece
+            return piece
 
     def forget(self) -> None:
         """Hold nothing."""

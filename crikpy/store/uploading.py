@@ -22,7 +22,7 @@ from crikpy.store.base import ObjectStore
 from crikpy.store.budget import write_budget
 from crikpy.store.buffers import BufferPool
 from crikpy.store.chunks import CHUNK_BYTES, ChunkEncoder, ChunkMemory, Pages, chunk_name, close_gaps, zero_bytes
-from crikpy.store.comparing import compared
+from crikpy.store.comparing import Allowance, compared
 from crikpy.store.layout import chunk_key
 from crikpy.store.pacing import Pace
 from crikpy.store.pages import Digests, page_digests, zero_pages
@@ -86,6 +86,7 @@ class Uploads:
         self._pool = BufferPool(budget.buffers + staging_bytes // CHUNK_BYTES, deadline)
         self._queue: deque[tuple[Cut, ChunkMemory, int]] = deque()
         self._pending = 0
+        self._allowance = Allowance()
         self._stopped = False
         self._failure: CrikpyError | None = None
         self._changed = threading.Condition()
@@ -103,6 +104,10 @@ class Uploads:
         except DeadlineError as late:
             self.fail(late)
             raise
+
+    def spare(self, buffer: ChunkMemory) -> None:
+        """Give a buffer back of which nothing is to be sent."""
+        self._pool.take_back(buffer)
 
     def send(self, cut: Cut, buffer: ChunkMemory, length: int) -> None:
         """Store the first bytes of a buffer; the buffer is given back by the threads."""
@@ -175,6 +180,8 @@ class Uploads:
         zero = zero_pages(digests, length)
         zeros = zero_bytes(zero, length)
         seen = compared(cut.known, cut.first, digests, zero, length)
+        if seen is not None and not self._allowance.take(len(seen.pieces)):
+            seen = None
         if seen is None:
             kept, chunk = length, chunk_name(plain) if zeros < length else None
             cut.extents = (Extent(chunk, 0, length),)

@@ -74,6 +74,7 @@ class ChunkWriter:
         self._pages = pages
         self._packer = Packer(self._uploads)
         self._images: dict[str, OpenImage] = {}
+        self._unindexed: list[OpenImage] = []
         self._index_packer = Packer(self._uploads, of_indexes=True)
         self._indexes: dict[str, OpenImage] = {}
         self._lock = threading.Lock()
@@ -96,6 +97,7 @@ class ChunkWriter:
         Raises:
             StoreError: there is one of that name.
         """
+        self._index()
         with self._lock:
             if name in self._images:
                 raise StoreError(f"image {name} was written twice")
@@ -106,6 +108,7 @@ class ChunkWriter:
                 open_index=partial(self._open_index, name),
             )
             self._images[name] = image
+            self._unindexed.append(image)
             return image
 
     def file(self, name: str) -> io.RawIOBase:
@@ -126,7 +129,7 @@ class ChunkWriter:
             raise StoreError(f"images were never closed: {', '.join(unfinished)}")
         self._packer.flush()
         self._uploads.drain()
-        for image in images.values():
+        for image in self._unindexed:
             image.close_index()
         self._index_packer.flush()
         self._uploads.drain()
@@ -142,6 +145,17 @@ class ChunkWriter:
         )
         indexes = tuple(index.stored(index_name(name)) for name, index in self._indexes.items())
         return WrittenImages(images=written, sizes=sizes, indexes=indexes)
+
+    def _index(self) -> None:
+        """Write the indexes of images that are stored, so that they keep no memory.
+
+        Not done by those who store: writing an index may have to wait for them.
+        """
+        with self._lock:
+            candidates, self._unindexed = self._unindexed, []
+        waiting = [image for image in candidates if not image.indexed()]
+        with self._lock:
+            self._unindexed += waiting
 
     def abort(self, reason: CrikpyError | None = None) -> None:
         """Stop; whoever waits in here gets the first failure, or this reason. Harmless after `finish`."""

@@ -30,7 +30,9 @@ def a_meter(*samples: Sample) -> Meter:
     return meter
 
 
-def a_dump(gib: float, new: float, seconds: float, *, crowd: float = 1.0, overhead_s: float = 1.0) -> Sample:
+def a_dump(
+    gib: float, new: float, seconds: float, *, crowd: float = 1.0, overhead_s: float = 1.0, leisurely: bool = False
+) -> Sample:
     """Return a dump of so many GiB."""
     return Sample(
         memory=int(gib * GIB),
@@ -38,6 +40,7 @@ def a_dump(gib: float, new: float, seconds: float, *, crowd: float = 1.0, overhe
         total_s=seconds + overhead_s,
         moving_s=seconds,
         crowd=crowd,
+        leisurely=leisurely,
     )
 
 
@@ -62,6 +65,18 @@ def test_what_was_all_new_says_how_fast_is_written_and_only_that_reading_is_not_
     meter.learn(a_dump(10, 0.5, 2.0))
     assert (meter.expected().read, meter.expected().write) == (5 * GIB, GIB)
     assert meter.best().read == 7.5 * GIB
+
+
+def test_what_was_stored_at_leisure_says_only_that_neither_is_slower() -> None:
+    meter = a_meter(a_dump(10, 10, 20.0, leisurely=True))
+    assert (meter.expected().read, meter.expected().write) == (GIB / 2, GIB / 2)
+    assert meter.best().read >= 2 * GIB
+    assert meter.best().write >= 2 * GIB
+    meter.learn(a_dump(10, 10, 10.0))
+    assert (meter.expected().read, meter.expected().write) == (GIB, GIB)
+    assert meter.best().write == 1.5 * GIB
+    meter.learn(a_dump(10, 10, 50.0, leisurely=True))
+    assert (meter.expected().read, meter.expected().write) == (GIB, GIB)
 
 
 def test_one_of_which_little_was_new_says_nothing_of_writing() -> None:

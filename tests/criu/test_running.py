@@ -241,6 +241,14 @@ def test_the_sources_own_error_is_raised_with_the_log_beside_it(tmp_path: Path) 
     assert TAKEN in caught.value.detail
 
 
+def test_what_criu_took_for_the_end_of_an_image_is_no_success(tmp_path: Path) -> None:
+    flipped = IntegrityError("a chunk has other bytes")
+    bundle = FakeBundle(tmp_path / "b", ["fetch", "pages-1.img"], ["exit", 0])
+    with pytest.raises(IntegrityError) as caught:
+        _restore(bundle, {"pages-1.img": content("1", 900_000)}, fail_at={"pages-1.img": (500_000, flipped)})
+    assert caught.value is flipped
+
+
 def test_a_restore_that_hangs_past_the_deadline_is_killed(tmp_path: Path) -> None:
     bundle = FakeBundle(tmp_path / "b", ["child"], ["hang"])
     with pytest.raises(DeadlineError):

@@ -13,6 +13,11 @@ from crikpy.store.caching import ABANDONED_S, IDLE_S, ChunkCache
 PLAIN = memoryview(b"plain")
 
 
+def cache_of(images: Mapping[str, Sequence[str]], limit: int) -> ChunkCache:
+    """Return a cache with room for so many chunks of the tests."""
+    return ChunkCache(images, limit * len(PLAIN), largest=len(PLAIN))
+
+
 def fetch_all(cache: ChunkCache, now: float = 0.0) -> list[str]:
     """Fetch until the cache wants no more."""
     fetched = []
@@ -23,19 +28,19 @@ def fetch_all(cache: ChunkCache, now: float = 0.0) -> list[str]:
 
 
 def test_chunks_are_fetched_ahead_in_order_up_to_the_limit() -> None:
-    cache = ChunkCache({"a": ["1", "2"], "b": ["3", "4"]}, limit=3)
+    cache = cache_of({"a": ["1", "2"], "b": ["3", "4"]}, 3)
     assert fetch_all(cache) == ["1", "2", "3"]
 
 
 def test_what_is_asked_for_comes_first() -> None:
-    cache = ChunkCache({"a": ["1", "2"], "b": ["3"]}, limit=1)
+    cache = cache_of({"a": ["1", "2"], "b": ["3"]}, 1)
     assert cache.get("b", 0, 0.0) is None
     assert cache.next_fetch(0.0) == "3"
     assert cache.arrived("3", PLAIN, 0.0)
 
 
 def test_what_is_asked_for_takes_the_place_of_what_is_needed_last() -> None:
-    cache = ChunkCache({"a": ["1", "2", "3"], "b": ["4"]}, limit=3)
+    cache = cache_of({"a": ["1", "2", "3"], "b": ["4"]}, 3)
     fetch_all(cache)
     assert cache.get("a", 0, 0.0) is not None
     assert cache.get("b", 0, 0.0) is None
@@ -46,7 +51,7 @@ def test_what_is_asked_for_takes_the_place_of_what_is_needed_last() -> None:
 
 
 def test_what_all_readers_have_passed_makes_room_at_once() -> None:
-    cache = ChunkCache({"a": ["1", "2"], "b": ["1", "3"]}, limit=1)
+    cache = cache_of({"a": ["1", "2"], "b": ["1", "3"]}, 1)
     assert fetch_all(cache) == ["1"]
     cache.get("a", 0, 0.0)
     cache.passed("a", 0, 1)
@@ -57,14 +62,14 @@ def test_what_all_readers_have_passed_makes_room_at_once() -> None:
 
 
 def test_what_follows_where_somebody_reads_is_fetched_before_the_rest() -> None:
-    cache = ChunkCache({"a": ["1", "2"], "b": ["3", "4", "5"]}, limit=2)
+    cache = cache_of({"a": ["1", "2"], "b": ["3", "4", "5"]}, 2)
     assert fetch_all(cache) == ["1", "2"]
     assert cache.get("b", 0, 0.0) is None
     assert fetch_all(cache) == ["3", "4"]
 
 
 def test_what_was_asked_for_is_kept_until_it_is_picked_up_or_abandoned() -> None:
-    cache = ChunkCache({"a": ["1"], "b": ["2"]}, limit=1)
+    cache = cache_of({"a": ["1"], "b": ["2"]}, 1)
     cache.get("a", 0, 0.0)
     assert cache.next_fetch(0.0) == "1"
     cache.arrived("1", PLAIN, 0.0)
@@ -74,11 +79,28 @@ def test_what_was_asked_for_is_kept_until_it_is_picked_up_or_abandoned() -> None
 
 
 def test_what_nobody_touches_any_more_gives_way_to_what_is_fetched_ahead() -> None:
-    cache = ChunkCache({"a": ["1", "2"], "b": ["3"]}, limit=1)
+    cache = cache_of({"a": ["1", "2"], "b": ["3"]}, 1)
     fetch_all(cache)
     cache.get("a", 0, 0.0)
     assert cache.next_fetch(0.1) is None
     assert cache.next_fetch(IDLE_S + 0.1) == "2"
+
+
+def test_many_small_chunks_have_the_room_of_few_large_ones() -> None:
+    """Images read side by side, each from small chunks in turn, as after some checkpoints with few changes."""
+    names, rounds = "abcdefgh", 50
+    chunks = {name: [f"{name}{number}" for number in range(6)] * rounds for name in names}
+    cache = ChunkCache(chunks, 30 * 100, largest=100)
+    fetched = 0
+    for index in range(6 * rounds):
+        for name in names:
+            while cache.get(name, index, 0.0) is None:
+                chunk = cache.next_fetch(0.0)
+                assert chunk is not None
+                cache.arrived(chunk, PLAIN, 0.0)
+                fetched += 1
+            cache.passed(name, index, index + 1)
+    assert fetched <= 2 * 6 * len(names)
 
 
 @given(
@@ -91,7 +113,7 @@ def test_what_nobody_touches_any_more_gives_way_to_what_is_fetched_ahead() -> No
 def test_readers_in_any_order_get_every_chunk_within_the_limit(
     images: Mapping[str, Sequence[str]], limit: int, chance: random.Random
 ) -> None:
-    cache = ChunkCache(images, limit)
+    cache = cache_of(images, limit)
     positions = dict.fromkeys(images, 0)
     fetching: list[str] = []
     now = 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -17,9 +18,10 @@ from crikpy.errors import (
 )
 from crikpy.model.workload import Workload
 from crikpy.store.base import ObjectStore
-from crikpy.store.checkpoints import Checkpoints, Known, chunks_of, list_workloads
-from crikpy.store.layout import claim_key, manifest_key, started_key
+from crikpy.store.checkpoints import Checkpoints, list_workloads
+from crikpy.store.layout import claim_key, manifest_key, new_checkpoint_id, started_key
 from crikpy.store.records import FINISHED, Claim
+from crikpy.store.trusting import Known, chunks_of
 from tests.store.faulty import FaultyStore
 from tests.store.images import MIB, manifest_of, noise, store_images
 
@@ -270,6 +272,30 @@ def test_the_chunks_of_the_newest_good_checkpoints_are_known(checkpoints: Checkp
     assert checkpoints.known(1).chunks == chunks[MIDDLE]
     damage(checkpoints, MIDDLE)
     assert checkpoints.known().chunks == chunks[OLD]
+
+
+def test_what_a_good_checkpoint_has_in_common_with_one_in_quarantine_is_written_anew(
+    checkpoints: Checkpoints,
+) -> None:
+    def commit_images(checkpoint: str, *seeds: int) -> frozenset[str]:
+        images = {f"pages-{seed}.img": noise(MIB, seed=seed) for seed in seeds}
+        written = store_images(checkpoints.store, checkpoints.workload, images)
+        manifest = manifest_of(checkpoints.workload, checkpoint, written.images)
+        checkpoints.commit(manifest)
+        return chunks_of(manifest)
+
+    old, new = commit_images(OLD, 1, 2), commit_images(NEW, 2, 3)
+    checkpoints.quarantine(NEW, "a chunk is damaged")
+    known = checkpoints.known()
+    assert known.chunks == old - new
+    assert len(known.chunks) == 1
+    assert known.base is None
+    healed = commit_images(new_checkpoint_id(datetime.now(UTC) + timedelta(seconds=2)), 2, 3)
+    assert healed == new
+    known = checkpoints.known()
+    assert known.chunks == old | new
+    assert known.base is not None
+    assert known.base.checkpoint > NEW
 
 
 def test_the_chunks_of_a_pods_own_last_checkpoint_are_known_among_those_of_many_others(

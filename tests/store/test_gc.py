@@ -85,6 +85,19 @@ def test_while_a_checkpoint_is_being_written_nothing_is_removed(
     assert number_of_chunks(local_store, workload) == 1
 
 
+def test_no_age_that_is_asked_for_takes_anything_from_a_checkpoint_that_is_being_written(
+    root: Path, local_store: ObjectStore, workload: Workload
+) -> None:
+    identity, _ = Checkpoints(local_store, workload).begin(Claim.ours())
+    store_images(local_store, workload, {"pages-1.img": noise(MIB)})
+    plan = plan_gc(local_store, workload, min_age=timedelta(minutes=-1))
+    assert (plan.writing, plan.incomplete) == ((identity,), ())
+    outcome = apply_gc(local_store, plan)
+    assert (outcome.chunks, outcome.incomplete, outcome.interrupted) == (0, 0, True)
+    make_old(root)
+    assert plan_gc(local_store, workload, min_age=timedelta(minutes=-1)).incomplete == (identity,)
+
+
 def test_a_checkpoint_begun_after_the_plan_stops_the_removal(
     root: Path, local_store: ObjectStore, workload: Workload
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import random
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given, settings
@@ -14,10 +15,13 @@ from crikpy.model.streams import WrittenImages
 from crikpy.model.workload import Workload
 from crikpy.store.base import ObjectStore
 from crikpy.store.chunks import CHUNK_BYTES, PAGE_BYTES
+from crikpy.store.comparing import Allowance
 from crikpy.store.layout import chunk_key
 from crikpy.store.local import LocalStore
+from crikpy.store.pages import page_digests
+from crikpy.store.recalling import UNKNOWN, KnownPages
 from tests.store.faulty import FaultyStore
-from tests.store.images import known_pages, load_images, noise, store_images
+from tests.store.images import known_pages, load_images, manifest_of, noise, store_images
 
 NAME = "pages-1.img"
 PAGES = CHUNK_BYTES // PAGE_BYTES
@@ -132,6 +136,36 @@ def test_an_index_that_contradicts_itself_is_not_believed(
         indexes=(type(index)(name=index.name, size=index.size, extents=(Extent(None, 0, extent.length),)),),
     )
     again(place, workload, wrong, changed(base, [1], seed=4))
+
+
+def test_an_index_that_does_not_come_holds_up_one_thread_and_no_other(
+    place: ObjectStore, workload: Workload, base: bytes
+) -> None:
+    written = store_images(place, workload, {NAME: base})
+    manifest = manifest_of(workload, "20250131T120000Z-00000000", (*written.images, *written.indexes))
+    faulty = FaultyStore(place)
+    image = KnownPages(faulty, workload, manifest, patience_s=0.05).image(NAME)
+    assert image is not None
+    digests = page_digests(memoryview(base)[:CHUNK_BYTES])
+    faulty.gate.clear()
+    with ThreadPoolExecutor(2) as threads:
+        try:
+            first = threads.submit(image.recognize, 0, digests)
+            assert faulty.waiting.wait(10)
+            assert (threads.submit(image.recognize, 0, digests).result(10) == UNKNOWN).all()
+        finally:
+            faulty.gate.set()
+        first.result(10)
+
+
+def test_a_checkpoint_has_only_so_many_pieces() -> None:
+    allowance = Allowance(100)
+    assert [allowance.take(60), allowance.take(60), allowance.take(40), allowance.take(1)] == [
+        True,
+        False,
+        True,
+        False,
+    ]
 
 
 edits = st.lists(

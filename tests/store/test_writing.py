@@ -77,6 +77,33 @@ def test_more_open_images_than_buffers_never_stand_still(local_store: ObjectStor
     assert load_images(local_store, workload, written.images) == images
 
 
+def test_buffers_are_not_lost_to_images_whose_rest_is_packed(local_store: ObjectStore, workload: Workload) -> None:
+    """Of many large images, the last ones are cut into whole chunks like the first."""
+    local_store.check()
+    data = noise(CHUNK_BYTES) + noise(100, seed=1)
+    images = {f"pages-{number}.img": data for number in range(40)}
+    written = store_images(local_store, workload, images)
+    assert {image.extents[0].length for image in written.images} == {CHUNK_BYTES}
+
+
+def test_buffers_are_not_lost_to_the_indexes_of_very_large_images(
+    local_store: ObjectStore, workload: Workload
+) -> None:
+    local_store.check()
+    with ChunkWriter(local_store, workload, settings=SMALL, known=(), deadline=Deadline.after(60)) as writer:
+        for number in range(9):  # more than there are buffers, each with an index that is too large to be packed
+            image = writer.open(f"pages-{number}.img")
+            filled = 0
+            while filled < 34 * CHUNK_BYTES:
+                room = len(image.buffer())
+                image.advance(room)
+                filled += room
+            image.close()
+        write(writer.open("pages-last.img"), noise(CHUNK_BYTES))
+        last = writer.finish().images[-1]
+    assert [extent.length for extent in last.extents] == [CHUNK_BYTES]
+
+
 def test_zeros_are_not_stored(local_store: ObjectStore, workload: Workload) -> None:
     local_store.check()
     data = bytes(3 * CHUNK_BYTES) + noise(CHUNK_BYTES) + bytes(CHUNK_BYTES)
