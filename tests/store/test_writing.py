@@ -94,7 +94,7 @@ def test_buffers_are_not_lost_to_the_indexes_of_very_large_images(
         for number in range(9):  # more than there are buffers, each with an index that is too large to be packed
             image = writer.open(f"pages-{number}.img")
             filled = 0
-            while filled < 34 * CHUNK_BYTES:
+            while filled < 70 * CHUNK_BYTES:
                 room = len(image.buffer())
                 image.advance(room)
                 filled += room
