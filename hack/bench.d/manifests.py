@@ -13,20 +13,22 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from crikpy.model.manifest import Extent, Manifest, StoredImage
 from crikpy.model.workload import Workload
 from crikpy.store.chunks import CHUNK_BYTES
+from crikpy.store.comparing import MOST_PIECES
 from crikpy.store.manifests import decode_manifest, encode_manifest
 from tests.store.images import manifest_of
 
 PIECES = 64
-"""Of each chunk, where pages of later checkpoints lie among the old ones."""
+"""Of each chunk that is in pieces, where pages of later checkpoints lie among the old ones."""
 
 
 def manifest_for(gib: int, pieces: int) -> Manifest:
-    """Return the manifest of a job of so many GiB, each chunk of which is in so many pieces."""
-    length = CHUNK_BYTES // pieces
+    """Return the manifest of a job of so many GiB, some chunks of which are in pieces, so many in all."""
+    torn = pieces // PIECES
     extents = tuple(
         Extent(hashlib.sha256(f"{chunk} {piece % 2}".encode()).hexdigest(), piece * length, length)
         for chunk in range(gib * 1024**3 // CHUNK_BYTES)
-        for piece in range(pieces)
+        for length in [CHUNK_BYTES // PIECES if chunk < torn else CHUNK_BYTES]
+        for piece in range(CHUNK_BYTES // length)
     )
     image = StoredImage(name="pages-1.img", size=gib * 1024**3, extents=extents)
     workload = Workload(cluster="bench", namespace="bench", name="bench")
@@ -47,8 +49,9 @@ def main() -> None:
     runs_option(parser)
     chosen = parser.parse_args()
     wanted = {
-        "100 GiB, fresh": manifest_for(100, 1),
-        f"100 GiB, a tenth of it in {PIECES} pieces a chunk": manifest_for(10, PIECES),
+        "100 GiB, fresh": manifest_for(100, 0),
+        "100 GiB, a tenth of it in pieces": manifest_for(100, 10 * 1024**3 // CHUNK_BYTES * PIECES),
+        "100 GiB, in as many pieces as there may be": manifest_for(100, MOST_PIECES),
     }
     acts = {name: lambda manifest=manifest: measured(manifest) for name, manifest in wanted.items()}
     publish(
