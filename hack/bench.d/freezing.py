@@ -1,7 +1,7 @@
 """What else could let a job run on while it is saved: the kernel's ways to keep or to tell what it writes.
 
 Each is measured on a process of its own by writes.py, so these are bounds: none of them is what CRIU can do with
-a job today. With `--predump` it is CRIU's own way instead, by soft-dirty bits: in hack/vm where this kernel has none.
+a job today. With `--predump` it is CRIU's own way, by soft-dirty bits: in hack/vm where this kernel has none.
 """
 
 from __future__ import annotations
