@@ -174,7 +174,9 @@ def _without(node: Node, notice: InterruptionNotice) -> Sequence[InterruptionNot
 
 def _waits(view: ClusterView, node: Node, pod: Pod) -> bool:
     """Say whether a pod is still to be saved and moved off a node, or may be."""
-    if pod.over or not pod.injected or not pod.opted_in:
+    # One that has ended and is being deleted has to be gone: a StatefulSet makes no other before that, and without
+    # its machine nobody is left to confirm it.
+    if (pod.over and not pod.deleting) or not pod.injected or not pod.opted_in:
         return False
     orders = [known.order for known in view.orders_of(pod) if not known.order.spec.leave_running]
     if any(not order.status.phase.final or is_done_with(order) for order in orders):

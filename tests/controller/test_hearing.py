@@ -188,6 +188,11 @@ async def test_a_machine_is_clear_once_its_pods_are_saved_and_gone(office: Offic
     answer(office.kube, office.kube.all(CHECKPOINTS)[0], OrderPhase.COMPLETE)
     assert not await office.desk.is_clear(INSTANCE)
     await office.kube.until(lambda: "deletionTimestamp" in (office.kube.get(PODS, "a") or {})["metadata"])
+    ended = office.kube.get(PODS, "a")
+    assert ended is not None
+    office.kube.put(PODS, {**ended, "status": {**ended["status"], "phase": "Failed"}})
+    await office.until(lambda: (view := office.rounds.view()) and any(pod.over for pod in view.pods.values()))
+    assert not await office.desk.is_clear(INSTANCE)
     office.kube.remove(PODS, "a")
     await office.until_clear()
 
