@@ -42,6 +42,12 @@ def subject(plain_bench: Bench, s3_server: S3Server, s3_settings: StoreSettings)
 
 
 @pytest.fixture
+def local(plain_bench: Bench) -> Subject:
+    """The same bench over a directory."""
+    return Subject(plain_bench, plain_bench.store, Troubles())
+
+
+@pytest.fixture
 def record() -> Record:
     """Write down what was observed."""
     return recording.record

@@ -7,11 +7,6 @@ and cannot be resumed once more; or its capsule is empty, and the job starts in 
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
-from collections.abc import Callable
-
 import pytest
 
 from crikpy import names
@@ -25,7 +20,6 @@ from tests.integration.moving import Bench, Story
 
 SAVED = "saved"
 RESUMED = "resumed"
-GONE = "the job itself was gone"
 WITHIN_S = 5.0
 """Deadline of what is done while something goes wrong."""
 
@@ -125,15 +119,3 @@ class Subject:
         summary = self.bench.checkpoints.summary(manifest.checkpoint)
         resumable = self.bench.checkpoints.newest_resumable()
         assert (resumable is None) == (summary.claim is not None or summary.quarantine is not None)
-
-
-def kill_one(job: JobCapsule, number: int = signal.SIGKILL) -> Callable[[], None]:
-    """Return what kills a process of a job."""
-
-    def act() -> None:
-        for pid in job.members():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
-            return
-
-    return act
