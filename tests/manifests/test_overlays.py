@@ -181,17 +181,32 @@ def test_the_images_are_those_of_this_release(objects: tuple[Json, ...]) -> None
     assert images[-1] == Settings().controller.launcher_image
 
 
-def test_pull_secrets_are_read_only_where_somebody_asks_for_it(tmp_path: Path) -> None:
-    overlay = tmp_path / "overlay"
-    overlay.mkdir()
-    base = os.path.relpath(ROOT / "controller", overlay)
-    (overlay / "kustomization.yaml").write_text(
-        yaml.safe_dump({"resources": [f"{base}/base"], "components": [f"{base}/components/pull-secrets"]})
+def with_component(folder: Path, component: str) -> tuple[Json, ...]:
+    """Return the objects of the base together with a component."""
+    base = os.path.relpath(ROOT / "controller", folder)
+    (folder / "kustomization.yaml").write_text(
+        yaml.safe_dump({"resources": [f"{base}/base"], "components": [f"{base}/components/{component}"]})
     )
-    done = subprocess.run([_kubectl(), "kustomize", str(overlay)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([_kubectl(), "kustomize", str(folder)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    found = tuple(yaml.safe_load_all(done.stdout))
+    return tuple(yaml.safe_load_all(done.stdout))
+
+
+def test_pull_secrets_are_read_only_where_somebody_asks_for_it(tmp_path: Path) -> None:
+    found = with_component(tmp_path, "pull-secrets")
     assert ("", "secrets", "get", False) in set(rights(found, "crikpy-controller"))
+
+
+def test_keys_to_seal_with_come_from_a_secret_that_only_the_agent_has(tmp_path: Path) -> None:
+    found = with_component(tmp_path, "sealed")
+    spec = pod_spec(found, "DaemonSet", "crikpy-agent")
+    (agent,) = spec["containers"]
+    (path,) = [each["value"] for each in agent["env"] if each["name"] == "CRIKPY_STORE_KEY_FILE"]
+    (mount,) = [each for each in agent["volumeMounts"] if path.startswith(each["mountPath"] + "/")]
+    (volume,) = [each for each in spec["volumes"] if each["name"] == mount["name"]]
+    assert (volume["secret"]["secretName"], volume["secret"]["defaultMode"]) == ("crikpy-keys", 0o400)
+    assert mount["readOnly"]
+    assert "crikpy-keys" not in yaml.safe_dump(one(found, "Deployment", "crikpy-controller"))
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
