@@ -49,7 +49,7 @@ class Expired:
 def expired(newest_first: Sequence[CheckpointSummary], terms: Terms, now: datetime) -> Iterator[Expired]:
     """Yield what may go of one workload.
 
-    The newest complete checkpoint stays as if it had not been resumed: while the job runs, its next one leans on it.
+    The newest complete one stays as if it had not been resumed: while the job runs, its next one leans on it.
     """
     newest = next((each.id for each in newest_first if each.complete and each.quarantine is None), None)
     for summary in newest_first:
