@@ -6,19 +6,13 @@ machine; a default is a constant.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
 
-from crikpy import names
-from crikpy.errors import SettingsError
+from crikpy import environment, names
 
 MIB = 1024 * 1024
-_UNITS = {"": 1, "Ki": 1024, "Mi": MIB, "Gi": 1024 * MIB}
-_SIZE = re.compile(r"(-?[0-9]{1,18})(|Ki|Mi|Gi)")
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +33,10 @@ class StoreSettings:
 
     sse_key: str = ""
     """KMS key id for `aws:kms`; empty uses the bucket's."""
+
+    key_file: str = ""
+    """Path of a file of keys, 32 random bytes in base64 in each line, with which chunks and manifests are sealed:
+    the first one seals, all of them open, and nothing else is believed. Empty leaves sealing to the store."""
 
     sign_bodies: str = "http"
     """When to hash what is sent for its signature: `http`, over plain HTTP only, since TLS protects it as well and
@@ -324,77 +322,4 @@ def from_env(environ: Mapping[str, str]) -> Settings:
     Raises:
         SettingsError: naming every variable with a bad value, and every unknown variable of ours.
     """
-    faults: list[str] = []
-    known: set[str] = set()
-    groups = {
-        group.name: _read_group(group.name, group.default_factory, environ, known, faults)
-        for group in fields(Settings)
-        if callable(group.default_factory)
-    }
-    faults += [f"{name}: no such setting" for name in sorted(environ) if _is_ours(name) and name not in known]
-    if faults:
-        raise SettingsError("; ".join(faults), remedy="see docs/settings.md for names and values")
-    return Settings(**groups)
-
-
-def _is_ours(name: str) -> bool:
-    return name.startswith(tuple(f"{names.ENV_PREFIX}{group.name.upper()}_" for group in fields(Settings)))
-
-
-def _read_group(
-    group: str, factory: Callable[[], _T], environ: Mapping[str, str], known: set[str], faults: list[str]
-) -> Any:
-    default = factory()
-    values: dict[str, object] = {}
-    for item in fields(default):  # type: ignore[arg-type]  # every group is a dataclass
-        name = f"{names.ENV_PREFIX}{group}_{item.name}".upper()
-        known.add(name)
-        if name not in environ:
-            continue
-        try:
-            values[item.name] = _parse(environ[name], getattr(default, item.name))
-        except ValueError as fault:
-            faults.append(f"{name}={environ[name]!r}: {fault}")
-    return type(default)(**values)
-
-
-def _parse(text: str, default: object) -> object:
-    """Turn text into the type of the default; the units are in the names of the fields."""
-    if isinstance(default, bool):
-        return _parse_bool(text)
-    if isinstance(default, int):
-        return _parse_size(text, least=-(10**18) if default < 0 else min(default, 1))
-    if isinstance(default, float):
-        return _parse_seconds(text)
-    if isinstance(default, Path):
-        if not text.startswith("/"):
-            raise ValueError("must be an absolute path")
-        return Path(text)
-    return text
-
-
-def _parse_bool(text: str) -> bool:
-    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-    if text.lower() not in words:
-        raise ValueError("must be true or false")
-    return words[text.lower()]
-
-
-def _parse_seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        raise ValueError("must be a number above 0")
-    return seconds
-
-
-def _parse_size(text: str, *, least: int) -> int:
-    """Read a whole number, with Ki, Mi or Gi behind it where a size in bytes is meant."""
-    found = _SIZE.fullmatch(text)
-    number = int(found[1]) * _UNITS[found[2]] if found else 0
-    if found is None or number < least:
-        bound = "" if least < 0 else " above 0" if least else ", 0 or more"
-        raise ValueError(f"must be a whole number{bound}")
-    return number
+    return environment.read(Settings, environ)

@@ -1,25 +1,28 @@
-"""`crikpy gc`: free what no checkpoint needs; only looks unless told otherwise."""
+"""`crikpy gc`: free what no checkpoint needs, and what nobody comes back to; only looks unless told otherwise."""
 
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 
 import click
 
 from crikpy.cli.console import human_bytes, output_option, print_json, store_option
 from crikpy.errors import StoreError
 from crikpy.settings import Settings
-from crikpy.store.checkpoints import list_workloads
-from crikpy.store.gc import DEFAULT_AGE, GcPlan, apply_gc, plan_gc
+from crikpy.store import expiring
+from crikpy.store.checkpoints import Checkpoints, list_workloads
+from crikpy.store.expiring import Expired, Terms
+from crikpy.store.gc import GcPlan, apply_gc, plan_gc
 from crikpy.store.opening import open_store
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-def _age(context: click.Context, option: click.Parameter, text: str | None) -> timedelta:
+def _age(context: click.Context, option: click.Parameter, text: str | None) -> timedelta | None:
     if text is None:
-        return DEFAULT_AGE
+        return None
     match = re.fullmatch(r"(\d+)([smhd])", text)
     if match is None:
         raise click.BadParameter("a number and one of s, m, h, d, such as 24h")
@@ -30,7 +33,29 @@ def _age(context: click.Context, option: click.Parameter, text: str | None) -> t
 @store_option
 @click.option("--cluster", help="Only this group of machines.")
 @click.option("--namespace", help="Only this part of the group.")
-@click.option("--min-age", callback=_age, metavar="AGE", help="Spare chunks that are younger.  [default: 24h]")
+@click.option(
+    "--min-age",
+    callback=_age,
+    metavar="AGE",
+    default="24h",
+    show_default=True,
+    help="Spare chunks that are younger.",
+)
+@click.option("--expired", is_flag=True, help="Also remove checkpoints that nobody will resume any more.")
+@click.option(
+    "--quarantined",
+    callback=_age,
+    metavar="AGE",
+    default="7d",
+    show_default=True,
+    help="With --expired: how long those in quarantine are kept.",
+)
+@click.option(
+    "--ttl",
+    callback=_age,
+    metavar="AGE",
+    help="With --expired: remove those, too, that nobody has resumed for so long.  [default: never]",
+)
 @click.option("--delete", is_flag=True, help="Remove it; without this, only say what would be removed.")
 @output_option
 @click.pass_obj
@@ -40,15 +65,25 @@ def command(
     cluster: str | None,
     namespace: str | None,
     min_age: timedelta,
+    expired: bool,
+    quarantined: timedelta,
+    ttl: timedelta | None,
     delete: bool,
     output: str,
 ) -> None:
-    """Remove chunks that no checkpoint refers to, and the remains of checkpoints that were never completed."""
+    """Remove chunks that no checkpoint refers to, and the remains of checkpoints that were never completed.
+
+    With --expired also checkpoints that were resumed, or whose job has finished, a day ago.
+    """
+    if ttl is not None and not expired:
+        raise click.UsageError("--ttl needs --expired")
+    terms = Terms(quarantined=quarantined, resumable=ttl) if expired else None
     store = open_store(store_url, settings.store)
     rows: list[dict[str, object]] = []
     failed: StoreError | None = None
     for workload in list_workloads(store, cluster=cluster, namespace=namespace):
         try:
+            doomed = _expire(Checkpoints(store, workload), terms, delete=delete)
             plan = plan_gc(store, workload, min_age=min_age)
             if delete:
                 apply_gc(store, plan)
@@ -56,13 +91,21 @@ def command(
             failed = fault
             rows.append({"workload": str(workload), "error": str(fault)})
             continue
-        rows.append(_facts(plan, deleted=delete))
+        rows.append({**_facts(plan, deleted=delete), "expired": [asdict(each) for each in doomed]})
     if output == "json":
         print_json(rows)
     else:
         _print(rows, deleted=delete)
     if failed is not None:
         raise failed
+
+
+def _expire(checkpoints: Checkpoints, terms: Terms | None, *, delete: bool) -> list[Expired]:
+    """Find what has served its time, and remove it if that is wanted."""
+    if terms is None:
+        return []
+    doomed = list(expiring.expired(checkpoints.list(), terms, datetime.now(UTC)))
+    return expiring.remove_expired(checkpoints, doomed) if delete else doomed
 
 
 def _facts(plan: GcPlan, *, deleted: bool) -> dict[str, object]:
@@ -86,6 +129,10 @@ def _print(rows: list[dict[str, object]], *, deleted: bool) -> None:
         spared = "; a checkpoint is being written, so nothing is removed now" if row["being_written"] else ""
         incomplete = row["incomplete"]
         count = len(incomplete) if isinstance(incomplete, list) else 0
+        expired = row["expired"]
+        for each in expired if isinstance(expired, list) else []:
+            removal = "would remove" if not deleted else "removed"
+            click.echo(f"{row['workload']}: {removal} {each['checkpoint']}, {each['why']}")
         click.echo(f"{row['workload']}: {verb} {row['chunks']} chunks, {size}, {count} incomplete{spared}")
     if not deleted:
         click.echo("nothing was removed; add --delete to do it", err=True)

@@ -24,6 +24,9 @@ _UPLOAD_BYTES: Final = CHUNK_BYTES + 2 * MIB
 _FETCH_BYTES: Final = 3 * CHUNK_BYTES
 """Received bytes while the client joins them, and the plain bytes that they become."""
 
+_SEALED_BYTES: Final = CHUNK_BYTES
+"""More for each of them where it is sealed."""
+
 _LEAST_BYTES: Final = RESERVED_BYTES + 2 * _FETCH_BYTES
 _MOST_BUFFERS: Final = 64
 
@@ -60,9 +63,9 @@ def write_budget(settings: StoreSettings) -> WriteBudget:
     Raises:
         SettingsError: the memory does not suffice for any transfer.
     """
-    free = _free(settings)
-    uploads = max(1, min(settings.transfers, free // 2 // _UPLOAD_BYTES))
-    buffers = min(_MOST_BUFFERS, (free - uploads * _UPLOAD_BYTES) // CHUNK_BYTES)
+    free, each = _free(settings), _UPLOAD_BYTES + _sealed_bytes(settings)
+    uploads = max(1, min(settings.transfers, free // 2 // each))
+    buffers = min(_MOST_BUFFERS, (free - uploads * each) // CHUNK_BYTES)
     return WriteBudget(buffers=buffers, uploads=uploads)
 
 
@@ -72,9 +75,9 @@ def read_budget(settings: StoreSettings) -> ReadBudget:
     Raises:
         SettingsError: the memory does not suffice for any transfer.
     """
-    free = _free(settings)
-    fetches = max(1, min(settings.transfers, free // 2 // _FETCH_BYTES))
-    held = (free - fetches * _FETCH_BYTES) // CHUNK_BYTES
+    free, each = _free(settings), _FETCH_BYTES + _sealed_bytes(settings)
+    fetches = max(1, min(settings.transfers, free // 2 // each))
+    held = (free - fetches * each) // CHUNK_BYTES
     return ReadBudget(chunks=fetches + held, fetches=fetches)
 
 
@@ -87,3 +90,7 @@ def _free(settings: StoreSettings) -> int:
     if settings.transfers < 1:
         raise SettingsError("CRIKPY_STORE_TRANSFERS must be at least 1")
     return settings.memory_bytes - RESERVED_BYTES
+
+
+def _sealed_bytes(settings: StoreSettings) -> int:
+    return _SEALED_BYTES if settings.key_file else 0

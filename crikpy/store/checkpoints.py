@@ -172,10 +172,10 @@ class Checkpoints:
             IntegrityError: it is damaged, or that of something else.
         """
         try:
-            data = self.store.get(layout.manifest_key(self.workload, checkpoint))
-        except ObjectNotFoundError as absent:
-            raise self._absent(checkpoint) from absent
-        manifest = decode_manifest(bytes(data))
+            manifest = self._read_manifest(checkpoint)
+        except IntegrityError as damaged:
+            _log.warning("a manifest came damaged and is read once more: %s", damaged)
+            manifest = self._read_manifest(checkpoint)
         if manifest.checkpoint != checkpoint or manifest.workload != str(self.workload):
             raise IntegrityError(
                 f"the manifest of {checkpoint} is that of {manifest.workload} {manifest.checkpoint}"
@@ -228,6 +228,12 @@ class Checkpoints:
         self.store.delete(layout.manifest_key(self.workload, checkpoint))
         for info in list(self.store.list(prefix)):
             self.store.delete(info.key)
+
+    def _read_manifest(self, checkpoint: str) -> Manifest:
+        try:
+            return decode_manifest(bytes(self.store.get(layout.manifest_key(self.workload, checkpoint))))
+        except ObjectNotFoundError as absent:
+            raise self._absent(checkpoint) from absent
 
     def _newest_of(self, pod_uid: str, checkpoints: Sequence[str]) -> Manifest | None:
         """Return the first of these manifests that is a pod's, a few at a time since each is a request."""

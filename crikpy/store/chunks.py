@@ -30,6 +30,9 @@ PAGE_BYTES: Final = 4096
 
 _HEADER: Final = struct.Struct("<4sBBHII")
 _MAGIC: Final = b"CKC1"
+SEALED_MAGIC: Final = b"CKS1"
+"""What a sealed object begins with (sealing.py)."""
+
 _RAW: Final = 0
 _ZSTD: Final = 1
 _HAS_BITMAP: Final = 1
@@ -91,6 +94,16 @@ class ChunkMemory:
 def chunk_name(plain: memoryview | bytes) -> str:
     """Return the name of the chunk with those plain bytes, 64 hex digits."""
     return blake3(plain).hexdigest()
+
+
+def refuse_sealed(data: bytes | memoryview, what: str) -> None:
+    """See that bytes are not sealed, since whoever has the keys would have opened them.
+
+    Raises:
+        FormatVersionError: they are.
+    """
+    if bytes(data[: len(SEALED_MAGIC)]) == SEALED_MAGIC:
+        raise FormatVersionError(f"{what} is sealed", remedy="give the keys with CRIKPY_STORE_KEY_FILE")
 
 
 def zero_bytes(zero: Pages, length: int) -> int:
@@ -204,6 +217,7 @@ def _parse(name: str, stored: memoryview) -> tuple[int, int, int, Pages | None, 
     """Take the header apart and check it before any memory is made for what it promises."""
     if len(stored) < _HEADER.size:
         raise _damaged(name, "it is cut short")
+    refuse_sealed(stored, f"chunk {name}")
     magic, codec, flags, reserved, length, kept = _HEADER.unpack_from(stored)
     if magic != _MAGIC and magic[:3] == _MAGIC[:3]:
         raise FormatVersionError(f"chunk {name} has format {magic!r}", remedy="use a newer release of crikpy")

@@ -76,6 +76,12 @@ def is_chunk_key(key: str) -> bool:
     return key.count("/") == 5 and key.split("/")[3] == "chunks"
 
 
+def is_manifest_key(key: str) -> bool:
+    """Say whether a manifest of some workload has that key."""
+    parts = key.split("/")
+    return len(parts) == 6 and parts[3] == "checkpoints" and parts[5] == names.MANIFEST
+
+
 def chunks_prefix(workload: Workload) -> str:
     """Return what the keys of all chunks of a workload start with."""
     return f"{workload}/chunks/"

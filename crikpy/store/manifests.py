@@ -18,7 +18,7 @@ from blake3 import blake3
 from crikpy.errors import FormatVersionError, IntegrityError
 from crikpy.model.manifest import Extent, Manifest, StoredImage
 from crikpy.names import FORMAT_VERSION
-from crikpy.store.chunks import CHUNK_BYTES
+from crikpy.store.chunks import CHUNK_BYTES, refuse_sealed
 from crikpy.store.layout import is_checkpoint_id, is_chunk_name
 
 _IMAGE: Final = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,255}(/(?!\.)[A-Za-z0-9._-]{1,255}){0,3}")
@@ -55,9 +55,10 @@ def decode_manifest(data: bytes) -> Manifest:
     """Return the manifest.
 
     Raises:
-        FormatVersionError: a newer release wrote it.
+        FormatVersionError: a newer release wrote it, or it is sealed and nobody has opened it.
         IntegrityError: it is not what was written, or contradicts itself.
     """
+    refuse_sealed(data, "the manifest")
     try:
         _require_known_format(_format_decoder.decode(data).format)
         wrapper = _wrapper_decoder.decode(data)

@@ -18,7 +18,18 @@ def open_store(url: str, settings: StoreSettings) -> ObjectStore:
 
     Raises:
         UsageError: there is no such kind of store.
+        SettingsError: it is to be sealed, and its keys cannot be read.
     """
+    store = _open(url, settings)
+    if not settings.key_file:
+        return store
+    # Imported here, as boto3 below: who does not need it need not wait for it.
+    from crikpy.store.sealing import SealedStore, read_keys
+
+    return SealedStore(store, read_keys(Path(settings.key_file)))
+
+
+def _open(url: str, settings: StoreSettings) -> ObjectStore:
     if url.startswith("/"):
         return LocalStore(Path(url))
     parts = urlsplit(url)

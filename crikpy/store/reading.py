@@ -9,6 +9,7 @@ from __future__ import annotations
 import bisect
 import contextlib
 import io
+import logging
 import os
 import threading
 import time
@@ -31,6 +32,8 @@ from crikpy.store.caching import ChunkCache
 from crikpy.store.chunks import CHUNK_BYTES, ChunkDecoder
 from crikpy.store.files import ImageInput
 from crikpy.store.layout import chunk_key
+
+_log = logging.getLogger(__name__)
 
 _ZEROS: Final = memoryview(bytes(1024 * 1024))
 _NAP_S: Final = 0.5
@@ -182,8 +185,7 @@ class ChunkReader:
         try:
             decoder = ChunkDecoder()
             while (chunk := self._next()) is not None:
-                stored = self._store.get(chunk_key(self._workload, chunk))
-                self._arrived(chunk, decoder.decode(chunk, stored), len(stored))
+                self._arrived(chunk, *self._fetch(decoder, chunk))
         except ObjectNotFoundError as absent:
             missing = IntegrityError(f"a chunk of the checkpoint is missing: {absent.message}")
             missing.__cause__ = absent
@@ -194,6 +196,16 @@ class ChunkReader:
             unexpected = StoreError(f"a chunk could not be fetched: {defect!r}")
             unexpected.__cause__ = defect
             self._fail(unexpected)
+
+    def _fetch(self, decoder: ChunkDecoder, chunk: str) -> tuple[memoryview, int]:
+        """Return a chunk and how many bytes it took; what comes damaged may have been damaged on its way."""
+        stored = self._store.get(chunk_key(self._workload, chunk))
+        try:
+            return decoder.decode(chunk, stored), len(stored)
+        except IntegrityError as damaged:
+            _log.warning("a chunk came damaged and is fetched once more: %s", damaged)
+            stored = self._store.get(chunk_key(self._workload, chunk))
+            return decoder.decode(chunk, stored), len(stored)
 
     def _next(self) -> str | None:
         with self._changed:

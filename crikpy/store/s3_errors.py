@@ -26,12 +26,14 @@ _FORBIDDEN: Final = frozenset(
         "AccessDenied",
         "AccountProblem",
         "AllAccessDisabled",
-        "ExpiredToken",
         "InvalidAccessKeyId",
         "InvalidToken",
         "SignatureDoesNotMatch",
     }
 )
+_EXPIRED: Final = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired"})
+"""boto3 renews what a role lends, so that another attempt may come with something new."""
+
 _BUSY: Final = frozenset({"OperationAborted", "RequestTimeout", "SlowDown", "Throttling", "ThrottlingException"})
 _FULL: Final = frozenset({"InsufficientStorage", "QuotaExceeded", "XMinioStorageFull"})
 _ELSEWHERE: Final = frozenset(
@@ -99,6 +101,8 @@ def _translate_answer(fault: ClientError, url: str, key: str) -> StoreError:
         return StoreError(text, remedy="the bucket is in another region: set CRIKPY_STORE_REGION")
     if code in _FULL or status == 507:
         return StoreFullError(text, remedy="make room, or run crikpy gc")
+    if code in _EXPIRED:
+        return StoreUnavailableError(text, remedy=_CREDENTIALS_REMEDY)
     if code in _FORBIDDEN or status in {401, 403}:
         return StoreForbiddenError(text, remedy=_CREDENTIALS_REMEDY)
     if code in _BUSY or status >= 500 or status == 429:

@@ -116,6 +116,25 @@ def test_gc_spares_what_a_checkpoint_needs_and_what_is_young(heir: Machine) -> N
     assert planned["chunks"] == 0
 
 
+def test_gc_removes_what_has_expired_and_its_chunks(heir: Machine) -> None:
+    identity = heir.newest()
+    [spared] = json.loads(heir.of_store("gc", "--expired", "--output=json").out)
+    assert spared["expired"] == []
+    told = heir.of_store("gc", "--expired", "--ttl", "0s", "--min-age", "0s")
+    assert f"would remove {identity}, taken at" in told.out
+    assert heir.newest() == identity
+    told = heir.of_store("gc", "--expired", "--ttl", "0s", "--min-age", "0s", "--delete")
+    assert f"removed {identity}, taken at" in told.out
+    assert heir.states() == []
+    assert "removed 0 chunks" not in told.out
+
+
+def test_gc_refuses_a_ttl_that_would_do_nothing(saved: Machine) -> None:
+    told = saved.of_store("gc", "--ttl", "30d")
+    assert told.status == UsageError.exit_code
+    assert "--expired" in told.err
+
+
 def test_gc_refuses_an_age_without_a_unit(saved: Machine) -> None:
     told = saved.of_store("gc", "--min-age", "24")
     assert told.status == UsageError.exit_code

@@ -7,6 +7,7 @@ something is left behind. Usable without pytest.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
@@ -89,6 +90,7 @@ class Bench:
         self.shared_directories: dict[str, Path] = {}
         self._temporary = folder / "tmp"
         self._capsules: list[JobCapsule] = []
+        self._numbers = itertools.count()
         self._words: tuple[str, ...] = ()
 
     @property
@@ -106,7 +108,7 @@ class Bench:
     def vacant(self, *words: str, changes: dict[str, str] | None = None) -> JobCapsule:
         """Make a capsule whose launcher waits; without words it is for the command of the last one."""
         self._words = words or self._words
-        folder = self.folder / f"capsule-{len(self._capsules)}"
+        folder = self.folder / f"capsule-{next(self._numbers)}"
         launcher = self.settings.criu.launcher
         made: JobCapsule
         if self.kind is Kind.PLAIN:
@@ -115,7 +117,7 @@ class Bench:
             made = PlainJob(folder, self._temporary, launcher, self._words)
         else:
             container = Container(
-                name=f"{self.name}-{len(self._capsules)}",
+                name=f"{self.name}-{folder.name}",
                 folder=folder,
                 launcher=launcher,
                 words=self._words,
@@ -179,6 +181,11 @@ class Bench:
         status = job.wait()
         assert status == names.EXIT_CHECKPOINTED, f"the saved job ended with {status}: {job.stderr.text()}"
         return self.resume(manifest)
+
+    def forget(self, capsule: JobCapsule) -> None:
+        """End a capsule now, and keep nothing of it."""
+        self._capsules.remove(capsule)
+        capsule.end()
 
     def end(self) -> None:
         """End everything that was begun."""

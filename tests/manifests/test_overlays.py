@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
 
 import crikpy
 from crikpy import names
+from crikpy.cli.main import cli
 from crikpy.settings import Settings, from_env
 from tests.e2e.kubectl import Kubectl
 
@@ -181,17 +183,54 @@ def test_the_images_are_those_of_this_release(objects: tuple[Json, ...]) -> None
     assert images[-1] == Settings().controller.launcher_image
 
 
-def test_pull_secrets_are_read_only_where_somebody_asks_for_it(tmp_path: Path) -> None:
-    overlay = tmp_path / "overlay"
-    overlay.mkdir()
-    base = os.path.relpath(ROOT / "controller", overlay)
-    (overlay / "kustomization.yaml").write_text(
-        yaml.safe_dump({"resources": [f"{base}/base"], "components": [f"{base}/components/pull-secrets"]})
+def with_components(folder: Path, *components: str) -> tuple[Json, ...]:
+    """Return the objects of the base together with components."""
+    base = os.path.relpath(ROOT / "controller", folder)
+    (folder / "kustomization.yaml").write_text(
+        yaml.safe_dump(
+            {"resources": [f"{base}/base"], "components": [f"{base}/components/{name}" for name in components]}
+        )
     )
-    done = subprocess.run([_kubectl(), "kustomize", str(overlay)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([_kubectl(), "kustomize", str(folder)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    found = tuple(yaml.safe_load_all(done.stdout))
+    return tuple(yaml.safe_load_all(done.stdout))
+
+
+def test_pull_secrets_are_read_only_where_somebody_asks_for_it(tmp_path: Path) -> None:
+    found = with_components(tmp_path, "pull-secrets")
     assert ("", "secrets", "get", False) in set(rights(found, "crikpy-controller"))
+
+
+def test_keys_to_seal_with_come_from_a_secret_that_only_the_agent_has(tmp_path: Path) -> None:
+    found = with_components(tmp_path, "sealed")
+    spec = pod_spec(found, "DaemonSet", "crikpy-agent")
+    (agent,) = spec["containers"]
+    (path,) = [each["value"] for each in agent["env"] if each["name"] == "CRIKPY_STORE_KEY_FILE"]
+    (mount,) = [each for each in agent["volumeMounts"] if path.startswith(each["mountPath"] + "/")]
+    (volume,) = [each for each in spec["volumes"] if each["name"] == mount["name"]]
+    assert (volume["secret"]["secretName"], volume["secret"]["defaultMode"]) == ("crikpy-keys", 0o400)
+    assert mount["readOnly"]
+    assert "crikpy-keys" not in yaml.safe_dump(one(found, "Deployment", "crikpy-controller"))
+
+
+@pytest.mark.parametrize("components", [["tidy"], ["tidy", "sealed"]], ids="+".join)
+def test_who_tidies_up_has_no_privilege_and_where_it_is_sealed_the_keys(
+    tmp_path: Path, components: list[str]
+) -> None:
+    found = with_components(tmp_path, *components)
+    spec = one(found, "CronJob", "crikpy-tidy")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    assert not {"hostPID", "hostIPC", "hostNetwork"} & spec.keys()
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert container["image"] == pod_spec(found, "DaemonSet", "crikpy-agent")["containers"][0]["image"]
+    assert ("CRIKPY_STORE_KEY_FILE" in yaml.safe_dump(container)) == ("sealed" in components)
+    verb, *options = container["args"]
+    context = click.Context(cli)
+    command = cli.get_command(context, verb)
+    assert command is not None
+    with command.make_context(verb, [*options, "--store=/store"], parent=context) as parsed:
+        assert parsed.params["delete"]
+        assert parsed.params["expired"]
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)

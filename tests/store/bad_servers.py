@@ -10,16 +10,20 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 
-class _Quiet(BaseHTTPRequestHandler):
+class Quiet(BaseHTTPRequestHandler):
+    """A handler that logs nothing and keeps connections open."""
+
     protocol_version = "HTTP/1.1"
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the name is the base class's
         """Say nothing."""
 
     def body(self) -> bytes:
+        """Read what came with the request."""
         return self.rfile.read(int(self.headers.get("Content-Length", 0)))
 
     def answer(self, status: int, data: bytes = b"", headers: dict[str, str] | None = None) -> None:
+        """Answer whole."""
         self.send_response(status)
         for name, value in (headers or {}).items():
             self.send_header(name, value)
@@ -30,7 +34,8 @@ class _Quiet(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def _running(kind: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+def running(kind: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Run a server of such handlers; yield its URL."""
     with ThreadingHTTPServer(("127.0.0.1", 0), kind) as server:
         server.daemon_threads = True
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
@@ -47,7 +52,7 @@ def careless_server() -> Iterator[str]:
     """Run a server that keeps objects and ignores every condition; yield its URL."""
     objects: dict[str, bytes] = {}
 
-    class Careless(_Quiet):
+    class Careless(Quiet):
         def do_PUT(self) -> None:
             objects[self.path] = self.body()
             self.answer(200, headers={"ETag": '"same"'})
@@ -59,7 +64,7 @@ def careless_server() -> Iterator[str]:
             objects.pop(self.path, None)
             self.answer(204)
 
-    with _running(Careless) as url:
+    with running(Careless) as url:
         yield url
 
 
@@ -68,14 +73,14 @@ def answering_server(status: int, code: str) -> Iterator[str]:
     """Run a server that answers everything with one error; yield its URL."""
     text = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>as the test says</Message></Error>".encode()
 
-    class Answering(_Quiet):
+    class Answering(Quiet):
         def refuse(self) -> None:
             self.body()
             self.answer(status, text)
 
         do_PUT = do_GET = do_DELETE = do_HEAD = refuse  # noqa: N815  # the names are the base class's
 
-    with _running(Answering) as url:
+    with running(Answering) as url:
         yield url
 
 
@@ -95,7 +100,7 @@ def lossy_proxy(
     counts: dict[str, int] = {}
     lock = threading.Lock()
 
-    class Proxy(_Quiet):
+    class Proxy(Quiet):
         def forward(self) -> None:
             with lock:
                 number = counts.get(self.command, 0)
@@ -123,5 +128,5 @@ def lossy_proxy(
 
         do_PUT = do_GET = do_DELETE = do_HEAD = forward  # noqa: N815  # the names are the base class's
 
-    with _running(Proxy) as url:
+    with running(Proxy) as url:
         yield url

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import secrets
 from collections.abc import Iterator
@@ -49,9 +50,18 @@ def s3_store(s3_settings: StoreSettings) -> Iterator[ObjectStore]:
     store.close()
 
 
-@pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.s3)])
+@pytest.fixture
+def sealed_store(tmp_path: Path) -> ObjectStore:
+    """An empty store in a directory, sealed with a key of its own."""
+    keys = tmp_path / "keys"
+    keys.touch(0o600)
+    keys.write_bytes(base64.b64encode(os.urandom(32)))
+    return open_store(str(tmp_path / "store"), StoreSettings(key_file=str(keys)))
+
+
+@pytest.fixture(params=["local", "sealed", pytest.param("s3", marks=pytest.mark.s3)])
 def store(request: pytest.FixtureRequest) -> ObjectStore:
-    """A store of either kind, ready to be used."""
+    """A store of any kind, ready to be used."""
     found: ObjectStore = request.getfixturevalue(f"{request.param}_store")
     found.check()
     return found

@@ -18,6 +18,7 @@ class FaultyStore:
         got: keys in the order in which they were asked for.
         write_fault: raised by each write from now on, in its place.
         lost_answer: raised by each conditional write from now on, after it has taken effect.
+        flips: so many of the next gets come with a bit flipped.
         gate: puts and gets wait until it is set.
         waiting: set when one waits at the gate.
     """
@@ -29,6 +30,7 @@ class FaultyStore:
         self.got: list[str] = []
         self.write_fault: CrikpyError | None = None
         self.lost_answer: CrikpyError | None = None
+        self.flips = 0
         self.gate = threading.Event()
         self.gate.set()
         self.waiting = threading.Event()
@@ -40,7 +42,13 @@ class FaultyStore:
     def get(self, key: str) -> bytes | memoryview:
         self._count("get", key)
         self._pass_gate()
-        return self._store.get(key)
+        data = self._store.get(key)
+        with self._lock:
+            if self.flips > 0:
+                self.flips -= 1
+                middle = len(data) // 2
+                return bytes(data[:middle]) + bytes([data[middle] ^ 1]) + bytes(data[middle + 1 :])
+        return data
 
     def get_tagged(self, key: str) -> tuple[bytes, str]:
         self._count("get_tagged")

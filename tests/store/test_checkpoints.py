@@ -173,6 +173,15 @@ def test_a_claimed_or_quarantined_checkpoint_gives_way_to_an_older_one(checkpoin
     assert checkpoints.newest_resumable() is None
 
 
+def test_a_manifest_that_was_damaged_on_its_way_is_read_once_more(checkpoints: Checkpoints) -> None:
+    commit(checkpoints, OLD, NEW)
+    faulty = FaultyStore(checkpoints.store)
+    faulty.flips = 1
+    found = Checkpoints(faulty, checkpoints.workload).newest_resumable()
+    assert found is not None
+    assert found.checkpoint == NEW
+
+
 def test_the_first_reason_of_a_quarantine_stays(checkpoints: Checkpoints) -> None:
     commit(checkpoints, NEW)
     checkpoints.quarantine(NEW, "first")

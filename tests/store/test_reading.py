@@ -180,6 +180,14 @@ def test_a_harmed_chunk_is_an_error_of_whoever_reads_it(harm: str, store: Object
         reader.read("pages-1.img")
 
 
+def test_what_was_damaged_on_its_way_is_fetched_once_more(faulty: FaultyStore, workload: Workload) -> None:
+    data = noise(2 * MIB)
+    written = store_images(faulty, workload, {"pages-1.img": data})
+    faulty.flips = 1
+    with reader_of(faulty, workload, written.images) as reader:
+        assert reader.read("pages-1.img") == data
+
+
 def test_a_failure_makes_the_descriptor_readable_and_is_raised_by_piece(
     faulty: FaultyStore, workload: Workload
 ) -> None:

@@ -100,7 +100,7 @@ def test_a_server_that_ignores_conditions_is_refused(s3_settings: StoreSettings)
     ("status", "code", "expected"),
     [
         (403, "AccessDenied", StoreForbiddenError),
-        (400, "ExpiredToken", StoreForbiddenError),
+        (400, "ExpiredToken", StoreUnavailableError),
         (403, "RequestTimeTooSkewed", StoreForbiddenError),
         (403, "QuotaExceeded", StoreFullError),
         (507, "InsufficientStorage", StoreFullError),
