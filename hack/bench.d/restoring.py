@@ -23,7 +23,7 @@ import obstore.store
 import data
 import jobs
 import servers
-from measuring import Cost, Table, cost_of, interleave, machine, publish, rows_of, runs_option
+from measuring import Cost, Table, cost_of, have_memory, interleave, machine, publish, rows_of, runs_option
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from crikpy import names, settings
@@ -39,6 +39,7 @@ from crikpy.flows.restoring import Waiting, restore
 from crikpy.model.capsule import Capsule
 from crikpy.model.manifest import Manifest
 from crikpy.model.workload import Workload
+from crikpy.store.chunks import CHUNK_BYTES
 from crikpy.store.layout import chunk_key, claim_key
 from crikpy.store.opening import open_store
 from crikpy.store.reading import ChunkReader
@@ -63,8 +64,8 @@ class Held:
         return len(self._images[name]) if name in self._images else None
 
     def piece(self, name: str, offset: int) -> memoryview | None:
-        """Return all that is left of an image."""
-        return memoryview(self._images[name])[offset:]
+        """Return as much of an image as a chunk holds."""
+        return memoryview(self._images[name])[offset : offset + CHUNK_BYTES]
 
     def ready(self) -> int:
         """Return a descriptor that never becomes readable: nobody waits."""
@@ -105,6 +106,7 @@ class Subject:
                 launcher.hold(Deadline.after(10))
                 capsule = Capsule(launcher_pid=launcher.launcher_pid, socket=socket)
                 member = Member(capsule=capsule, workload=WORKLOAD)
+                have_memory(self._manifest.sizes.image_bytes)
                 yield Waiting(member=member, launcher=launcher, manifest=self._manifest)
         finally:
             made.child.kill_tree()
