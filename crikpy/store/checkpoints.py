@@ -28,7 +28,7 @@ from crikpy.errors import (
 )
 from crikpy.model.manifest import Manifest
 from crikpy.model.workload import Workload
-from crikpy.store import layout, trusting
+from crikpy.store import collecting, layout, trusting
 from crikpy.store.base import ObjectStore
 from crikpy.store.manifests import decode_manifest, encode_manifest
 from crikpy.store.records import FINISHED, UNREADABLE, CheckpointSummary, Claim, Quarantine, now
@@ -58,6 +58,7 @@ class Checkpoints:
     def __init__(self, store: ObjectStore, workload: Workload) -> None:
         self.store = store
         self.workload = workload
+        self._was_collected = False
 
     def begin(self, claim: Claim, checkpoint: str = "", *, pod_uid: str = "") -> tuple[str, Known]:
         """Announce a new checkpoint; return its id and what need not be written again.
@@ -71,6 +72,7 @@ class Checkpoints:
         """
         checkpoint = checkpoint or layout.new_checkpoint_id()
         self.store.put(layout.started_key(self.workload, checkpoint), msgspec.json.encode(claim))
+        self._was_collected = collecting.is_under_way(self.store, self.workload)
         return checkpoint, self.known(pod_uid=pod_uid)
 
     def give_up(self, checkpoint: str) -> None:
@@ -89,8 +91,11 @@ class Checkpoints:
 
         Raises:
             StoreError: there is another manifest in its place.
-            StoreUnavailableError: the store was lost on the way, and whether the manifest stands is unknown.
+            StoreUnavailableError: the store was lost on the way, and whether the manifest stands is unknown; or
+                chunks were removed meanwhile.
         """
+        if self._was_collected:
+            collecting.require_chunks(self.store, self.workload, chunks_of(manifest))
         key = layout.manifest_key(self.workload, manifest.checkpoint)
         data = encode_manifest(manifest)
         try:

@@ -4,28 +4,29 @@ Rules that keep it from ever taking a chunk that somebody needs:
 
 1. A chunk that any present manifest refers to stays; the manifests are looked at again before each few deletions.
 2. While a checkpoint of the workload is being written, nothing is removed. Its writer announces it
-   (Checkpoints.begin) before it reads which chunks exist; hence either we see the announcement, or the writer
-   begins after our look and relies only on manifests that we see too.
+   (Checkpoints.begin) before it reads which chunks exist, and we say that we remove before we look for
+   announcements, so that one of us sees the other (collecting.py). Either we stop; or the writer, who relies only
+   on manifests that we see too, makes sure before the commit that nothing was removed which it stored anew.
 3. What is younger than a day stays, by the store's times and this machine's clock. A shorter age may be asked
    for, but for chunks alone: when a checkpoint counts as being written no longer is not for anybody to choose.
 4. A manifest that cannot be read stops the removal: what it refers to is unknown.
-
-One gap is left: a writer that begins after our look may store a chunk anew that was there, unreferenced, for a
-day, and that we remove in the same moment. The look is repeated every few requests, and between an announcement
-and its first chunk lies the stopping of a job.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Final
 
 from crikpy import names
+from crikpy.aio.clock import Deadline
+from crikpy.errors import CheckpointNotFoundError
 from crikpy.model.workload import Workload
-from crikpy.store import layout
+from crikpy.store import collecting, layout
 from crikpy.store.base import ObjectInfo, ObjectStore
 from crikpy.store.checkpoints import Checkpoints
 from crikpy.store.trusting import chunks_of
@@ -102,14 +103,15 @@ def apply_gc(
     workload = plan.workload
     kept = _Kept(store, workload)
     outcome = GcOutcome(chunks=0, chunk_bytes=0, incomplete=0, interrupted=False)
-    with ThreadPoolExecutor(_BATCH) as deleting:
+    with ThreadPoolExecutor(_BATCH) as deleting, _said(store, workload) as say_so:
         for start in range(0, len(plan.chunks), _BATCH):
+            say_so()
             view = _look(store, workload, plan.min_age)
             if view.writing:
                 return _add(outcome, interrupted=True)
             batch = kept.unreferenced(plan.chunks[start : start + _BATCH], view.complete)
-            list(deleting.map(store.delete, [chunk.key for chunk in batch]))
-            outcome = _add(outcome, batch)
+            remove = partial(_remove, store, Deadline.after(collecting.LOOK_GOOD_S))
+            outcome = _add(outcome, [chunk for chunk in deleting.map(remove, batch) if chunk is not None])
             if on_progress is not None:
                 on_progress(outcome)
     for checkpoint in plan.incomplete:
@@ -117,6 +119,31 @@ def apply_gc(
             Checkpoints(store, workload).remove(checkpoint)
             outcome = _add(outcome, incomplete=1)
     return outcome
+
+
+def _remove(store: ObjectStore, look: Deadline, chunk: ObjectInfo) -> ObjectInfo | None:
+    """Remove a chunk as long as the look for announcements is not too long ago; return it if it was removed."""
+    if look.expired():
+        return None
+    store.delete(chunk.key)
+    return chunk
+
+
+@contextlib.contextmanager
+def _said(store: ObjectStore, workload: Workload) -> Iterator[Callable[[], None]]:
+    """Lend what says that we remove; in the end say that it is over, if it ever was said."""
+    said = False
+
+    def say_so() -> None:
+        nonlocal said
+        said = True
+        collecting.say_so(store, workload)
+
+    try:
+        yield say_so
+    finally:
+        if said:
+            collecting.say_no_more(store, workload)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +184,10 @@ class _Kept:
     ) -> list[ObjectInfo]:
         """Return those of the chunks that no manifest refers to."""
         for checkpoint in complete - self._chunks.keys():
-            self._chunks[checkpoint] = chunks_of(self._checkpoints.manifest(checkpoint))
+            try:
+                self._chunks[checkpoint] = chunks_of(self._checkpoints.manifest(checkpoint))
+            except CheckpointNotFoundError:
+                self._chunks[checkpoint] = frozenset()  # removed since it was listed; no id comes twice
         referenced = frozenset[str]().union(*self._chunks.values())
         return [chunk for chunk in chunks if chunk.key.rpartition("/")[2] not in referenced]
 

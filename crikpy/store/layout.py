@@ -16,6 +16,9 @@ from crikpy import names
 from crikpy.errors import UsageError
 from crikpy.model.workload import Workload
 
+COLLECTING = "collecting.json"
+"""Says that chunks are being removed, so that who writes a checkpoint sees to it that his are still there."""
+
 STARTED = "started.json"
 """Says that a checkpoint is being written, so that nobody collects what it is about to refer to."""
 
@@ -121,6 +124,11 @@ def quarantine_key(workload: Workload, checkpoint: str) -> str:
 def started_key(workload: Workload, checkpoint: str) -> str:
     """Return the key of the record that the checkpoint is being written."""
     return checkpoint_prefix(workload, checkpoint) + STARTED
+
+
+def collecting_key(workload: Workload) -> str:
+    """Return the key of the record that chunks are being removed."""
+    return f"{workload}/{COLLECTING}"
 
 
 def holder_key(workload: Workload) -> str:
