@@ -45,8 +45,9 @@ def test_records_mean_what_they_meant(stored: tuple[ObjectStore, Workload]) -> N
     found = {summary.id: summary for summary in checkpoints.list()}
     assert found.keys() == {FIRST, SECOND, THIRD}
     assert found[FIRST].claim is not None
-    assert found[SECOND].quarantine is not None
-    assert found[SECOND].quarantine.reason == "golden"
+    quarantine = found[SECOND].quarantine
+    assert quarantine is not None
+    assert quarantine.reason == "golden"
     newest = checkpoints.newest_resumable()
     assert newest is not None
     assert newest.checkpoint == THIRD
