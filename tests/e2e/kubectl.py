@@ -32,10 +32,6 @@ class Kubectl:
         self._program = program
         self.kubeconfig = kubeconfig
 
-    def like(self, kubeconfig: Path) -> Kubectl:
-        """Return the same with another kubeconfig."""
-        return Kubectl(self._program, kubeconfig)
-
     def argv(self, *words: str) -> list[str]:
         """Return the whole command line."""
         return [self._program, f"--kubeconfig={self.kubeconfig}", *words]
