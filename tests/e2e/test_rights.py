@@ -25,7 +25,7 @@ ID = "20250131T120000Z-00000000"
 
 
 class AgentApi:
-    """The API server as whoever has a token of the agents' account sees it: kubectl would ask for more than to patch.
+    """The API server as who has a token of the agents' account sees it: kubectl would ask for more than to patch.
 
     Attributes:
         refused: what was said of the last request, if it was refused.
@@ -64,7 +64,7 @@ class AgentApi:
         """Annotate a node and take the annotation off again; say whether that was allowed."""
         path = f"/api/v1/nodes/{node}"
         notes = [{"metadata": {"annotations": {"crikpy.io/test": value}}} for value in ("yes", None)]
-        return all([self.patches(path, note) for note in notes])
+        return all(self.patches(path, note) for note in notes)
 
     def tells(self, order: Json, **status: str) -> bool:
         """Say what has become of an order; say whether that was allowed."""
@@ -131,7 +131,7 @@ def test_an_agent_speaks_of_saves_on_its_own_node_only(installed: Cluster, place
     # What the agent of the node says, the agent of another to which the job moves may go on with.
     assert others.tells(order, phase="Complete", checkpoint=ID)
     assert agent.tells(order, phase="Restoring")
-    assert not agent.tells(order, phase="Dumping")
+    assert not agent.tells(order_at(place, other), phase="Failed", reason="DumpFailed")
     assert "may not say" in agent.refused
 
 
