@@ -1,7 +1,7 @@
 """Periodic checkpoints of running pods that ask for them, spread so that a node's jobs do not all stop at once.
 
 A node that surely goes takes none: what matters there is the one checkpoint that the notice asks for. Neither
-does a pod that is being saved already.
+does a pod that is being saved already, or that is saved and about to be ended.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from crikpy.controller.actions import MakeOrder
+from crikpy.controller.evicting import is_done_with
 from crikpy.controller.ordering import make_order
 from crikpy.controller.viewing import ClusterView, can_be_saved, options_of
 from crikpy.model.notices import Trigger
+from crikpy.model.orders import Order
 from crikpy.model.pods import Pod
 
 SPREAD: Final = 0.1
@@ -47,13 +49,18 @@ def due_after(pod_uid: str, interval_s: float) -> timedelta:
 
 
 def _last(view: ClusterView, pod: Pod, started: datetime) -> datetime | None:
-    """Return when a pod was last saved, or that was tried, at the latest; None while it is being saved."""
+    """Return when a pod was last saved, or that was tried, at the latest; None while it is being saved or goes."""
     last = started
     for known in view.orders_of(pod):
         status = known.order.status
-        if not status.phase.final:
+        if not status.phase.final or _goes(view, known.order):
             return None
         ended = status.completed or known.order.created
         if ended is not None:
             last = max(last, ended)
     return last
+
+
+def _goes(view: ClusterView, order: Order) -> bool:
+    """Say whether an order's pod is to be ended, as it is saved; one whose node was spared runs on."""
+    return is_done_with(order) and (not order.spec.notice or view.under_its_notice(order))

@@ -108,6 +108,15 @@ def test_a_warning_or_maintenance_far_ahead_do_not_stop_them() -> None:
     assert due(a_node(notice=far), POD, now_s=DUE_S + 1)
 
 
+def test_a_pod_that_is_saved_and_about_to_be_ended_is_not_ordered_besides() -> None:
+    saved = an_order(POD, notice="rebalance-1", trigger=Trigger.REBALANCE_RECOMMENDATION, completed_s=20)
+    assert not due(a_node(notice=a_rebalance()), POD, saved, now_s=20 + DUE_S)
+    assert not due(
+        a_node(), POD, an_order(POD, notice="", trigger=Trigger.MANUAL, completed_s=20), now_s=20 + DUE_S
+    )
+    assert due(a_node(), POD, saved, now_s=20 + DUE_S), "its node was spared, and it runs on"
+
+
 @pytest.mark.parametrize("phase", [OrderPhase.PENDING, OrderPhase.DUMPING])
 def test_a_pod_that_is_being_saved_is_not_ordered_besides(phase: OrderPhase) -> None:
     assert not due(a_node(), POD, an_order(POD, phase=phase, notice=""), now_s=DUE_S + 1)

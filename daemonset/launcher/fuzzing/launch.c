@@ -87,7 +87,7 @@ static int fake_clock(clockid_t clock, struct timespec *time)
 #define clock_gettime fake_clock
 #define getpid() 1
 #define usleep(time) ((void)(time))
-#include "launch.c"
+#include "../launch.c"
 #undef main
 #undef exit
 
