@@ -88,6 +88,59 @@ class ObjectStore(Protocol):
         ...
 
 
+class ForwardingStore:
+    """Passes everything on to another store; who stands before one changes what he has to."""
+
+    def __init__(self, inner: ObjectStore) -> None:
+        """Take the other store."""
+        self._inner = inner
+
+    @property
+    def url(self) -> str:
+        """Return the other store's URL."""
+        return self._inner.url
+
+    def get(self, key: str) -> bytes | memoryview:
+        """Read."""
+        return self._inner.get(key)
+
+    def get_tagged(self, key: str) -> tuple[bytes, str]:
+        """Read with a tag."""
+        return self._inner.get_tagged(key)
+
+    def put(self, key: str, data: bytes | memoryview) -> None:
+        """Write."""
+        self._inner.put(key, data)
+
+    def put_if_absent(self, key: str, data: bytes | memoryview) -> bool:
+        """Write if there is nothing."""
+        return self._inner.put_if_absent(key, data)
+
+    def replace(self, key: str, data: bytes | memoryview, tag: str) -> str | None:
+        """Write if it is unchanged."""
+        return self._inner.replace(key, data, tag)
+
+    def delete(self, key: str) -> None:
+        """Remove."""
+        self._inner.delete(key)
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """List objects."""
+        return self._inner.list(prefix)
+
+    def folders(self, prefix: str) -> Iterator[str]:
+        """List folders."""
+        return self._inner.folders(prefix)
+
+    def check(self) -> None:
+        """Check."""
+        self._inner.check()
+
+    def close(self) -> None:
+        """Close."""
+        self._inner.close()
+
+
 def probe(store: ObjectStore) -> None:
     """Try the acts that everything rests on with an object of no meaning, and remove it again.
 

@@ -76,8 +76,7 @@ def remove_expired(checkpoints: Checkpoints, doomed: Sequence[Expired]) -> list[
     removed = []
     claim = Claim.ours().finished()
     for each in doomed:
-        taken = checkpoints.lay(each.checkpoint, claim)
-        if each.claimed or taken:
+        if each.claimed or checkpoints.lay(each.checkpoint, claim):
             checkpoints.remove(each.checkpoint)
             removed.append(each)
     return removed

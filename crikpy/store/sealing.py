@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from crikpy.errors import FormatVersionError, IntegrityError, SettingsError
 from crikpy.store import layout
-from crikpy.store.base import ObjectInfo, ObjectStore
+from crikpy.store.base import ForwardingStore, ObjectStore
 from crikpy.store.chunks import SEALED_MAGIC, new_memory
 
 _HEADER: Final = struct.Struct("<4s8s32s")
@@ -75,19 +75,14 @@ def read_keys(path: Path) -> tuple[Key, ...]:
     return tuple(Key.of(secret) for secret in secrets)
 
 
-class SealedStore:
-    """Another store, with its chunks and manifests sealed."""
+class SealedStore(ForwardingStore):
+    """Another store, with its chunks and manifests sealed; listings show sizes as they lie there."""
 
     def __init__(self, inner: ObjectStore, keys: Sequence[Key]) -> None:
         """Take a store and at least one key, of which the first seals."""
-        self._inner = inner
+        super().__init__(inner)
         self._sealing = keys[0]
         self._keys = {key.id: key for key in keys}
-
-    @property
-    def url(self) -> str:
-        """Return the other store's URL."""
-        return self._inner.url
 
     def get(self, key: str) -> bytes | memoryview:
         """Return the bytes that were sealed.
@@ -97,10 +92,6 @@ class SealedStore:
         """
         data = self._inner.get(key)
         return self._open(key, memoryview(data)) if _is_sealed(key) else data
-
-    def get_tagged(self, key: str) -> tuple[bytes, str]:
-        """Return a record; they are not sealed."""
-        return self._inner.get_tagged(key)
 
     def put(self, key: str, data: bytes | memoryview) -> None:
         """Write the object, sealed."""
@@ -112,30 +103,6 @@ class SealedStore:
         What was sealed anew differs from before. So a manifest that stands already is compared by its plain bytes.
         """
         return self._inner.put_if_absent(key, self._seal(key, data) if _is_sealed(key) else data)
-
-    def replace(self, key: str, data: bytes | memoryview, tag: str) -> str | None:
-        """Replace a record."""
-        return self._inner.replace(key, data, tag)
-
-    def delete(self, key: str) -> None:
-        """Remove the object."""
-        self._inner.delete(key)
-
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        """Yield objects with their sizes as they lie there."""
-        return self._inner.list(prefix)
-
-    def folders(self, prefix: str) -> Iterator[str]:
-        """Yield the names of folders."""
-        return self._inner.folders(prefix)
-
-    def check(self) -> None:
-        """Find out whether work can succeed."""
-        self._inner.check()
-
-    def close(self) -> None:
-        """Let go of connections."""
-        self._inner.close()
 
     def _seal(self, key: str, data: bytes | memoryview) -> memoryview:
         salt = os.urandom(32)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-from crikpy.store.base import ObjectInfo, ObjectStore
+from crikpy.store.base import ForwardingStore, ObjectStore
 
 
-class WatchedStore:
+class WatchedStore(ForwardingStore):
     """Another store, with acts of the test before chunks, manifests and claims are written or read."""
 
     def __init__(
@@ -19,26 +19,17 @@ class WatchedStore:
         before_claim: Callable[[], object] = lambda: None,
         before_read: Callable[[str], object] = lambda key: None,
     ) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._before_chunk = before_chunk
         self._before_manifest = before_manifest
         self._before_claim = before_claim
         self._before_read = before_read
-
-    @property
-    def url(self) -> str:
-        """Return the other store's URL."""
-        return self._inner.url
 
     def get(self, key: str) -> bytes | memoryview:
         """Read, a chunk only after the test's act."""
         self._act(key)
         self._before_read(key)
         return self._inner.get(key)
-
-    def get_tagged(self, key: str) -> tuple[bytes, str]:
-        """Read."""
-        return self._inner.get_tagged(key)
 
     def put(self, key: str, data: bytes | memoryview) -> None:
         """Write, a chunk only after the test's act."""
@@ -49,30 +40,6 @@ class WatchedStore:
         """Write, but only after the test's act."""
         self._act(key)
         return self._inner.put_if_absent(key, data)
-
-    def replace(self, key: str, data: bytes | memoryview, tag: str) -> str | None:
-        """Write on a condition."""
-        return self._inner.replace(key, data, tag)
-
-    def delete(self, key: str) -> None:
-        """Remove."""
-        self._inner.delete(key)
-
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        """List."""
-        return self._inner.list(prefix)
-
-    def folders(self, prefix: str) -> Iterator[str]:
-        """List folders."""
-        return self._inner.folders(prefix)
-
-    def check(self) -> None:
-        """Check."""
-        self._inner.check()
-
-    def close(self) -> None:
-        """Close."""
-        self._inner.close()
 
     def _act(self, key: str) -> None:
         if "/chunks/" in key:

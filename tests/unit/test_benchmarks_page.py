@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.unit.pages import ROOT, made
 
 
 def test_the_page_is_made_of_the_figures() -> None:
-    program = "import json, sys, documenting; sys.stdout.write(documenting.render(json.load(sys.stdin)))"
-    made = subprocess.run(
-        [sys.executable, "-c", program],
-        input=(ROOT / "docs/benchmarks.json").read_text(),
-        cwd=ROOT / "hack/bench.d",
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-        timeout=60,
-    )
-    assert made.stdout == (ROOT / "docs/benchmarks.md").read_text(), "run hack/bench document"
+    page = made("hack/bench.d", "documenting.render(kept)", "docs/benchmarks.json")
+    assert page == (ROOT / "docs/benchmarks.md").read_text(), "run hack/bench document"
 
 
 def test_every_figure_has_its_spread_and_its_machine() -> None:

@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.unit.pages import ROOT, made
 
 
 def test_the_page_is_made_of_what_was_observed() -> None:
-    program = (
-        "import json, sys, documenting; "
-        "sys.stdout.write(documenting.page([documenting.Trial(**each) for each in json.load(sys.stdin)]))"
+    page = made(
+        "hack/chaos.d", "documenting.page([documenting.Trial(**each) for each in kept])", "docs/reliability.json"
     )
-    made = subprocess.run(
-        [sys.executable, "-c", program],
-        input=(ROOT / "docs/reliability.json").read_text(),
-        cwd=ROOT / "hack/chaos.d",
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-        timeout=60,
-    )
-    assert made.stdout == (ROOT / "docs/reliability.md").read_text(), "run hack/chaos.d/documenting.py"
+    assert page == (ROOT / "docs/reliability.md").read_text(), "run hack/chaos.d/documenting.py"
 
 
 def test_no_trial_has_ended_otherwise_than_it_may() -> None:
