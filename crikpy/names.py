@@ -77,6 +77,12 @@ INJECTED: Final = f"{DOMAIN}/injected"
 RECREATE_FROM: Final = f"{DOMAIN}/recreate-from"
 """Annotation of Checkpoint objects: the JSON of the bare pod that is made again once it is gone."""
 
+FINALIZER: Final = f"{DOMAIN}/stored"
+"""Finalizer of Checkpoint objects: what the store holds for one goes before it does."""
+
+LABEL_DISCARD_ON: Final = f"{DOMAIN}/discard-on"
+"""Label of Checkpoint objects that are being deleted: the node whose agent removes what the store holds for it."""
+
 LABEL_POD_UID: Final = f"{DOMAIN}/pod-uid"
 LABEL_NODE: Final = f"{DOMAIN}/node"
 """Labels of Checkpoint objects."""

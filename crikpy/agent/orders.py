@@ -90,7 +90,7 @@ class Orders:
                 await stop(task)
 
     def _take(self, change: Change, order: Order) -> None:
-        if change is Change.DELETED:
+        if change is Change.DELETED or order.deleted is not None:
             if not self._is_foreign(order):
                 self._saver.withdraw_order(order.spec.pod_uid, order.name)
             if (task := self._tasks.get(order.uid)) is not None:

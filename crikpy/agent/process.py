@@ -15,6 +15,7 @@ from typing import Final
 
 from crikpy import names
 from crikpy.agent.checking import Checker
+from crikpy.agent.discarding import Discarder
 from crikpy.agent.finishing import Finisher
 from crikpy.agent.labelling import Labels
 from crikpy.agent.nodepods import NodePods
@@ -101,6 +102,7 @@ class _Agent:
         self._saver = Saver(store, settings, self._teller, self.metrics, on_complete=self._on_complete)
         self._saver.instance = instance
         self._retention = Retention(store, lambda: self._saver.busy)
+        self._discarder = Discarder(api, store, self._teller, self.metrics, settings, instance=instance)
         self._notices = NodeNotices(self._sessions.pods, self._saver, self._teller, self.metrics, settings)
         self._metadata = metadata
         self._orders = Orders(
@@ -132,6 +134,7 @@ class _Agent:
             "orders": self._orders.run,
             "readiness": self.readiness.run,
             "retention": self._retention.run,
+            "deletions": self._discarder.run,
         }
         self._tasks = {name: asyncio.create_task(_for_ever(name, act), name=name) for name, act in acts.items()}
 

@@ -84,6 +84,20 @@ class Teller:
 
         self._outbox.put(_subject(namespace, name), act)
 
+    def tell_discarded(self, order: Order) -> None:
+        """Say that the store holds nothing any more for an object that is being deleted, so that it can go."""
+
+        async def act(deadline: Deadline) -> None:
+            try:
+                raw = await self._api.get(CHECKPOINTS, order.name, namespace=order.namespace, deadline=deadline)
+            except KubeNotFoundError:
+                return
+            found = parse_order(raw)
+            if found.uid == order.uid and found.status.discarded is None:
+                await self._write(found, raw, replace(found.status, discarded=datetime.now(UTC)), deadline)
+
+        self._outbox.put(("discarded", order.uid), act)
+
     def appeared(self, namespace: str, name: str) -> None:
         """Say that the API server knows an order: what was to be told of it can be delivered now."""
         self._outbox.poke(_subject(namespace, name))
@@ -258,6 +272,7 @@ _RESERVED = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 def merged(current: OrderStatus, told: OrderStatus) -> OrderStatus:
     """Return what an order's status becomes when we tell ours: what others wrote after us is kept."""
+    told = replace(told, discarded=current.discarded)
     if current.phase in _MAY_FOLLOW.get(told.phase, frozenset()):
         return told
     if not told.checkpoint or current.checkpoint != told.checkpoint:

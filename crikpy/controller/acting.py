@@ -16,12 +16,15 @@ from crikpy.controller.actions import (
     Action,
     DeleteOrder,
     DeletePod,
+    DiscardOn,
     EvictPod,
     ExpireOrder,
     ForgetPod,
+    KeepOrder,
     MakeOrder,
     MarkNode,
     RecreatePod,
+    ReleaseOrder,
     SettleOrder,
     TellNotInjected,
     UndoNode,
@@ -29,6 +32,7 @@ from crikpy.controller.actions import (
 )
 from crikpy.controller.bare import BarePods
 from crikpy.controller.marking import render_marks
+from crikpy.controller.releasing import Releases
 from crikpy.errors import EvictionBlockedError, KubeConflictError, KubeError, KubeNotFoundError
 from crikpy.kube.client import KubeApi, PatchKind
 from crikpy.kube.events import EventRecorder, Reference
@@ -69,6 +73,7 @@ class Actor:
         self._recorder = recorder
         self._metrics = metrics
         self._bare = BarePods(api, recorder)
+        self._releases = Releases(api, recorder)
 
     async def perform(self, action: Action) -> None:
         """Do what an action says.
@@ -94,7 +99,13 @@ class Actor:
             case SettleOrder():
                 await self._bare.settle(action.order)
             case DeleteOrder():
-                await self._delete_order(action.order)
+                await self._releases.delete(action.order)
+            case DiscardOn():
+                await self._releases.discard_on(action.order, action.node)
+            case ReleaseOrder():
+                await self._releases.release(action.order, action.left)
+            case KeepOrder():
+                await self._releases.keep(action.order)
             case TellNotInjected():
                 self._tell_not_injected(action.pod)
 
@@ -195,12 +206,6 @@ class Actor:
         except (KubeNotFoundError, KubeConflictError):
             return
         self._recorder.tell(Reference.of_order(order), "CheckpointExpired", action.message, warning=True)
-
-    async def _delete_order(self, order: Order) -> None:
-        try:
-            await self._api.delete(CHECKPOINTS, order.name, namespace=order.namespace, uid=order.uid)
-        except (KubeNotFoundError, KubeConflictError):
-            return
 
     # ---- pods --------------------------------------------------------------------------
 

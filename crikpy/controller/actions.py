@@ -166,7 +166,7 @@ class SettleOrder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeleteOrder:
-    """Delete a Checkpoint object that has served its time; the checkpoint in the store is none of its business."""
+    """Delete a Checkpoint object that has served its time; the checkpoint in the store is kept by other rules."""
 
     order: Order
 
@@ -174,6 +174,49 @@ class DeleteOrder:
     def key(self) -> str:
         """Which act this is."""
         return f"prune {self.order} {self.order.uid}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiscardOn:
+    """Have the agent of a node remove what the store holds for a Checkpoint object that is being deleted."""
+
+    order: Order
+    node: str
+
+    @property
+    def key(self) -> str:
+        """Which act this is."""
+        return f"discard {self.order} {self.order.uid} on {self.node}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseOrder:
+    """Let go of a Checkpoint object that is being deleted.
+
+    Attributes:
+        order: the object.
+        left: why the store may still hold something for it; empty when it does not.
+    """
+
+    order: Order
+    left: str = ""
+
+    @property
+    def key(self) -> str:
+        """Which act this is."""
+        return f"release {self.order} {self.order.uid}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeepOrder:
+    """Have a Checkpoint object that somebody made by hand bear our finalizer, as all others do."""
+
+    order: Order
+
+    @property
+    def key(self) -> str:
+        """Which act this is."""
+        return f"keep {self.order} {self.order.uid}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,5 +243,8 @@ Action = (
     | RecreatePod
     | SettleOrder
     | DeleteOrder
+    | DiscardOn
+    | ReleaseOrder
+    | KeepOrder
     | TellNotInjected
 )

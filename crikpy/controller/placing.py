@@ -92,7 +92,7 @@ class Placer:
             return pod
         nodes = list(self._sight.nodes.items.values())
         self._classes.update((node.cpu, node.cpu_features) for node in nodes if node.cpu and node.cpu_features)
-        orders = (known.order for known in self._sight.orders.items.values())
+        orders = (known.order for known in self._sight.orders_in_force())
         fit = find_fit(waiting_for(pod, namespace, orders), nodes, self._classes, wish)
         if fit is None or (fit.all_nodes and not fit.insists):
             return pod

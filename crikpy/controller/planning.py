@@ -8,6 +8,7 @@ decided in ordering; how much can be done at once is decided by whoever acts.
 from __future__ import annotations
 
 from crikpy.controller.actions import Action
+from crikpy.controller.discarding import plan_discards
 from crikpy.controller.evicting import plan_ends
 from crikpy.controller.intervals import plan_intervals
 from crikpy.controller.marking import plan_marks, plan_withdrawals
@@ -33,5 +34,6 @@ def plan(view: ClusterView) -> tuple[Action, ...]:
         *plan_withdrawals(view),
         *plan_intervals(view),
         *plan_warnings(view),
+        *plan_discards(view),
         *plan_prunings(view),
     )

@@ -142,7 +142,8 @@ class Rounds:
             settings=self._settings,
             nodes=dict(self._sight.nodes.items),
             pods=pods,
-            orders=tuple(self._sight.orders.items.values()),
+            orders=self._sight.orders_in_force(),
+            leaving=tuple(known for known in self._sight.orders.items.values() if known.order.deleted is not None),
             warned=frozenset(self._warned),
         )
 

@@ -22,7 +22,7 @@ class Sight:
 
     Attributes:
         nodes: all nodes.
-        orders: all Checkpoint objects.
+        orders: all Checkpoint objects, those that are being deleted too.
     """
 
     def __init__(self, api: KubeApi, metrics: Metrics) -> None:
@@ -39,6 +39,10 @@ class Sight:
     def complete(self) -> bool:
         """Whether everything is seen, as it is now."""
         return all(mirror.synced and mirror.reachable for mirror in (self.nodes, self.orders))
+
+    def orders_in_force(self) -> tuple[KnownOrder, ...]:
+        """Return the Checkpoint objects that mean something: one that is being deleted orders nothing any more."""
+        return tuple(known for known in self.orders.items.values() if known.order.deleted is None)
 
     def node_of(self, instance: str) -> Node | None:
         """Return the node that is an EC2 instance, or None; the ready one of several that claim to be it."""

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from crikpy import names
 from crikpy.kube.orders import parse_order
-from crikpy.kube.raw import Json, mapping
+from crikpy.kube.raw import Json, mapping, string_map, texts
 from crikpy.kube.signals import SOURCE_PREFIX, Signs, notices_of, read_signs
 from crikpy.model.nodes import Node
 from crikpy.model.notices import InterruptionNotice, Trigger, foremost
@@ -84,10 +84,14 @@ class KnownOrder:
     Attributes:
         order: what it says.
         recreates: it holds a bare pod that is still to be made again.
+        kept: it bears our finalizer, so that it does not go before we say so.
+        discarder: the node whose agent removes what the store holds for it, or empty.
     """
 
     order: Order
     recreates: bool = False
+    kept: bool = False
+    discarder: str = ""
 
     @classmethod
     def read(cls, raw: Json) -> KnownOrder:
@@ -96,8 +100,13 @@ class KnownOrder:
         Raises:
             KubeInvalidError: as parse_order.
         """
-        annotations = mapping(mapping(raw.get("metadata")).get("annotations"))
-        return cls(order=parse_order(raw), recreates=names.RECREATE_FROM in annotations)
+        metadata = mapping(raw.get("metadata"))
+        return cls(
+            order=parse_order(raw),
+            recreates=names.RECREATE_FROM in mapping(metadata.get("annotations")),
+            kept=names.FINALIZER in texts(metadata.get("finalizers")),
+            discarder=string_map(metadata.get("labels")).get(names.LABEL_DISCARD_ON, ""),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +118,8 @@ class ClusterView:
         settings: what plans depend on.
         nodes: all nodes by name.
         pods: the opted-in pods by UID.
-        orders: all Checkpoint objects.
+        orders: all Checkpoint objects that mean something.
+        leaving: those that are being deleted, which order nothing any more.
         warned: UIDs of pods about which people have been told that they are not injected.
     """
 
@@ -118,6 +128,7 @@ class ClusterView:
     nodes: Mapping[str, Node]
     pods: Mapping[str, Pod]
     orders: tuple[KnownOrder, ...] = ()
+    leaving: tuple[KnownOrder, ...] = ()
     warned: frozenset[str] = frozenset()
 
     @cached_property

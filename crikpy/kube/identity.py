@@ -14,6 +14,7 @@ import re
 from crikpy.errors import UsageError
 from crikpy.kube import raw
 from crikpy.kube.raw import Json
+from crikpy.model.orders import Order
 from crikpy.model.pods import Owner, Pod
 from crikpy.model.workload import Workload
 
@@ -74,6 +75,22 @@ def container_workload(cluster: str, pod: Pod, container: str) -> Workload:
         return Workload(cluster=cluster, namespace=pod.namespace, name=f"{pod.workload}.{container}")
     except ValueError as fault:
         raise UsageError(str(fault)) from fault
+
+
+def workload_at(location: str, order: Order) -> Workload:
+    """Return the workload that an order's status names by the URL of its folder in the store.
+
+    Raises:
+        UsageError: it is none, or one of another namespace than the order's.
+    """
+    cluster, namespace, name = ("", "", "", *location.rsplit("/", 3))[-3:]
+    try:
+        found = Workload(cluster=cluster, namespace=namespace, name=name)
+    except ValueError as fault:
+        raise UsageError(f"{order} says that its checkpoint is at {location!r}: {fault}") from fault
+    if found.namespace != order.namespace:
+        raise UsageError(f"{order} names a checkpoint of another namespace: {location}")
+    return found
 
 
 def _group(pod: Json) -> str:

@@ -75,6 +75,7 @@ def parse_node(raw: Json) -> Node:
         cpu=labels.get(names.LABEL_CPU, ""),
         cpu_features=_features(notes.get(names.CPU_FEATURES, "")),
         deleting=metadata.get("deletionTimestamp") is not None,
+        served=labels.get(names.LABEL_READY) == "true",
     )
 
 

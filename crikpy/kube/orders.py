@@ -54,6 +54,7 @@ def parse_order(raw: Json) -> Order:
             uid=fields.text(metadata.get("uid")),
             resource_version=fields.text(metadata.get("resourceVersion")),
             created=fields.time(metadata.get("creationTimestamp")),
+            deleted=fields.time(metadata.get("deletionTimestamp")),
             cpu=notes.get(names.LABEL_CPU, ""),
             instance_type=notes.get(names.INSTANCE_TYPE, ""),
             spec=_parse_spec(fields.mapping(raw.get("spec"))),
@@ -104,12 +105,14 @@ def _parse_status(status: Json) -> OrderStatus:
         message=fields.text(status.get("message")),
         restored_by=fields.text(status.get("restoredBy")),
         misfit=fields.text(status.get("misfit")),
+        discarded=fields.time(status.get("discardedTime")),
     )
 
 
 def render_order(order: Order, *, annotations: Mapping[str, str] | None = None) -> Json:
     """Return the object to create; the status is left out, since the API server takes none at creation.
 
+    It bears our finalizer from the beginning: when it is deleted, what the store holds for it goes first.
     A node name that is too long for a label's value goes without the label; the field selector on the
     specification finds it all the same.
     """
@@ -131,7 +134,8 @@ def render_order(order: Order, *, annotations: Mapping[str, str] | None = None) 
     metadata: Json = {
         "namespace": order.namespace,
         "name": order.name,
-        "labels": {label: value for label, value in labels.items() if _LABEL.fullmatch(value)},
+        "labels": {label: value for label, value in labels.items() if is_label(value)},
+        "finalizers": [names.FINALIZER],
     }
     notes = {names.LABEL_CPU: order.cpu, names.INSTANCE_TYPE: order.instance_type, **(annotations or {})}
     if notes := {name: value for name, value in notes.items() if value}:
@@ -167,6 +171,7 @@ def render_status(status: OrderStatus, previous_conditions: Iterable[Json], now:
         "location": status.location,
         "restoredBy": status.restored_by,
         "misfit": status.misfit,
+        "discardedTime": status.discarded and render_time(status.discarded),
     }
     rendered.update({field: value for field, value in optional.items() if value})
     if status.bytes != OrderBytes():
@@ -218,6 +223,11 @@ def _timed(condition: Json, before: Json | None, now: datetime) -> Json:
     if before is not None and before.get("status") == condition["status"]:
         since = before.get("lastTransitionTime")
     return {**condition, "lastTransitionTime": since or render_seconds(now)}
+
+
+def is_label(value: str) -> bool:
+    """Say whether a text can be the value of a label, as the name of a node that is longer than that cannot."""
+    return _LABEL.fullmatch(value) is not None
 
 
 def human_size(size_bytes: int) -> str:

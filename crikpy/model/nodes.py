@@ -42,6 +42,7 @@ class Node:
         cpu: digest of the CPU features that programs can use, as its agent published it, or empty.
         cpu_features: those features; empty while unknown.
         deleting: it has a deletion timestamp.
+        served: an agent works there and says that jobs can be saved, so that it reaches the store.
     """
 
     name: str
@@ -64,3 +65,4 @@ class Node:
     cpu: str = ""
     cpu_features: frozenset[str] = frozenset()
     deleting: bool = False
+    served: bool = False

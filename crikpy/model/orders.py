@@ -103,6 +103,7 @@ class OrderStatus:
         restored_by: `namespace/name` of the pod that resumed it, with its UID after a slash.
         misfit: `namespace/name/UID` of the pod that came to a node on which it cannot be resumed, and is to be
             moved for that; written once.
+        discarded: when the checkpoint was removed from the store because the object is being deleted, or None.
     """
 
     phase: OrderPhase = OrderPhase.PENDING
@@ -117,6 +118,7 @@ class OrderStatus:
     message: str = ""
     restored_by: str = ""
     misfit: str = ""
+    discarded: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +131,7 @@ class Order:
         uid: the object's UID; empty for an order that the API server does not know yet.
         resource_version: of the JSON that this was read from.
         created: when the object was made, aware UTC.
+        deleted: when somebody asked for its deletion, aware UTC, or None: then it orders nothing any more.
         cpu: digest of the CPU features of the node that it was made for, or empty where unknown.
         instance_type: that node's instance type, or empty.
         spec: what is to be done.
@@ -140,6 +143,7 @@ class Order:
     uid: str = ""
     resource_version: str = ""
     created: datetime | None = None
+    deleted: datetime | None = None
     cpu: str = ""
     instance_type: str = ""
     spec: OrderSpec

@@ -224,7 +224,7 @@ class World:
             case MakeOrder(order=order):
                 if order.name not in self.orders:
                     made = replace(order, uid=f"o-{order.name}", created=self.now)
-                    self.orders[order.name] = KnownOrder(order=made)
+                    self.orders[order.name] = KnownOrder(order=made, kept=True)
             case ExpireOrder(order=order):
                 self.tell(order.name, OrderPhase.EXPIRED)
             case EvictPod(pod=pod) | DeletePod(pod=pod):

@@ -93,6 +93,9 @@ def an_order(
     created_s: float = 1,
     completed_s: float | None = 20,
     recreates: bool = False,
+    kept: bool = True,
+    deleted_s: float | None = None,
+    discarder: str = "",
     **status: Any,
 ) -> KnownOrder:
     """Return the order for a pod and a notice, complete unless asked otherwise."""
@@ -102,6 +105,7 @@ def an_order(
         name=order_name(pod.name, pod.uid, notice or f"{trigger}-{created_s}"),
         uid=f"order-{pod.uid}-{notice}-{created_s}",
         created=at(created_s),
+        deleted=None if deleted_s is None else at(deleted_s),
         spec=OrderSpec(
             pod=pod.name,
             pod_uid=pod.uid,
@@ -117,7 +121,7 @@ def an_order(
             phase=phase, completed=at(completed_s) if phase.final and completed_s is not None else None, **status
         ),
     )
-    return KnownOrder(order=order, recreates=recreates)
+    return KnownOrder(order=order, recreates=recreates, kept=kept, discarder=discarder)
 
 
 def a_view(
@@ -128,11 +132,13 @@ def a_view(
     **settings: timedelta,
 ) -> ClusterView:
     """Return a picture of a cluster with these objects."""
+    orders = [known for known in objects if isinstance(known, KnownOrder)]
     return ClusterView(
         now=at(now_s),
         settings=replace(SETTINGS, signs=signs, **settings),
         nodes={node.name: node for node in objects if isinstance(node, Node)},
         pods={pod.uid: pod for pod in objects if isinstance(pod, Pod)},
-        orders=tuple(known for known in objects if isinstance(known, KnownOrder)),
+        orders=tuple(known for known in orders if known.order.deleted is None),
+        leaving=tuple(known for known in orders if known.order.deleted is not None),
         warned=frozenset(warned),
     )
