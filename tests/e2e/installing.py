@@ -8,6 +8,7 @@ and CRIKPY_E2E_TAG names the images' tag.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -36,6 +37,7 @@ HOST_ADDRESS = "10.77.0.254"
 TAG = os.environ.get("CRIKPY_E2E_TAG", crikpy.__version__)
 AGENT_IMAGE = f"ghcr.io/crikpy/agent:{TAG}"
 BASE = ROOT / "controller/overlays/s3-compatible"
+COMPONENTS = ROOT / "controller/components"
 _BUCKET = "crikpy-e2e"
 _AWS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 _READY_S = 180
@@ -47,6 +49,7 @@ class Installation:
     Attributes:
         notices: gives notices to nodes.
         news: what AWS says of them by a queue; None where there is none.
+        server: the store's server; None where it is somebody else's.
     """
 
     CLUSTER = "e2e"
@@ -60,6 +63,7 @@ class Installation:
         self._url = ""
         self.notices: Notices
         self.news: AwsNews | None = None
+        self.server: S3Server | None = None
 
     def __enter__(self) -> Installation:
         try:
@@ -88,9 +92,12 @@ class Installation:
 
     def saved(self, namespace: str) -> int:
         """Return how many checkpoints the store has of a namespace, whole ones; needs no API server."""
+        return sum(key.endswith(f"/{names.MANIFEST}") for key in self.stored(namespace))
+
+    def stored(self, namespace: str) -> list[str]:
+        """Return the keys of all that the store has of a namespace; needs no API server."""
         with contextlib.closing(self.open_store()) as store:
-            prefix = f"{self.CLUSTER}/{namespace}/"
-            return sum(found.key.endswith(f"/{names.MANIFEST}") for found in store.list(prefix))
+            return [found.key for found in store.list(f"{self.CLUSTER}/{namespace}/")]
 
     def last_words(self) -> str:
         """Return what the agents and controllers said lately, and what became of their pods: for a failed test."""
@@ -128,9 +135,9 @@ class Installation:
             self._url = f"{self._url.rstrip('/')}/{self.CLUSTER}-{secrets.token_hex(4)}"
             self._stack.callback(self._empty_store)
             return
-        server = self._stack.enter_context(S3Server(self._folder / "s3", address=HOST_ADDRESS))
-        server.create_bucket(_BUCKET)
-        self._url, self._environment = f"s3://{_BUCKET}/{self.CLUSTER}", server.environment()
+        self.server = self._stack.enter_context(S3Server(self._folder / "s3", address=HOST_ADDRESS))
+        self.server.create_bucket(_BUCKET)
+        self._url, self._environment = f"s3://{_BUCKET}/{self.CLUSTER}", self.server.environment()
 
     def _metadata(self) -> Metadata:
         if self.cluster.own:
@@ -176,6 +183,15 @@ class Installation:
             "apiVersion": "kustomize.config.k8s.io/v1beta1",
             "kind": "Kustomization",
             "resources": [os.path.relpath(BASE, folder)],
+            "components": [os.path.relpath(COMPONENTS / name, folder) for name in ("tidy", "sealed")],
+            "secretGenerator": [
+                {
+                    "name": "crikpy-keys",
+                    "namespace": SYSTEM,
+                    "literals": [f"keys={base64.b64encode(secrets.token_bytes(32)).decode()}"],
+                    "options": {"disableNameSuffixHash": True},
+                }
+            ],
             "labels": [{"pairs": leftovers.MARK}],
             "images": [{"name": f"ghcr.io/crikpy/{image}", "newTag": TAG} for image in ("agent", "controller")],
             "configMapGenerator": [

@@ -97,6 +97,13 @@ class Story:
         self.after[app] = found
         return found
 
+    def confinement(self, pod: str, pid: int) -> dict[str, str]:
+        """Return what confines a process in a pod of the strict namespace, as the kernel tells."""
+        status = self.cluster.kubectl("exec", pod, "-n", self.strict.name, "--", "cat", f"/proc/{pid}/status")
+        facts = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
+        wanted = ("Seccomp", "Seccomp_filters", "NoNewPrivs", "CapEff", "CapBnd")
+        return {fact: facts[fact].strip() for fact in wanted}
+
     def _enough(self, app: str, pod: str) -> list[Counted] | None:
         counts = self.where(app).counts(pod)
         return counts if len(counts) >= 4 else None
@@ -166,7 +173,13 @@ def test_goes_on_elsewhere_in_the_middle_of_its_count(story: Story, app: str) ->
 
 
 def test_a_pod_under_pod_security_restricted_goes_on_elsewhere(story: Story) -> None:
-    story.goes_on("restricted")
+    (after,) = story.goes_on("restricted")
+    name = after["metadata"]["name"]
+    pid = story.strict.counts(name)[0].pid
+    ours, launchers = (story.confinement(name, process) for process in (pid, 1))
+    assert ours == launchers, "the job is not confined as its new container is"
+    assert ours["Seccomp"] == "2"
+    assert ours["NoNewPrivs"] == "1"
 
 
 def test_each_completion_of_an_indexed_job_goes_on_under_its_own_index(story: Story) -> None:

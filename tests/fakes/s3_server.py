@@ -89,9 +89,16 @@ class S3Server:
                 for left in _SOCKETS.glob(f"seaweedfs-*-{port}.sock"):
                     left.unlink(missing_ok=True)
 
+    def restart(self) -> None:
+        """Start it again after `kill`, with all that it had written down."""
+        self.__enter__()
+
     def create_bucket(self, name: str) -> None:
         """Make a bucket; fine when it is there."""
-        with contextlib.closing(self._client()) as client:
+        with (
+            contextlib.closing(self._client()) as client,
+            contextlib.suppress(client.exceptions.BucketAlreadyOwnedByYou),
+        ):
             client.create_bucket(Bucket=name)
 
     def environment(self) -> dict[str, str]:
@@ -155,8 +162,8 @@ class S3Server:
         """Wait until an object can be written: the S3 part answers long before the volumes do."""
         while True:
             try:
+                self.create_bucket("ready")
                 with contextlib.closing(self._client()) as client:
-                    client.create_bucket(Bucket="ready")
                     client.put_object(Bucket="ready", Key="ready", Body=b"ready")
                 return
             except (ClientError, BotoCoreError) as fault:
