@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import logging
+import secrets
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -31,10 +33,12 @@ from crikpy.store.keyring import Keyrings
 from crikpy.store.kms import Kms
 from crikpy.store.layout import chunk_key, keyring_key
 from crikpy.store.local import LocalStore
+from crikpy.store.opening import open_store
 from crikpy.store.records import Claim
 from crikpy.store.sealing import SealedStore
+from tests.fakes.aws import FakeAws
 from tests.fakes.kms import MAKE, UNWRAP, FakeKms
-from tests.store.conftest import ALIAS, Opened
+from tests.store.conftest import ALIAS, BUCKET, Opened
 from tests.store.images import MIB, load_images, manifest_of, noise, store_images
 
 WORKLOAD = Workload(cluster="plain", namespace="default", name="train")
@@ -318,3 +322,20 @@ def test_a_listing_shows_manifests_that_cannot_be_opened_and_the_next_save_leans
     (found,) = checkpoints.list()
     assert "no KMS key of ours opens" in found.fault
     assert checkpoints.begin(Claim.ours())[1].base is None
+
+
+@pytest.mark.s3
+def test_a_keyring_lies_in_s3_as_anywhere(
+    kms: FakeKms, aws: FakeAws, s3_settings: StoreSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_KMS", aws.endpoint)
+    first, second = kms.make_key(), kms.make_key()
+    url, newer = f"s3://{BUCKET}/{secrets.token_hex(8)}", chunk_key(WORKLOAD, "cd" * 32)
+    open_store(url, replace(s3_settings, kms_key=first)).put(CHUNK, b"old")
+    store = open_store(url, replace(s3_settings, kms_key=f"{second},{first}"))
+    store.put(newer, b"new")
+    reader = open_store(url, replace(s3_settings, kms_key=f"{second},{first}"))
+    assert (bytes(reader.get(CHUNK)), bytes(reader.get(newer))) == (b"old", b"new")
+    assert {asked.context["crikpy-store"] for asked in kms.asked(MAKE)} == {url}
+    assert len(ring(open_store(url, s3_settings))) == 2
