@@ -104,6 +104,8 @@ def _extend_moto() -> None:
             key = str(response._get_param("KeyId"))
             _note(Asked(action, key, response._get_param("EncryptionContext") or {}))
             _require_enabled(key)
+            if action == UNWRAP and not 0 < len(response._get_param("CiphertextBlob")) <= 6144:
+                raise RefusedError("ValidationException")
             try:
                 return act(response)
             except AccessDeniedException as other:

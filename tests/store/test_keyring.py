@@ -120,6 +120,13 @@ def test_a_copied_keyring_keeps_nobody_from_saving(opened: Opened, bare: ObjectS
     assert len(ring(bare)) == 2
 
 
+def test_nothing_is_sealed_with_a_key_that_is_listed_under_another_name(opened: Opened, bare: ObjectStore) -> None:
+    opened().put(CHUNK, b"bytes")
+    write_ring(bare, [ring(bare)[0] | {"id": "00" * 8}])
+    opened().put(CHUNK, b"found again")
+    assert opened().get(CHUNK) == b"found again"
+
+
 def test_of_many_that_make_a_key_at_once_all_use_the_same(opened: Opened, bare: ObjectStore) -> None:
     stores = [opened() for _ in range(8)]
     at_once = threading.Barrier(len(stores))
@@ -304,13 +311,15 @@ def test_who_comes_second_takes_the_key_of_who_came_first(
         opened().put(CHUNK, b"old")
         write_ring(bare, [ring(bare)[0] | {"made": "2020-01-01T00:00:00Z"}])
     other = opened()
-    inner = Late(LocalStore(tmp_path / "store"), lambda: other.make_ready(WORKLOAD, Deadline.after(5)), 1)
+    newer = chunk_key(WORKLOAD, "cd" * 32)
+    inner = Late(LocalStore(tmp_path / "store"), lambda: other.put(newer, b"first"), 1)
     settings = StoreSettings(kms_key=ALIAS)
     store = SealedStore(inner, Keyrings(inner, Kms(settings), settings))
     store.put(CHUNK, b"bytes")
     assert len(ring(bare)) == (1 if first == "none" else 2)
     assert bytes(bare.get(CHUNK))[4:12].hex() == ring(bare)[0]["id"]
-    assert other.get(CHUNK) == b"bytes"
+    reader = opened()
+    assert (reader.get(CHUNK), reader.get(newer)) == (b"bytes", b"first")
 
 
 def test_a_listing_shows_manifests_that_cannot_be_opened_and_the_next_save_leans_on_none(
