@@ -38,6 +38,14 @@ class StoreSettings:
     """Path of a file of keys, 32 random bytes in base64 in each line, with which chunks and manifests are sealed:
     the first one seals, all of them open, and nothing else is believed. Empty leaves sealing to the store."""
 
+    kms_key: str = ""
+    """AWS KMS key, in place of a file of keys: the ARN of a key or an alias, or `alias/NAME`. KMS makes a data key
+    for each workload, which lies in the store wrapped by it. Several, separated by commas: the first one wraps,
+    all of them unwrap."""
+
+    data_key_days: float = 90.0
+    """Age at which a data key made by KMS seals nothing more and another is made; it goes on to open."""
+
     sign_bodies: str = "http"
     """When to hash what is sent for its signature: `http`, over plain HTTP only, since TLS protects it as well and
     costs less; `always`, where a bucket's policy asks for it; `never`."""

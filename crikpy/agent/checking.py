@@ -1,6 +1,7 @@
 """Looks at running jobs for what could not be saved, and tells their owners long before the day it matters.
 
-Only looks: whatever is found, the job runs on. A pod hears of a change and not of each look.
+Only looks: whatever is found, the job runs on. A pod hears of a change and not of each look. What the store needs
+of others to save the job (a data key of KMS) is got ready by the way.
 """
 
 from __future__ import annotations
@@ -10,15 +11,20 @@ import logging
 
 from crikpy.agent.reporting import Teller
 from crikpy.agent.sessions import Activity, CapsuleSession, PodSession
+from crikpy.agent.threads import in_thread
+from crikpy.aio.clock import Deadline
 from crikpy.capsule import entering, preflight, surveying
 from crikpy.capsule.trees import find_tree
 from crikpy.errors import CapsuleError, CrikpyError
+from crikpy.kube.identity import container_workload
 from crikpy.model.capsule import JobPhase
 from crikpy.settings import Settings
+from crikpy.store.base import ObjectStore
 
 _log = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 300.0
+_READY_S = 60.0
 _MOST_REASONS = 5
 
 CANNOT_BE_SAVED = "CannotBeSaved"
@@ -28,8 +34,12 @@ CAN_BE_SAVED = "CanBeSaved"
 class Checker:
     """Looks at the jobs of this node; `watch` is what NodeSessions.on_running calls."""
 
-    def __init__(self, teller: Teller, settings: Settings, *, every_s: float = _LOOK_EVERY_S) -> None:
+    def __init__(
+        self, store: ObjectStore, teller: Teller, settings: Settings, *, every_s: float = _LOOK_EVERY_S
+    ) -> None:
+        self._store = store
         self._teller = teller
+        self._cluster = settings.kube.cluster
         self._first_s = settings.agent.look_after_s
         self._every_s = every_s
         self._known: dict[str, dict[str, tuple[str, ...]]] = {}
@@ -39,11 +49,24 @@ class Checker:
         try:
             await asyncio.sleep(self._first_s)
             while _lives(session, capsule):
+                await self._make_ready(session, capsule)
                 if _is_left_alone(session):
                     await self._look(session, capsule)
                 await asyncio.sleep(self._every_s)
         finally:
             self._forget(session, capsule)
+
+    async def _make_ready(self, session: PodSession, capsule: CapsuleSession) -> None:
+        """Have the store ready for the job while there is time, so that a save under notice waits for nobody."""
+        pod = session.pod
+        if pod is None:
+            return
+        try:
+            workload = container_workload(self._cluster, pod, capsule.container)
+            deadline = Deadline.after(_READY_S)
+            await in_thread(None, self._store.make_ready, workload, deadline)
+        except CrikpyError as fault:
+            _log.warning("the store is not ready for a job: %s", fault, extra={"capsule": str(capsule)})
 
     async def _look(self, session: PodSession, capsule: CapsuleSession) -> None:
         try:

@@ -112,7 +112,7 @@ class _Agent:
             api, self._pods, store, self._notices, self._teller, self.metrics, settings, instance=instance
         )
         self._sessions.on_ready = self._starter.start
-        self._sessions.on_running = Checker(self._teller, settings).watch
+        self._sessions.on_running = Checker(store, self._teller, settings).watch
         self._own_node = OwnNode(api, settings, self.metrics)
         terminator = Terminator(api, self._saver, self._notices, self._own_node, settings)
         self._sessions.on_term = terminator.on_term

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
+from functools import partial
 
 import click
 
 from crikpy.aio.clock import Deadline
-from crikpy.cli.console import output_option, print_findings, print_json
+from crikpy.cli.console import output_option, print_findings, print_json, store_option
+from crikpy.cli.remedies import remedy_of
 from crikpy.criu.features import check_node
-from crikpy.errors import NodeError
-from crikpy.model.health import Verdict
+from crikpy.errors import CrikpyError, NodeError
+from crikpy.model.health import Finding, Verdict
 from crikpy.settings import Settings
+from crikpy.store.opening import open_store
 
 _PATIENCE_S = 60.0
 
 
 @click.command("check")
+@partial(store_option, required=False)
 @output_option
 @click.pass_obj
-def command(settings: Settings, output: str) -> None:
-    """Say whether this node can save jobs, and if not, why and what to do."""
-    findings = check_node(settings, deadline=Deadline.after(_PATIENCE_S))
+def command(settings: Settings, store_url: str | None, output: str) -> None:
+    """Say whether this node can save jobs, and if not, why and what to do.
+
+    Where it is told of a store, it tries that too, and whether keys to seal with can be had.
+    """
+    findings = [*check_node(settings, deadline=Deadline.after(_PATIENCE_S)), *_store_findings(settings, store_url)]
     failed = [finding for finding in findings if finding.verdict is Verdict.FAILED]
     if output == "json":
         print_json({"able": not failed, "findings": [dataclasses.asdict(finding) for finding in findings]})
@@ -31,3 +40,23 @@ def command(settings: Settings, output: str) -> None:
         click.echo("This node cannot save jobs; see the lines marked FAIL." if failed else able)
     if failed:
         raise click.exceptions.Exit(NodeError.exit_code)
+
+
+def _store_findings(settings: Settings, url: str | None) -> Iterator[Finding]:
+    if not url:
+        if settings.store.kms_key:
+            fact = f"it was not tried whether {settings.store.kms_key} can be used"
+            yield Finding(name="store", verdict=Verdict.WARNING, fact=fact, remedy="give --store")
+        return
+    try:
+        with contextlib.closing(open_store(url, settings.store)) as store:
+            store.check()
+    except CrikpyError as fault:
+        yield Finding(name="store", verdict=Verdict.FAILED, fact=fault.message, remedy=remedy_of(fault))
+    else:
+        yield Finding(name="store", verdict=Verdict.OK, fact=f"{store.url}{_sealed_by(settings)}")
+
+
+def _sealed_by(settings: Settings) -> str:
+    how = settings.store.kms_key or settings.store.key_file
+    return f", sealed by {how}" if how else ""

@@ -144,7 +144,9 @@ class Dump:
     def announce(self, claim: Claim, checkpoint: str) -> None:
         """Begin the checkpoint of this id in the store."""
         self._checkpoint = checkpoint
-        _, known = self._checkpoints.begin(claim, checkpoint, pod_uid=self._order.pod_uid)
+        _, known = self._checkpoints.begin(
+            claim, checkpoint, pod_uid=self._order.pod_uid, deadline=self._order.deadline
+        )
         self._known_chunks = known.chunks
         if known.base is not None:
             self._pages = KnownPages(self._store, self.member.workload, known.base)

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from crikpy.aio.clock import Deadline
 from crikpy.errors import StoreError
+from crikpy.model.workload import Workload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +81,10 @@ class ObjectStore(Protocol):
         """Yield the names, without slashes, of the folders right below a prefix that is empty or ends in `/`."""
         ...
 
+    def make_ready(self, workload: Workload, deadline: Deadline) -> None:
+        """Get what writing for a workload will need from others, so that it cannot be wanting halfway."""
+        ...
+
     def check(self) -> None:
         """Find out now whether work can succeed: reachable, there, writable, and conditions are kept."""
         ...
@@ -131,6 +137,10 @@ class ForwardingStore:
     def folders(self, prefix: str) -> Iterator[str]:
         """List folders."""
         return self._inner.folders(prefix)
+
+    def make_ready(self, workload: Workload, deadline: Deadline) -> None:
+        """Make ready."""
+        self._inner.make_ready(workload, deadline)
 
     def check(self) -> None:
         """Check."""

@@ -93,4 +93,4 @@ def _free(settings: StoreSettings) -> int:
 
 
 def _sealed_bytes(settings: StoreSettings) -> int:
-    return _SEALED_BYTES if settings.key_file else 0
+    return _SEALED_BYTES if settings.key_file or settings.kms_key else 0

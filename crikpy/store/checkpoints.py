@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from crikpy import names
+from crikpy.aio.clock import Deadline
 from crikpy.errors import (
     CheckpointClaimedError,
     CheckpointNotFoundError,
@@ -60,7 +62,9 @@ class Checkpoints:
         self.workload = workload
         self._was_collected = False
 
-    def begin(self, claim: Claim, checkpoint: str = "", *, pod_uid: str = "") -> tuple[str, Known]:
+    def begin(
+        self, claim: Claim, checkpoint: str = "", *, pod_uid: str = "", deadline: Deadline | None = None
+    ) -> tuple[str, Known]:
         """Announce a new checkpoint; return its id and what need not be written again.
 
         As long as the announcement stands without a manifest, nobody collects chunks of the workload (gc.py).
@@ -69,7 +73,9 @@ class Checkpoints:
             claim: who writes it.
             checkpoint: its id, where it is one with checkpoints of other workloads; empty makes a new one.
             pod_uid: the pod whose job it is, or empty; its own last checkpoint has most in common with it.
+            deadline: until when others may be asked for what the store needs of them; None leaves it to the store.
         """
+        self.store.make_ready(self.workload, deadline or Deadline(math.inf))
         checkpoint = checkpoint or layout.new_checkpoint_id()
         self.store.put(layout.started_key(self.workload, checkpoint), msgspec.json.encode(claim))
         self._was_collected = collecting.is_under_way(self.store, self.workload)

@@ -33,6 +33,7 @@ _MAGIC: Final = b"CKC1"
 SEALED_MAGIC: Final = b"CKS1"
 """What a sealed object begins with (sealing.py)."""
 
+_KEYS: Final = "give the keys with CRIKPY_STORE_KEY_FILE or CRIKPY_STORE_KMS_KEY, whichever sealed it"
 _RAW: Final = 0
 _ZSTD: Final = 1
 _HAS_BITMAP: Final = 1
@@ -103,7 +104,7 @@ def refuse_sealed(data: bytes | memoryview, what: str) -> None:
         FormatVersionError: they are.
     """
     if bytes(data[: len(SEALED_MAGIC)]) == SEALED_MAGIC:
-        raise FormatVersionError(f"{what} is sealed", remedy="give the keys with CRIKPY_STORE_KEY_FILE")
+        raise FormatVersionError(f"{what} is sealed", remedy=_KEYS)
 
 
 def zero_bytes(zero: Pages, length: int) -> int:

@@ -3,6 +3,7 @@
 <cluster>/<namespace>/<workload>/chunks/<hh>/<hash>
 <cluster>/<namespace>/<workload>/checkpoints/<id>/{started,manifest,claim,quarantine}.json
 <cluster>/<namespace>/<workload>/holder.json
+<cluster>/<namespace>/<workload>/keyring.json
 <cluster>/<namespace>/<workload>/clock-<token>
 """
 
@@ -18,6 +19,9 @@ from crikpy.model.workload import Workload
 
 COLLECTING = "collecting.json"
 """Says that chunks are being removed, so that who writes a checkpoint sees to it that his are still there."""
+
+KEYRING = "keyring.json"
+"""Lists the wrapped keys of a workload (keyring.py)."""
 
 STARTED = "started.json"
 """Says that a checkpoint is being written, so that nobody collects what it is about to refer to."""
@@ -134,6 +138,16 @@ def collecting_key(workload: Workload) -> str:
 def holder_key(workload: Workload) -> str:
     """Return the key of the lease on the workload's name."""
     return f"{workload}/{names.HOLDER}"
+
+
+def keyring_key(workload: Workload | str) -> str:
+    """Return the key of the wrapped data keys with which a workload's chunks and manifests are sealed."""
+    return f"{workload}/{KEYRING}"
+
+
+def workload_of_key(key: str) -> str:
+    """Return the workload, as text, to which a key of one of its objects belongs."""
+    return "/".join(key.split("/")[:3])
 
 
 def clock_key(workload: Workload, token: str) -> str:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from blake3 import blake3
 
+from crikpy.aio.clock import Deadline
 from crikpy.errors import (
     NoSuchBucketError,
     ObjectNotFoundError,
@@ -25,6 +26,7 @@ from crikpy.errors import (
     StoreForbiddenError,
     StoreFullError,
 )
+from crikpy.model.workload import Workload
 from crikpy.store.base import ObjectInfo, probe
 
 _INCOMING = ".incoming"
@@ -125,6 +127,9 @@ class LocalStore:
                 for path in (self._root / prefix).iterdir():
                     if path.is_dir() and not path.name.startswith("."):
                         yield path.name
+
+    def make_ready(self, workload: Workload, deadline: Deadline) -> None:
+        """Do nothing: the directory is all that is needed."""
 
     def check(self) -> None:
         """Make the directory if its parent is there, try writing, and clear what a crash left behind."""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from crikpy.errors import UsageError
+from crikpy.errors import SettingsError, UsageError
 from crikpy.settings import StoreSettings
 from crikpy.store.base import ObjectStore
 from crikpy.store.local import LocalStore
+
+if TYPE_CHECKING:
+    from crikpy.store.keys import KeySource
 
 _FORMS = "s3://BUCKET/PREFIX, file:///DIRECTORY or an absolute path"
 
@@ -18,15 +22,34 @@ def open_store(url: str, settings: StoreSettings) -> ObjectStore:
 
     Raises:
         UsageError: there is no such kind of store.
-        SettingsError: it is to be sealed, and its keys cannot be read.
+        SettingsError: it is to be sealed, and its keys cannot be read, or two ways to have keys are named.
     """
     store = _open(url, settings)
-    if not settings.key_file:
+    keys = _keys(store, settings)
+    if keys is None:
         return store
     # Imported here, as boto3 below: who does not need it need not wait for it.
-    from crikpy.store.sealing import SealedStore, read_keys
+    from crikpy.store.sealing import SealedStore
 
-    return SealedStore(store, read_keys(Path(settings.key_file)))
+    return SealedStore(store, keys)
+
+
+def _keys(store: ObjectStore, settings: StoreSettings) -> KeySource | None:
+    if settings.key_file and settings.kms_key:
+        raise SettingsError(
+            "CRIKPY_STORE_KEY_FILE and CRIKPY_STORE_KMS_KEY are both set",
+            remedy="unset one of them: keys come from a file or from KMS",
+        )
+    if settings.key_file:
+        from crikpy.store.keys import HeldKeys, read_keys
+
+        return HeldKeys(read_keys(Path(settings.key_file)))
+    if settings.kms_key:
+        from crikpy.store.keyring import Keyrings
+        from crikpy.store.kms import Kms
+
+        return Keyrings(store, Kms(settings), settings)
+    return None
 
 
 def _open(url: str, settings: StoreSettings) -> ObjectStore:

@@ -1,4 +1,4 @@
-"""A store in an S3 bucket; the only importer of boto3, whose errors do not leave this module.
+"""A store in an S3 bucket; boto3's errors do not leave this module.
 
 Credentials come from boto3's own chain and never from settings of ours. boto3 repeats single requests itself.
 What it cannot know is handled here: the answer to a conditional write may get lost, so that its repetition is
@@ -21,7 +21,9 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from crikpy import __version__
+from crikpy.aio.clock import Deadline
 from crikpy.errors import ObjectNotFoundError, SettingsError
+from crikpy.model.workload import Workload
 from crikpy.settings import StoreSettings
 from crikpy.store import s3_errors
 from crikpy.store.base import ObjectInfo, probe
@@ -118,6 +120,9 @@ class S3Store:
             for page in pages:
                 for item in page.get("CommonPrefixes", []):
                     yield item["Prefix"].removeprefix(self._prefix + prefix).rstrip("/")
+
+    def make_ready(self, workload: Workload, deadline: Deadline) -> None:
+        """Do nothing: S3 is all that is needed."""
 
     def check(self) -> None:
         """Try what everything rests on with an object of no meaning."""

@@ -1,6 +1,6 @@
 """What an error of boto3 means in the tree of crikpy.errors; codes as in the S3 API reference, "Error responses".
 
-Beside s3.py, the only importer of botocore.
+Beside s3.py and kms.py, the only importer of botocore.
 """
 
 from __future__ import annotations

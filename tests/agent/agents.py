@@ -79,7 +79,7 @@ class StartingAgent:
         self.pods = NodePods(api, settings.agent, metrics)
         self.sessions = NodeSessions(settings, self.pods, metrics)
         self.starter = Starter(api, self.pods, store, self.outlook, self.teller, metrics, settings)
-        self.checker = Checker(self.teller, settings, every_s=0.2)
+        self.checker = Checker(store, self.teller, settings, every_s=0.2)
         self.finisher = Finisher(api, self.pods, store, self.outlook, settings)
         self.sessions.on_ready = self.starter.start
         self.sessions.on_running = self._on_running

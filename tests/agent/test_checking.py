@@ -9,10 +9,12 @@ import sys
 import pytest
 
 from crikpy.agent.checking import CAN_BE_SAVED, CANNOT_BE_SAVED, refusals
-from crikpy.errors import CapsuleError
+from crikpy.aio.clock import Deadline
+from crikpy.errors import CapsuleError, StoreUnavailableError
 from crikpy.kube.client import KubeClient
 from crikpy.kube.resources import EVENTS
-from crikpy.store.base import ObjectStore
+from crikpy.model.workload import Workload
+from crikpy.store.base import ForwardingStore, ObjectStore
 from tests.agent.agents import StartingAgent, events_of, expect, hears, prove
 from tests.agent.node import FakeNode
 from tests.fakes.kube import FakeKube
@@ -41,6 +43,20 @@ os.wait()
 print("ready", flush=True)
 signal.pause()
 """
+
+
+class ReadyStore(ForwardingStore):
+    """A store that tells for whom it was made ready, and cannot be at first."""
+
+    def __init__(self, inner: ObjectStore) -> None:
+        super().__init__(inner)
+        self.asked: list[str] = []
+
+    def make_ready(self, workload: Workload, deadline: Deadline) -> None:
+        self.asked.append(str(workload))
+        if len(self.asked) < 2:
+            raise StoreUnavailableError("KMS throttles")
+        super().make_ready(workload, deadline)
 
 
 def _program(text: str) -> tuple[str, str, str]:
@@ -94,3 +110,17 @@ async def test_a_job_that_can_be_saved_hears_nothing(
         with pytest.raises(CapsuleError, match="just ended"):
             refusals(capsule.launcher_pid, 4242)
         assert not {CANNOT_BE_SAVED, CAN_BE_SAVED} & events_of(kube, pod).keys()
+
+
+async def test_the_store_is_made_ready_for_a_job_while_there_is_time_and_again_if_it_could_not_be(
+    node: FakeNode, api: KubeClient, kube: FakeKube, store: ObjectStore
+) -> None:
+    ready = ReadyStore(store)
+    pod = node.pod(containers={"main": _program(STRAY)})
+    async with StartingAgent(api, ready, node.settings).at_work() as agent:
+        await pod.run("main")
+        await agent.runs(pod)
+        await FakeKube.until(lambda: len(ready.asked) > 2)
+        assert len(set(ready.asked)) == 1
+        assert ready.asked[0].endswith(".main")
+        assert "left its tree" in await hears(kube, pod, CANNOT_BE_SAVED)

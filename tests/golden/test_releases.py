@@ -10,6 +10,7 @@ import pytest
 from crikpy.model.workload import Workload
 from crikpy.store.base import ObjectStore
 from crikpy.store.checkpoints import Checkpoints
+from crikpy.store.keys import HeldKeys
 from crikpy.store.local import LocalStore
 from crikpy.store.recalling import KnownPages
 from crikpy.store.sealing import SealedStore
@@ -26,7 +27,7 @@ def stored(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[ObjectStore,
     release, kind = request.param
     shutil.copytree(Path(__file__).parent / release, tmp_path / "store")
     store = LocalStore(tmp_path / "store")
-    return (SealedStore(store, [KEY]) if kind == "sealed" else store), WORKLOADS[kind]
+    return (SealedStore(store, HeldKeys([KEY])) if kind == "sealed" else store), WORKLOADS[kind]
 
 
 def test_there_is_something_to_be_read() -> None:

@@ -17,10 +17,11 @@ from crikpy.model.workload import Workload
 from crikpy.settings import StoreSettings
 from crikpy.store.base import ObjectStore
 from crikpy.store.checkpoints import Checkpoints
+from crikpy.store.keys import HeldKeys, Key
 from crikpy.store.local import LocalStore
 from crikpy.store.recalling import KnownPages
 from crikpy.store.records import Claim
-from crikpy.store.sealing import Key, SealedStore
+from crikpy.store.sealing import SealedStore
 from tests.store.images import manifest_of, noise, store_images
 
 PLAIN: Final = Workload(cluster="plain", namespace="default", name="train")
@@ -72,7 +73,7 @@ def main() -> None:
     folder.mkdir()
     store = LocalStore(folder)
     write(store, PLAIN)
-    write(SealedStore(store, [KEY]), SEALED)
+    write(SealedStore(store, HeldKeys([KEY])), SEALED)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from crikpy.ec2.messages import Kind, parse_message
+from crikpy.store.keyring import context_of
 from tests.ec2.test_messages import FIXTURES, SEEN
 
 FOLDER = Path(__file__).parents[2] / "hack" / "aws"
@@ -102,6 +103,17 @@ def test_both_definitions_permit_the_same_and_no_more() -> None:
     named = set(re.findall(r'"((?:sqs|autoscaling):[A-Za-z]+)"', terraform()))
     assert named - {"sqs:SendMessage"} == actions
     assert "*" not in {str(statement["Resource"]) for statement in statements}
+
+
+def test_who_seals_with_kms_may_do_two_things_with_one_key_for_one_store() -> None:
+    (statement,) = json.loads((FOLDER / "kms-policy.json").read_text())["Statement"]
+    assert statement["Action"] == ["kms:GenerateDataKey", "kms:Decrypt"]
+    assert re.fullmatch(r"arn:aws:kms:[^*]+:key/[^*]+", statement["Resource"])
+    context = context_of("s3://my-bucket/crikpy", "c/n/w")
+    condition = statement["Condition"]
+    asked = {"kms:EncryptionContext:crikpy-store": context["crikpy-store"]}
+    assert condition["StringEquals"] == asked
+    assert set(condition["ForAllValues:StringEquals"]["kms:EncryptionContextKeys"]) == context.keys()
 
 
 def test_the_poll_may_ask_and_nothing_else() -> None:

@@ -213,6 +213,22 @@ def test_keys_to_seal_with_come_from_a_secret_that_only_the_agent_has(tmp_path: 
     assert "crikpy-keys" not in yaml.safe_dump(one(found, "Deployment", "crikpy-controller"))
 
 
+@pytest.mark.parametrize("components", [["sealed-kms"], ["tidy", "sealed-kms"]], ids="+".join)
+def test_a_kms_key_to_seal_with_is_named_to_whoever_opens_the_store(tmp_path: Path, components: list[str]) -> None:
+    found = with_components(tmp_path, *components)
+    config = one(found, "ConfigMap", "crikpy-config")
+    assert (
+        from_env({"CRIKPY_STORE_KMS_KEY": config["data"]["CRIKPY_STORE_KMS_KEY"]}).store.kms_key == "alias/crikpy"
+    )
+    specs = [pod_spec(found, "DaemonSet", "crikpy-agent")]
+    if "tidy" in components:
+        specs.append(one(found, "CronJob", "crikpy-tidy")["spec"]["jobTemplate"]["spec"]["template"]["spec"])
+    for spec in specs:
+        (container,) = spec["containers"]
+        assert {"configMapRef": {"name": config["metadata"]["name"]}} in container["envFrom"]
+        assert "crikpy-keys" not in yaml.safe_dump(spec)
+
+
 @pytest.mark.parametrize("components", [["tidy"], ["tidy", "sealed"]], ids="+".join)
 def test_who_tidies_up_has_no_privilege_and_where_it_is_sealed_the_keys(
     tmp_path: Path, components: list[str]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,9 +16,13 @@ from crikpy.model.workload import Workload
 from crikpy.settings import StoreSettings, from_env
 from crikpy.store.base import ObjectStore
 from crikpy.store.opening import open_store
+from tests.fakes.aws import FakeAws
+from tests.fakes.kms import FakeKms
 from tests.fakes.s3_server import S3Server
 
 BUCKET = "crikpy-tests"
+ALIAS = "alias/crikpy"
+Opened = Callable[..., ObjectStore]
 
 
 @pytest.fixture(scope="session")
@@ -71,3 +76,39 @@ def store(request: pytest.FixtureRequest) -> ObjectStore:
 def workload() -> Workload:
     """Whose checkpoints the tests keep."""
     return Workload(cluster="plain", namespace="default", name="train")
+
+
+@pytest.fixture(scope="session")
+def aws() -> Iterator[FakeAws]:
+    """AWS, apart from S3."""
+    with FakeAws() as server:
+        yield server
+
+
+@pytest.fixture
+def kms(aws: FakeAws, monkeypatch: pytest.MonkeyPatch) -> FakeKms:
+    """KMS with one key, which has an alias, and this process's AWS."""
+    aws.reset()
+    for name, value in aws.environment.items():
+        monkeypatch.setenv(name, value)
+    made = FakeKms(aws)
+    made.make_key(ALIAS)
+    return made
+
+
+@pytest.fixture
+def opened(tmp_path: Path, kms: FakeKms) -> Opened:
+    """Opens one and the same store, as a process of its own each time."""
+
+    def open_it(folder: str = "store", **settings: Any) -> ObjectStore:
+        given = {"kms_key": ALIAS, "request_timeout_s": 2.0, **settings}
+        return open_store(str(tmp_path / folder), StoreSettings(**given))
+
+    open_store(str(tmp_path / "store"), StoreSettings()).check()
+    return open_it
+
+
+@pytest.fixture
+def bare(opened: Opened) -> ObjectStore:
+    """The same store as who has only the bucket sees it."""
+    return opened(kms_key="")

@@ -6,7 +6,9 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 
+from crikpy.aio.clock import Deadline
 from crikpy.errors import CrikpyError
+from crikpy.model.workload import Workload
 from crikpy.store.base import ObjectInfo, ObjectStore
 
 
@@ -83,6 +85,9 @@ class FaultyStore:
 
     def folders(self, prefix: str) -> Iterator[str]:
         return self._store.folders(prefix)
+
+    def make_ready(self, workload: Workload, deadline: Deadline) -> None:
+        self._store.make_ready(workload, deadline)
 
     def check(self) -> None:
         self._store.check()

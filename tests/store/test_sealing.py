@@ -16,11 +16,12 @@ from crikpy.model.workload import Workload
 from crikpy.settings import StoreSettings
 from crikpy.store.base import ObjectStore
 from crikpy.store.checkpoints import Checkpoints
+from crikpy.store.keys import HeldKeys, Key, read_keys
 from crikpy.store.layout import chunk_key, manifest_key
 from crikpy.store.local import LocalStore
 from crikpy.store.opening import open_store
 from crikpy.store.records import Claim
-from crikpy.store.sealing import OVERHEAD_BYTES, Key, SealedStore, read_keys
+from crikpy.store.sealing import OVERHEAD_BYTES, SealedStore
 from tests.store.images import MIB, load_images, manifest_of, noise, store_images
 
 WORKLOAD = Workload(cluster="plain", namespace="default", name="train")
@@ -40,7 +41,7 @@ def bare(tmp_path: Path) -> ObjectStore:
 
 def sealed(bare: ObjectStore, *keys: Key) -> SealedStore:
     """Return the same store, sealed."""
-    return SealedStore(bare, keys or (KEY,))
+    return SealedStore(bare, HeldKeys(keys or (KEY,)))
 
 
 def key_file(folder: Path, *lines: str) -> str:
