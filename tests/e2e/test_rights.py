@@ -135,6 +135,27 @@ def test_an_agent_speaks_of_saves_on_its_own_node_only(installed: Cluster, place
     assert "may not say" in agent.refused
 
 
+def test_an_agent_says_that_the_store_is_cleared_only_where_it_was_asked_to(
+    installed: Cluster, place: Namespace
+) -> None:
+    own, other = installed.nodes[:2]
+    agent, others = AgentApi.of(installed.kubectl, own), AgentApi.of(installed.kubectl, other)
+    order = order_at(place, other)
+    name = order["metadata"]["name"]
+    # A finalizer of somebody else's keeps the object until the test is over.
+    kept = {"metadata": {"finalizers": ["crikpy.test/kept"], "labels": {names.LABEL_DISCARD_ON: own}}}
+    place.kubectl("patch", "checkpoint", name, "-n", place.name, "--type=merge", "-p", json.dumps(kept))
+    try:
+        assert others.tells(order, phase="Failed", reason="RestoreFailed", checkpoint=ID)
+        cleared = {"phase": "Failed", "checkpoint": ID, "discardedTime": "2026-01-01T00:00:00Z"}
+        assert not agent.tells(order, **cleared), "nobody has asked for its deletion"
+        place.kubectl("delete", "checkpoint", name, "-n", place.name, "--wait=false")
+        assert agent.tells(order, **cleared)
+    finally:
+        free = json.dumps({"metadata": {"finalizers": None}})
+        place.kubectl("patch", "checkpoint", name, "-n", place.name, "--type=merge", "-p", free)
+
+
 def test_a_token_that_is_no_pods_is_good_for_nothing_of_the_kind(installed: Cluster) -> None:
     agent = AgentApi(installed.kubectl)
     assert not agent.marks(installed.nodes[0])
