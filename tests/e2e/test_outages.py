@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from crikpy import names
+from tests.chaos.recording import record
 from tests.e2e.cluster import Cluster, Notices
 from tests.e2e.installing import SYSTEM, Installation
 from tests.e2e.kubectl import Kubectl, settle, wait_for
@@ -45,6 +46,9 @@ def test_a_notice_while_the_controller_is_down_is_acted_on_by_the_node_and_finis
         after = place.replacement("alone", pod)
         assert_goes_on(pod.counts(), place.counts(after["metadata"]["name"]))
         place.await_phase(pod, "Restored")
+        record(
+            "cluster", "there is no controller when a notice comes", "saved by its node, moved once one was back"
+        )
     finally:
         notices.withdraw_all([pod.node])
 
@@ -74,6 +78,9 @@ def test_a_notice_while_the_api_server_is_down_is_acted_on_by_the_node_and_finis
             order = place.await_phase(pod, "Restored")
             assert order["spec"]["trigger"] == "SpotInterruption"
             assert datetime.fromisoformat(order["status"]["completionTime"]) < back_at
+        record(
+            "cluster", "the API server is killed when a notice comes", "saved by its node, moved once it was back"
+        )
     finally:
         notices.withdraw_all([victim])
 
@@ -87,6 +94,11 @@ def test_a_pod_made_while_the_webhook_is_down_runs_unsaved_and_says_so(
     raw = place.kubectl.get("pod", pod.name, place.name)
     assert names.INJECTED not in raw["metadata"]["annotations"]
     place.await_event(pod.name, "NotInjected")
+    record(
+        "cluster",
+        "the webhook does not answer when a pod is made",
+        "it runs as without crikpy, and an event says so",
+    )
 
 
 def test_pods_whose_node_dies_without_notice_go_on_from_their_last_checkpoint_or_begin_anew(
@@ -113,6 +125,8 @@ def test_pods_whose_node_dies_without_notice_go_on_from_their_last_checkpoint_or
         assert anew.counts()[0].step == 0
         assert anew.counts()[0].life != unsaved.counts()[0].life
         assert "no checkpoint" in place.await_event(anew.name, "ColdStart")["message"]
+        fault = "a node dies without notice"
+        record("cluster", fault, "resumed elsewhere from the last periodic checkpoint; without one, begun anew")
     finally:
         installed.hack("start", victim)
         wait_for("the node", lambda: installed.healthy(victim))
@@ -137,3 +151,4 @@ def test_a_notice_that_is_withdrawn_leaves_node_and_job_as_they_were(
     assert {count.life for count in pod.counts()} == {pod.counts()[0].life}
     (still,) = place.pods("stays")
     assert still["metadata"]["uid"] == pod.uid
+    record("cluster", "a notice is withdrawn when the job is saved", "runs on where it was")
