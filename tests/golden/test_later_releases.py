@@ -31,6 +31,7 @@ from crikpy.kube.signals import why_going
 from crikpy.metrics import Metrics
 from crikpy.model.notices import Trigger
 from crikpy.model.orders import Order, OrderPhase, OrderStatus
+from crikpy.model.pods import PodOptions
 from tests.agent.cluster import NAMESPACE, NODE, order, put_node, put_order, put_pod, running
 from tests.controller.clusters import a_node, a_notice, a_pod, a_view, an_order, with_options
 from tests.fakes.kube import FakeKube
@@ -142,12 +143,13 @@ def test_a_notice_of_an_unknown_kind_marks_no_node_and_our_taint_for_one_still_s
     assert why_going(node, None) is Trigger.DRAIN
 
 
-def test_a_pod_with_annotations_of_a_later_release_is_saved_by_the_defaults() -> None:
-    notes = {"checkpoint": "true", "injected": "main", "on-rebalance": "ponder", "novelty": "x"}
+def test_an_annotation_that_a_later_release_understands_counts_as_left_out_and_the_others_as_written() -> None:
+    notes = {"checkpoint": "true", "injected": "main", "on-rebalance": "ponder", "interval": "1h", "novelty": "x"}
     annotations = {f"crikpy.io/{name}": value for name, value in notes.items()}
     pod = parse_pod({"metadata": {"name": "a", "namespace": "n", "annotations": annotations}})
     assert pod.opted_in
     assert pod.injected == ("main",)
+    assert pod.options == PodOptions(interval_s=3600.0)
     assert "on-rebalance" in pod.fault
     assert "novelty" not in pod.fault
 
