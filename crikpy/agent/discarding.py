@@ -107,7 +107,8 @@ class Discarder:
 
     async def _discard(self, order: Order) -> None:
         """Remove what an object stands for, however long the store is away; its deletion waits meanwhile."""
-        if order.status.phase in _BUSY or not order.status.checkpoint:
+        phase = order.status.phase
+        if phase in _BUSY or not phase.known or not order.status.checkpoint:
             return
         backoff = Backoff(first_s=_FIRST_PAUSE_S, longest_s=_LONGEST_PAUSE_S)
         told = False

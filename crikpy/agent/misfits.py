@@ -66,7 +66,7 @@ class Misfits:
         for _ in range(_CONFLICTS):
             try:
                 order, raw = await self._order_of(pod, candidate, deadline)
-                if order is None or order.status.misfit:
+                if order is None or order.status.misfit or not order.status.phase.known:
                     return False
                 await self._write(order, raw, f"{pod}/{pod.uid}", deadline)
             except KubeConflictError:

@@ -109,8 +109,8 @@ class Orders:
             _log.exception("an order failed of a defect in crikpy", extra={"order": str(order)})
 
     async def _obey(self, order: Order) -> None:
-        """Do what an order says; one in a final phase says nothing any more."""
-        if order.status.phase.final:
+        """Do what an order says, unless its dump is over, or it is in a phase of a later release."""
+        if not order.status.phase.open:
             return
         if self._is_foreign(order):
             self._refuse(order, UsageError.reason, f"no pod of this namespace has the UID {order.spec.pod_uid}")

@@ -152,7 +152,7 @@ class _Agent:
 
     def _on_complete(self, session: PodSession, members: Sequence[Member]) -> None:
         pod = session.pod
-        if pod is not None and pod.options is not None:
+        if pod is not None and pod.options is not None and not pod.fault:
             self._retention.thin_out(pod.uid, [member.workload for member in members], pod.options.keep)
 
 

@@ -272,6 +272,8 @@ _RESERVED = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 def merged(current: OrderStatus, told: OrderStatus) -> OrderStatus:
     """Return what an order's status becomes when we tell ours: what others wrote after us is kept."""
+    if not current.phase.known:
+        return current
     told = replace(told, discarded=current.discarded)
     if current.phase in _MAY_FOLLOW.get(told.phase, frozenset()):
         return told
@@ -288,7 +290,7 @@ def merged(current: OrderStatus, told: OrderStatus) -> OrderStatus:
 
 def resumed(current: OrderStatus, phase: OrderPhase, reason: str, message: str, *, by: str) -> OrderStatus:
     """Return the status of an order whose checkpoint is being resumed, or has been for good or for ill."""
-    if current.phase in (OrderPhase.RESTORED, OrderPhase.FAILED):
+    if not current.phase.known or current.phase in (OrderPhase.RESTORED, OrderPhase.FAILED):
         return current
     restored_by = by if phase is OrderPhase.RESTORED else current.restored_by
     return replace(current, phase=phase, reason=reason, message=message, restored_by=restored_by)

@@ -123,7 +123,7 @@ class LauncherConnection:
         words = self._read_line(deadline).split(" ")
         if words[0] == "error":
             raise LauncherError(f"the launcher refuses us: {' '.join(words[1:])}")
-        if len(words) != 5 or words[0] != "crikpy-launch":
+        if len(words) < 5 or words[0] != "crikpy-launch":
             raise LauncherError(f"{self._path} is not a launcher's socket")
         if words[1] != str(names.LAUNCHER_PROTOCOL):
             raise LauncherError(
@@ -154,15 +154,21 @@ class LauncherConnection:
             self._take_event(answer, deadline)
 
     def _take_event(self, line: str, deadline: Deadline) -> None:
-        """Take one; a launcher that says nothing else for ever does not keep us past the deadline."""
+        """Take one; a launcher that says nothing else for ever does not keep us past the deadline.
+
+        What a later launcher adds, words to an event or an event of another kind, is passed over.
+        """
         match line.split(" "):
-            case ["event", "term"]:
+            case ["event", "term", *_]:
                 self.term_pending = True
-                deadline.check("listening to the launcher")
-            case ["event", "ended", status] if status.isdecimal():
+            case ["event", "ended", status, *_] if status.isdecimal():
                 self.ended_status = int(status)
+                return
+            case ["event", kind, *_] if kind not in ("", "ended"):
+                pass
             case _:
                 raise LauncherError(f"the launcher said {line!r}")
+        deadline.check("listening to the launcher")
 
     def _parse_status(self, words: list[str]) -> LauncherStatus:
         try:

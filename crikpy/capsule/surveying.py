@@ -144,7 +144,8 @@ def _mappings(process: Path) -> Iterator[Mapping]:
 
 
 def _mapping(process: Path, area: str, rights: str, name: str) -> Mapping:
-    link = process / "map_files" / area
+    # The list pads addresses below 2^28, where programs lie that were linked for one place; the folder does not.
+    link = process / "map_files" / "-".join(f"{int(end, 16):x}" for end in area.split("-"))
     # Looking first: opening a device could have an effect.
     if not stat.S_ISREG(link.stat().st_mode) or name.startswith("/SYSV"):
         return Mapping(target=name)

@@ -184,7 +184,7 @@ class Actor:
         try:
             raw = await self._api.get(CHECKPOINTS, order.name, namespace=order.namespace)
             found = parse_order(raw)
-            if found.uid != order.uid or found.status.phase.final:
+            if found.uid != order.uid or not found.status.phase.open:
                 return
             now = datetime.now(UTC)
             status = replace(

@@ -53,7 +53,7 @@ def _last(view: ClusterView, pod: Pod, started: datetime) -> datetime | None:
     last = started
     for known in view.orders_of(pod):
         status = known.order.status
-        if not status.phase.final or _goes(view, known.order):
+        if status.phase.open or _goes(view, known.order):
             return None
         ended = status.completed or known.order.created
         if ended is not None:

@@ -186,7 +186,7 @@ def _is_settled(view: ClusterView, pod: Pod) -> bool:
 def plan_expiries(view: ClusterView) -> Iterator[ExpireOrder]:
     """Yield the orders that no agent will answer any more: their time or their pod is long gone."""
     for known in view.orders:
-        if known.order.status.phase.final:
+        if not known.order.status.phase.open:
             continue
         message = _why_expired(view, known.order)
         if message:

@@ -212,7 +212,7 @@ class ClusterView:
 
 
 def options_of(pod: Pod) -> PodOptions:
-    """Return what a pod's annotations ask for, or the defaults where they cannot be read: it is saved still."""
+    """Return what a pod's annotations ask for: what cannot be read has its default, and the pod is saved still."""
     return pod.options or PodOptions()
 
 

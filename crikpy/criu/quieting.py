@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import signal
 import struct
@@ -220,7 +221,12 @@ def _seize(thread: int) -> bool:
 def _uses_tiles(thread: int) -> bool:
     room = ctypes.create_string_buffer(_XSTATE_HEAD_BYTES)
     vector = (ctypes.c_size_t * 2)(ctypes.addressof(room), _XSTATE_HEAD_BYTES)
-    _ptrace(_PTRACE_GETREGSET, thread, ctypes.addressof(vector), _NT_X86_XSTATE)
+    try:
+        _ptrace(_PTRACE_GETREGSET, thread, ctypes.addressof(vector), _NT_X86_XSTATE)
+    except OSError as fault:
+        if fault.errno == errno.ENODEV:  # a CPU, or a virtual machine's, without XSAVE
+            return False
+        raise
     (in_use,) = struct.unpack_from("=Q", room, _XSTATE_BV)
     return bool(in_use & TILES)
 

@@ -54,7 +54,8 @@ def opted_in(annotations: Mapping[str, str]) -> bool:
     """
     reader = _Reader(annotations)
     wanted = reader.read(names.OPT_IN, _parse_bool, default=False)
-    reader.raise_faults()
+    if fault := reader.faults():
+        raise AnnotationError(fault)
     return wanted
 
 
@@ -63,6 +64,17 @@ def parse_options(annotations: Mapping[str, str]) -> PodOptions:
 
     Raises:
         AnnotationError: naming every bad annotation, its value and what is allowed.
+    """
+    options, fault = read_options(annotations)
+    if fault:
+        raise AnnotationError(fault)
+    return options
+
+
+def read_options(annotations: Mapping[str, str]) -> tuple[PodOptions, str]:
+    """Return what the annotations ask for, and what is wrong with them, or nothing.
+
+    One that is wrong counts as left out: of a pod that was admitted, a later release had understood it.
     """
     reader = _Reader(annotations)
     reader.read(names.OPT_IN, _parse_bool, default=False)
@@ -79,8 +91,7 @@ def parse_options(annotations: Mapping[str, str]) -> PodOptions:
         placement=reader.read(names.PLACEMENT, Placement, default=default.placement),
         on_misfit=reader.read(names.MISFIT, OnMisfit, default=default.on_misfit),
     )
-    reader.raise_faults()
-    return options
+    return options, reader.faults()
 
 
 def describe_fault(annotation: str, value: str, allowed: str) -> str:
@@ -122,9 +133,8 @@ class _Reader:
             self._faults.append(describe_fault(name, text, ALLOWED[name]))
             return default
 
-    def raise_faults(self) -> None:
-        if self._faults:
-            raise AnnotationError("; ".join(self._faults))
+    def faults(self) -> str:
+        return "; ".join(self._faults)
 
 
 def _parse_bool(text: str) -> bool:

@@ -69,6 +69,7 @@ def parse_node(raw: Json) -> Node:
         ),
         notice=read_notice(conditions.get(names.CONDITION_NOTICE, {}), instance=instance),
         reported=read_reports(notes.get(names.REPORTED, ""), instance=instance),
+        strange_reports=_strange_reports(notes.get(names.REPORTED, "")),
         architecture=labels.get(names.LABEL_WELL_KNOWN_ARCH, ""),
         instance_type=labels.get(names.LABEL_WELL_KNOWN_TYPE, ""),
         family=labels.get(names.LABEL_FAMILY, ""),
@@ -131,21 +132,28 @@ def render_reports(notices: Iterable[InterruptionNotice]) -> str:
 
 
 def render_report_patch(node: Node, notices: Iterable[InterruptionNotice]) -> Json:
-    """Return the merge patch that has a node, as it was just read, keep these notices and no others."""
-    report = render_reports(notices) or None
+    """Return the merge patch that has a node, as it was just read, keep these notices and no others of ours."""
+    report = "\n".join(filter(None, (render_reports(notices), *node.strange_reports))) or None
     return {"metadata": {"resourceVersion": node.resource_version, "annotations": {names.REPORTED: report}}}
 
 
 @lru_cache(maxsize=1024)
 def read_reports(text: str, *, instance: str) -> tuple[InterruptionNotice, ...]:
     """Return the notices that an annotation keeps, without what is not in our words."""
-    found = (_REPORT.fullmatch(line) for line in text.splitlines())
-    notices = (
-        _read(report["trigger"], report["message"], fields.time(report["seen"]), instance)
-        for report in found
-        if report is not None
-    )
+    notices = (_read_report(line, instance) for line in text.splitlines())
     return tuple(notice for notice in notices if notice is not None)
+
+
+def _strange_reports(text: str) -> tuple[str, ...]:
+    """Return the lines that have the form of a report but not our words: a later release's."""
+    return tuple(line for line in text.splitlines() if _REPORT.fullmatch(line) and _read_report(line, "") is None)
+
+
+def _read_report(line: str, instance: str) -> InterruptionNotice | None:
+    report = _REPORT.fullmatch(line)
+    if report is None:
+        return None
+    return _read(report["trigger"], report["message"], fields.time(report["seen"]), instance)
 
 
 def _render_message(notice: InterruptionNotice) -> str:

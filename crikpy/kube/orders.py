@@ -1,7 +1,8 @@
 """Checkpoint objects: raw JSON to Order and back.
 
 The CRD (controller/crd/checkpoints.yaml) is the authority for the names and limits of the fields. What stands in
-the API server has passed its validation; an object that has not is refused here as a whole, never read in part.
+the API server has passed its validation; an object that has not is refused here as a whole. Fields that this
+release does not know are passed over, and words that it does not know kept: a later one may have written them.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def parse_order(raw: Json) -> Order:
     """Read a Checkpoint object.
 
     Raises:
-        KubeInvalidError: it lacks what the CRD requires, or holds a word that this release does not know.
+        KubeInvalidError: it lacks what the CRD requires.
     """
     metadata = fields.mapping(raw.get("metadata"))
     notes = fields.string_map(metadata.get("annotations"))
@@ -79,7 +80,7 @@ def _parse_spec(spec: Json) -> OrderSpec:
         node=_required(spec, "nodeName"),
         containers=fields.texts(spec.get("containers")),
         workload=_required(spec, "workload"),
-        trigger=Trigger(_required(spec, "trigger")),
+        trigger=Trigger.read(_required(spec, "trigger")),
         notice=fields.text(spec.get("notice")),
         deadline=fields.time(spec.get("deadline")),
         leave_running=spec.get("leaveRunning") is True,
@@ -89,7 +90,7 @@ def _parse_spec(spec: Json) -> OrderSpec:
 def _parse_status(status: Json) -> OrderStatus:
     sizes = fields.mapping(status.get("bytes"))
     return OrderStatus(
-        phase=OrderPhase(fields.text(status.get("phase"), OrderPhase.PENDING)),
+        phase=OrderPhase.read(fields.text(status.get("phase")) or OrderPhase.PENDING),
         started=fields.time(status.get("startTime")),
         completed=fields.time(status.get("completionTime")),
         bytes=OrderBytes(
@@ -185,7 +186,10 @@ def render_status(status: OrderStatus, previous_conditions: Iterable[Json], now:
 
 
 def _render_conditions(status: OrderStatus, previous: list[Json], now: datetime) -> list[Json]:
-    """Return both conditions; a restore that failed does not undo that the checkpoint was complete."""
+    """Return both conditions, then those that a later release has added.
+
+    A restore that failed does not undo that the checkpoint was complete.
+    """
     before = {fields.text(condition.get("type")): condition for condition in previous}
     saved = before.get(COMPLETE) if fields.mapping(before.get(COMPLETE)).get("status") == _TRUE else None
     phase, reason = status.phase, status.reason or status.phase.value
@@ -203,7 +207,8 @@ def _render_conditions(status: OrderStatus, previous: list[Json], now: datetime)
     else:
         complete = _condition(COMPLETE, holds=False, reason=reason, message=status.message)
         restored = _condition(RESTORED, holds=False, reason="NoCheckpoint", message="")
-    return [_timed(condition, before.get(condition["type"]), now) for condition in (complete, restored)]
+    ours = [_timed(condition, before.get(condition["type"]), now) for condition in (complete, restored)]
+    return [*ours, *(condition for condition in previous if condition.get("type") not in (COMPLETE, RESTORED))]
 
 
 def _condition(kind: str, *, holds: bool, reason: str, message: str) -> Json:

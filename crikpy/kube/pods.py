@@ -11,9 +11,9 @@ import re
 from crikpy import names
 from crikpy.errors import AnnotationError
 from crikpy.kube import identity, raw
-from crikpy.kube.annotations import opted_in, parse_options
+from crikpy.kube.annotations import opted_in, read_options
 from crikpy.kube.raw import Json
-from crikpy.model.pods import Container, Pod, PodOptions, VolumeMount
+from crikpy.model.pods import Container, Pod, VolumeMount
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _DEFAULT_GRACE_S = 30
@@ -26,7 +26,7 @@ def parse_pod(pod: Json) -> Pod:
     """Return what crikpy knows of a pod, from its raw JSON; never raises."""
     metadata, spec, status = (raw.mapping(pod.get(part)) for part in ("metadata", "spec", "status"))
     notes = raw.string_map(metadata.get("annotations"))
-    options, fault = _options(notes)
+    options, fault = read_options(notes)
     deletion = metadata.get("deletionTimestamp")
     return Pod(
         namespace=raw.text(metadata.get("namespace")),
@@ -62,13 +62,6 @@ def original_command(command: tuple[str, ...]) -> tuple[str, ...]:
     if not command or command[0] != LAUNCH or "--" not in command:
         return command
     return command[command.index("--") + 1 :]
-
-
-def _options(notes: dict[str, str]) -> tuple[PodOptions | None, str]:
-    try:
-        return parse_options(notes), ""
-    except AnnotationError as fault:
-        return None, str(fault)
 
 
 def _is_opted_in(notes: dict[str, str]) -> bool:

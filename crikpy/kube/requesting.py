@@ -75,7 +75,7 @@ async def order_checkpoint(api: KubeApi, namespace: str, name: str, *, move: boo
 
 
 async def list_orders(api: KubeApi, namespace: str) -> list[Order]:
-    """Return the orders of a namespace, of all when that is empty; one of a newer release is logged and left out.
+    """Return the orders of a namespace, of all when that is empty; one that cannot be read is logged and left out.
 
     Raises:
         KubeNotFoundError: the cluster has no crikpy.

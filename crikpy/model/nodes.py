@@ -36,6 +36,7 @@ class Node:
         ready_since: when that condition last changed, aware UTC, or None.
         notice: the interruption notice that its agent published and has not withdrawn.
         reported: the interruption notices that the controller heard of from outside of the cluster.
+        strange_reports: lines beside these that a later release has written there, to be kept.
         architecture: Kubernetes' word for it, such as `amd64`, or empty.
         instance_type: such as `m7i.4xlarge`, or empty.
         family: the instance family as its agent published it, such as `m7i`, or empty.
@@ -59,6 +60,7 @@ class Node:
     ready_since: datetime | None = None
     notice: InterruptionNotice | None = None
     reported: tuple[InterruptionNotice, ...] = ()
+    strange_reports: tuple[str, ...] = ()
     architecture: str = ""
     instance_type: str = ""
     family: str = ""

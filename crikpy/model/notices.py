@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from typing import Final
+
+from crikpy.model.words import Word
 
 _SAME_EVENT: Final = timedelta(minutes=5)
 """Two sources that name a time for one event differ by seconds; AWS moves events by more."""
@@ -14,7 +15,7 @@ _SAME_EVENT: Final = timedelta(minutes=5)
 _NEVER: Final = datetime.max.replace(tzinfo=UTC)
 
 
-class Trigger(StrEnum):
+class Trigger(Word):
     """Why a checkpoint is taken; also `spec.trigger` of the Checkpoint object."""
 
     SPOT_INTERRUPTION = "SpotInterruption"

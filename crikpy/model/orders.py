@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
 from typing import Final
 
 from crikpy.model.notices import Trigger
+from crikpy.model.words import Word
 
 _NAME_ROOM = 52
 """Bytes of a pod's name in an order's name, so that the whole stays a valid label value."""
@@ -26,8 +26,11 @@ DRAIN: Final = "drain"
 """Occasion of the order for a pod that is ended because its node is to be empty, when no notice tells of that."""
 
 
-class OrderPhase(StrEnum):
-    """How far an order is; the last four of a saved pod follow each other, the others end it."""
+class OrderPhase(Word):
+    """How far an order is; the last four of a saved pod follow each other, the others end it.
+
+    One that a later release has brought to a phase of its own is neither open nor final, and nobody's here.
+    """
 
     PENDING = "Pending"
     DUMPING = "Dumping"
@@ -40,7 +43,12 @@ class OrderPhase(StrEnum):
     @property
     def final(self) -> bool:
         """Whether an agent has nothing left to do for its dump."""
-        return self not in (OrderPhase.PENDING, OrderPhase.DUMPING)
+        return self.known and not self.open
+
+    @property
+    def open(self) -> bool:
+        """Whether an agent has yet to do, or to end, its dump."""
+        return self in (OrderPhase.PENDING, OrderPhase.DUMPING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -129,7 +129,8 @@ class Pod:
         opted_in: it bears the annotation.
         injected: names of the containers that run below our launcher, as the webhook recorded them.
         workload: the name under which its checkpoints are kept; pods of the same name may resume each other's.
-        options: its annotations; None when they cannot be read, with the reason in `fault`.
+        options: its annotations; those that cannot be read have their defaults. None only in what earlier releases
+            have written down.
         fault: what is wrong with its annotations, or empty.
         owner: its controller; None for a bare pod.
         priority: the pod's own priority.

@@ -32,7 +32,7 @@ from crikpy.model.manifest import Manifest
 from crikpy.model.workload import Workload
 from crikpy.store import collecting, layout, trusting
 from crikpy.store.base import ObjectStore
-from crikpy.store.manifests import decode_manifest, encode_manifest
+from crikpy.store.manifests import Whose, decode_manifest, encode_manifest, read_whose
 from crikpy.store.records import FINISHED, UNREADABLE, CheckpointSummary, Claim, Quarantine, now
 from crikpy.store.trusting import Doubt, Known, chunks_of
 
@@ -246,6 +246,13 @@ class Checkpoints:
         except ObjectNotFoundError as absent:
             raise self._absent(checkpoint) from absent
 
+    def _whose(self, checkpoint: str) -> Whose:
+        """Return whose a checkpoint is that cannot be read, so that nobody overlooks it."""
+        try:
+            return read_whose(bytes(self.store.get(layout.manifest_key(self.workload, checkpoint))))
+        except (ObjectNotFoundError, FormatVersionError):
+            return Whose()
+
     def _newest_of(self, pod_uid: str, checkpoints: Sequence[str]) -> Manifest | None:
         """Return the first of these manifests that is a pod's, a few at a time since each is a request."""
         for start in range(0, len(checkpoints), _READERS):
@@ -302,8 +309,13 @@ class Checkpoints:
             manifest = self.manifest(checkpoint)
         except CheckpointNotFoundError:
             return replace(summary, complete=False)
-        except (IntegrityError, FormatVersionError) as fault:
+        except IntegrityError as fault:
             return replace(summary, fault=str(fault))
+        except FormatVersionError as fault:
+            whose = self._whose(checkpoint)
+            return replace(
+                summary, fault=str(fault), pod=whose.pod, pod_uid=whose.pod_uid, together=whose.together
+            )
         return replace(
             summary,
             created=manifest.created,

@@ -28,6 +28,22 @@ class _FormatOnly(msgspec.Struct):
     format: int
 
 
+class Whose(msgspec.Struct, frozen=True):
+    """What every format says in one place: whose pod a checkpoint is of, and which workloads were saved as one."""
+
+    pod: str = ""
+    pod_uid: str = ""
+    together: tuple[str, ...] = ()
+
+
+class _OriginOnly(msgspec.Struct):
+    origin: Whose
+
+
+class _ManifestOnly(msgspec.Struct):
+    manifest: _OriginOnly
+
+
 class _Wrapper(msgspec.Struct):
     format: int
     blake3: str
@@ -37,6 +53,7 @@ class _Wrapper(msgspec.Struct):
 _manifest_decoder: Final = msgspec.json.Decoder(Manifest)
 _wrapper_decoder: Final = msgspec.json.Decoder(_Wrapper)
 _format_decoder: Final = msgspec.json.Decoder(_FormatOnly)
+_whose_decoder: Final = msgspec.json.Decoder(_ManifestOnly)
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
@@ -71,6 +88,18 @@ def decode_manifest(data: bytes) -> Manifest:
         raise IntegrityError("the manifest is damaged: it names two formats")
     _require_sound(manifest)
     return manifest
+
+
+def read_whose(data: bytes) -> Whose:
+    """Return what a manifest of a newer format says of its pod; nothing where it does not say it as we do.
+
+    No bytes are compared with their hash, of which the format may be another: good for leaving something alone, or
+    for claiming it, and never for resuming.
+    """
+    try:
+        return _whose_decoder.decode(data).manifest.origin
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return Whose()
 
 
 def _require_known_format(version: int) -> None:

@@ -5,10 +5,10 @@ readonly memory=4G
 readonly cpus=1 # more than one, emulated, can panic while the kernel patches its own code
 readonly output_size=64G # of a sparse file
 
-# run_machine TIMEOUT INPUT OUTPUT CMD…: return what CMD returned.
+# run_machine TIMEOUT CPU INPUT OUTPUT CMD…: return what CMD returned.
 run_machine() {
-    local timeout=$1 input=$2 output=$3 emulator copiers name status
-    shift 3
+    local timeout=$1 cpu=$2 input=$3 output=$4 emulator copiers name status
+    shift 4
     pack_payload "$input" "$@"
     [[ -z $output ]] || truncate --size="$output_size" "$work/output.tar"
     for name in stdout stderr; do mkfifo "$work/$name"; done
@@ -16,7 +16,7 @@ run_machine() {
     copiers=($!)
     cat "$work/stderr" >&2 &
     copiers+=($!)
-    emulate "$timeout" "$output" &
+    emulate "$timeout" "$cpu" "$output" &
     emulator=$!
     status=0
     wait "$emulator" || status=$?
@@ -85,12 +85,12 @@ obtain_launcher() {
     install -m 755 "$launcher" "$1"
 }
 
-# emulate TIMEOUT OUTPUT: QEMU, which ends with its watcher, which ends with this script.
+# emulate TIMEOUT CPU OUTPUT: QEMU, which ends with its watcher, which ends with this script.
 emulate() {
     # shellcheck disable=SC2054  # the commas are QEMU's
     local arguments=(
         -nodefaults -no-user-config -display none -nic none -no-reboot
-        -machine q35 -accel tcg,thread=multi -cpu max -smp "$cpus" -m "$memory"
+        -machine q35 -accel tcg,thread=multi -cpu "$2" -smp "$cpus" -m "$memory"
         -kernel "$debian/vmlinuz" -initrd "$debian/initrd"
         -append 'console=ttyS0 quiet panic=-1 mitigations=off random.trust_cpu=on'
         -serial "file:$work/console"
@@ -98,7 +98,7 @@ emulate() {
     ) name
     add_disk root "$disk/root.ext4" snapshot=on
     add_disk payload "$work/payload.tar" read-only=on
-    [[ -z $2 ]] || add_disk output "$work/output.tar" cache=unsafe
+    [[ -z $3 ]] || add_disk output "$work/output.tar" cache=unsafe
     for name in stdout stderr status; do
         arguments+=(-chardev "file,id=$name,path=$work/$name"
             -device "virtserialport,chardev=$name,name=crikpy.$name")

@@ -106,6 +106,15 @@ async def test_a_pod_that_nobody_moves_starts_from_its_beginning(stranded: Stran
     assert not records(stranded.folder, "quarantine.json")
 
 
+async def test_no_move_is_asked_for_by_an_order_in_a_phase_of_a_later_release(stranded: Stranded) -> None:
+    changes = {"status": {"phase": "Melting"}}
+    stranded.kube.update(CHECKPOINTS, "order-1", changes, namespace=NAMESPACE)
+    pod, job = await stranded.come()
+    await prove_afresh(job)
+    await hears(stranded.kube, pod, "ColdStart")
+    assert (stranded.order().status.phase, stranded.order().status.misfit) == ("Melting", "")
+
+
 async def test_a_pod_that_is_being_ended_when_nobody_has_moved_it_begins_nothing(stranded: Stranded) -> None:
     pod, job = await stranded.come()
     await FakeKube.until(lambda: stranded.order().status.misfit)

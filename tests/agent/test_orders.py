@@ -19,6 +19,7 @@ from crikpy.kube.resources import CHECKPOINTS, PODS
 from crikpy.model.notices import InterruptionNotice, Trigger
 from crikpy.model.orders import OrderPhase
 from crikpy.store.base import ObjectStore
+from crikpy.store.checkpoints import Checkpoints, list_workloads
 from tests.agent.agents import StartingAgent
 from tests.agent.cluster import running
 from tests.agent.node import NAMESPACE, FakeNode
@@ -98,6 +99,31 @@ async def test_an_order_from_another_namespace_is_refused_and_cannot_be_used_to_
     name = desk.order(pod, namespace="another")
     assert (await desk.reaches(name, OrderPhase.FAILED, namespace="another")).reason == "BadUsage"
     assert checkpoints_of(store) == []
+    await proves(pod.jobs["main"])
+
+
+async def test_an_order_of_a_later_release_for_an_unknown_reason_is_obeyed(
+    node: FakeNode, store: ObjectStore, desk: Desk, obeying: Obeying
+) -> None:
+    pod = node.pod()
+    await runs(pod)
+    name = desk.order(pod, trigger=Trigger.read("Whim"), leave_running=True)
+    await desk.reaches(name, OrderPhase.COMPLETE)
+    await proves(pod.jobs["main"])
+    (workload,) = list_workloads(store)
+    (saved,) = Checkpoints(store, workload).list()
+    assert saved.trigger == "Whim"
+
+
+async def test_an_order_that_a_later_release_has_brought_to_an_unknown_phase_is_not_obeyed(
+    node: FakeNode, store: ObjectStore, desk: Desk, obeying: Obeying
+) -> None:
+    pod = node.pod()
+    await runs(pod)
+    desk.order(pod, "strange", status={"phase": "Melting"})
+    await desk.reaches(desk.order(pod, "ours", leave_running=True), OrderPhase.COMPLETE)
+    assert desk.status("strange").phase == "Melting"
+    assert len(checkpoints_of(store)) == 1
     await proves(pod.jobs["main"])
 
 

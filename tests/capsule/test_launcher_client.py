@@ -191,7 +191,6 @@ def test_a_launcher_that_refuses_us_says_why(tmp_path: Path) -> None:
         b"crikpy-launch 1 dancing 0 -1\n",
         b"crikpy-launch 1 waiting zero -1\n",
         b"crikpy-launch 1 waiting 0 \n",
-        b"crikpy-launch 1 waiting 0 -1 more\n",
         b"\xff\xfe\x00\n",
     ],
 )
@@ -208,10 +207,44 @@ def test_what_is_no_answer_is_an_error(tmp_path: Path, answer: bytes) -> None:
         found.status(later())
 
 
-@pytest.mark.parametrize("event", [b"event ended x\n", b"event ended\n", b"event ended -1\n", b"event term now\n"])
+@pytest.mark.parametrize(
+    "event", [b"event ended x\n", b"event ended\n", b"event ended -1\n", b"event ended x 1\n", b"event \n"]
+)
 def test_what_is_no_event_is_an_error(tmp_path: Path, event: bytes) -> None:
     with connected(tmp_path, says(RUNNING + event)) as found, pytest.raises(LauncherError):
         found.wait_ended(later())
+
+
+def test_words_that_a_later_launcher_adds_to_a_line_change_nothing(tmp_path: Path) -> None:
+    answers = (
+        b"crikpy-launch 1 waiting 0 -1 more\n",
+        b"event term now\nevent ended 3 late\nok ended 9001 3 more words\n",
+    )
+    with connected(tmp_path, says(*answers)) as found:
+        assert found.greeting == LauncherStatus(phase=JobPhase.WAITING, job_pid=0, exit_status=None)
+        assert found.status(later()) == LauncherStatus(phase=JobPhase.ENDED, job_pid=9001, exit_status=3)
+        assert found.term_pending
+        assert found.wait_ended(later()) == 3
+
+
+def test_events_of_a_later_launcher_are_passed_over(tmp_path: Path) -> None:
+    answers = RUNNING + b"event pressure 9\nevent term\n", b"event pressure 8\nok running 9001 -1\nevent novelty\n"
+    with connected(tmp_path, says(*answers)) as found:
+        while not found.term_pending:
+            found.read_news()
+        assert found.status(later()) == LauncherStatus(phase=JobPhase.RUNNING, job_pid=9001, exit_status=None)
+        found.read_news()
+        assert found.ended_status is None
+
+
+def test_a_request_that_an_older_launcher_does_not_know_is_refused_and_the_connection_stays(
+    tmp_path: Path,
+) -> None:
+    answers = RUNNING, b"error unknown request\n", b"ok running 9001 -1\n"
+    with connected(tmp_path, says(*answers)) as found:
+        with pytest.raises(LauncherError, match="refused `hold`: unknown request"):
+            found.hold(later())
+        assert found.status(later()).phase is JobPhase.RUNNING
 
 
 @pytest.mark.parametrize("first", [b"", WAITING], ids=["greeting", "answer"])

@@ -144,6 +144,22 @@ for name, flags, rights in (("mapped", os.O_RDWR, mmap.PROT_WRITE), ("private", 
     assert written == [f"{tmp_path}/{name}" for name in ("appended", "mapped", "named (deleted)", "written")]
 
 
+def test_a_file_at_the_low_addresses_of_a_static_program_is_found(tmp_path: Path) -> None:
+    script = f"""
+fd = os.open({str(tmp_path / "low")!r}, os.O_RDWR | os.O_CREAT)
+os.ftruncate(fd, 4096)
+noreplace, rights = 0x100000, mmap.PROT_READ | mmap.PROT_WRITE
+libc = ctypes.CDLL(None)
+libc.mmap.restype = ctypes.c_void_p
+assert libc.mmap(ctypes.c_void_p(0x200000), 4096, rights, mmap.MAP_SHARED | noreplace, fd, 0) == 0x200000
+os.close(fd)
+"""
+    with _running(script) as pid:
+        found = survey([pid])
+    assert str(tmp_path / "low") in {file.path for file in found.files}
+    assert str(tmp_path / "low") in found.written
+
+
 def test_libraries_come_with_their_build_id() -> None:
     with _running("") as pid:
         files = {file.path: file for file in survey([pid]).files}

@@ -191,10 +191,21 @@ async def test_list_without_a_cluster_says_how_to_list_a_store(crikpy: Run, tmp_
     assert "--store URL" in listed.stderr
 
 
-async def test_an_order_of_another_release_hides_no_other(kube: FakeKube, crikpy: Run) -> None:
+async def test_the_words_of_a_later_release_are_shown_as_they_are(kube: FakeKube, crikpy: Run) -> None:
     kube.put(PODS, pod())
     strange = _order("strange", pod="p", minute=2)
     strange["spec"]["trigger"] = "Eclipse"
+    strange["status"] = {"phase": "Melting"}
+    kube.put(CHECKPOINTS, strange)
+    (listed,) = json.loads((await crikpy("list", "--output", "json")).stdout)
+    assert (listed["trigger"], listed["phase"]) == ("Eclipse", "Melting")
+    assert "Eclipse/Melting" in (await crikpy("why", "pod/p")).stdout
+
+
+async def test_an_order_that_cannot_be_read_hides_no_other(kube: FakeKube, crikpy: Run) -> None:
+    kube.put(PODS, pod())
+    strange = _order("strange", pod="p", minute=2)
+    del strange["spec"]["workload"]
     kube.put(CHECKPOINTS, strange)
     kube.put(CHECKPOINTS, _order("known", pod="p", minute=1))
     listed = await crikpy("list", "--output", "json")

@@ -66,7 +66,7 @@ def test_the_jobs_that_stand_still_for_it_are_let_go_first() -> None:
     assert planned(able(), leaving(), now_s=33) == []
 
 
-@pytest.mark.parametrize("phase", [OrderPhase.DUMPING, OrderPhase.RESTORING])
+@pytest.mark.parametrize("phase", [OrderPhase.DUMPING, OrderPhase.RESTORING, OrderPhase.read("OfALaterRelease")])
 def test_nothing_is_removed_while_it_is_written_or_read(phase: OrderPhase) -> None:
     assert planned(able(), leaving(phase)) == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crikpy.agent.choosing import Cold, OriginState, choose
 from crikpy.errors import CheckpointNotFoundError
 from crikpy.flows.gathering import find_together, read_manifests, retire_pod, superfluous, thin_out
 from crikpy.model.workload import Workload
@@ -90,6 +92,55 @@ def test_an_unreadable_part_is_told_and_the_pod_is_still_known(store: ObjectStor
     assert says in found.fault
     assert found.pod_uid == "uid-1"
     assert not found.resumable
+
+
+def make_newer(store: ObjectStore, workload: Workload, identity: str) -> None:
+    """Have a manifest be of the next format, which has changed all that it may."""
+    origin = Checkpoints(store, workload).manifest(identity).origin
+    facts = {"pod": origin.pod, "pod_uid": origin.pod_uid, "together": list(origin.together)}
+    newer = {"format": 2, "sum": "?", "manifest": {"format": 2, "origin": facts | {"host": 7}, "images": "others"}}
+    store.put(manifest_key(workload, identity), json.dumps(newer).encode())
+
+
+def test_a_checkpoint_of_a_newer_format_is_still_its_pods_newest_and_none_before_it_is_resumed(
+    store: ObjectStore,
+) -> None:
+    commit(store, OLD, "uid-1", A)
+    commit(store, NEW, "uid-1", A)
+    make_newer(store, A, NEW)
+    newest, old = find_together(store, [A])
+    assert (newest.pod, newest.pod_uid, newest.resumable) == ("n/uid-1", "uid-1", False)
+    assert old.resumable
+    choice = choose([newest, old], {"uid-1": OriginState.GONE}, "uid-2")
+    assert isinstance(choice, Cold)
+    assert "this release of crikpy knows formats up to 1" in choice.reason
+
+
+def test_a_finished_job_leaves_no_checkpoint_of_a_newer_format_to_be_resumed_once_that_can_be_read(
+    store: ObjectStore,
+) -> None:
+    commit(store, NEW)
+    for workload in (A, B):
+        make_newer(store, workload, NEW)
+    assert retire_pod(store, BOTH, "uid-1", Claim.ours()) == 1
+    claims = [Checkpoints(store, workload).summary(NEW).claim for workload in (A, B)]
+    assert [claim and claim.outcome for claim in claims] == [FINISHED, FINISHED]
+
+
+def test_a_checkpoint_of_a_newer_format_is_never_thinned_out(store: ObjectStore) -> None:
+    for identity in (OLD, MIDDLE, NEW):
+        commit(store, identity, "uid-1", A)
+    make_newer(store, A, OLD)
+    assert thin_out(store, [A], "uid-1", 1) == 1
+    assert ids(store, A) == [NEW, OLD]
+
+
+@pytest.mark.parametrize("inner", ["[]", "{}", '{"origin":[]}', '{"origin":{"pod_uid":7}}'])
+def test_a_newer_format_that_tells_of_no_pod_is_nobodys(store: ObjectStore, inner: str) -> None:
+    commit(store, NEW, "uid-1", A)
+    store.put(manifest_key(A, NEW), f'{{"format":2,"manifest":{inner}}}'.encode())
+    (found,) = find_together(store, [A])
+    assert (found.pod_uid, found.resumable) == ("", False)
 
 
 def test_a_part_of_what_was_saved_together_cannot_be_resumed(store: ObjectStore) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from crikpy import names
 from crikpy.kube.pods import original_command, parse_pod
-from crikpy.model.pods import Container, OnRebalance, Owner, VolumeMount
+from crikpy.model.pods import Container, OnRebalance, OnRestoreFailure, Owner, PodOptions, VolumeMount
 
 DIGEST = "sha256:" + "ab" * 32
 
@@ -132,11 +132,13 @@ def test_the_original_command_is_what_follows_the_launcher(
     assert original_command(command) == original
 
 
-def test_bad_annotations_are_a_fault_and_no_options() -> None:
-    pod = parse_pod({"metadata": {"annotations": {names.OPT_IN: "true", names.KEEP: "none"}}})
+def test_a_bad_annotation_is_a_fault_and_hides_no_other() -> None:
+    notes = {names.OPT_IN: "true", names.KEEP: "none", names.RESTORE_FAILURE: "fail"}
+    pod = parse_pod({"metadata": {"annotations": notes}})
     assert pod.opted_in
-    assert pod.options is None
+    assert pod.options == PodOptions(restore_failure=OnRestoreFailure.FAIL)
     assert names.KEEP in pod.fault
+    assert names.RESTORE_FAILURE not in pod.fault
 
 
 def test_a_condition_that_is_over_is_no_disruption() -> None:

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 
 from crikpy.errors import (
@@ -225,6 +226,21 @@ def test_an_unreadable_claim_still_is_one(checkpoints: Checkpoints) -> None:
     checkpoints.store.put(claim_key(checkpoints.workload, NEW), b"\0garbage")
     assert checkpoints.newest_resumable() is None
     assert not checkpoints.summary(NEW).resumable
+    with pytest.raises(CheckpointClaimedError):
+        checkpoints.claim(NEW, Claim.ours())
+
+
+def test_a_claim_of_a_later_release_is_one_whatever_came_of_it(checkpoints: Checkpoints) -> None:
+    commit(checkpoints, NEW)
+    later = msgspec.json.decode(msgspec.json.encode(Claim.ours())) | {
+        "outcome": "forwarded",
+        "novelty": {"deep": 1},
+    }
+    checkpoints.store.put(claim_key(checkpoints.workload, NEW), msgspec.json.encode(later))
+    found = checkpoints.summary(NEW).claim
+    assert found is not None
+    assert found.outcome == "forwarded"
+    assert checkpoints.newest_resumable() is None
     with pytest.raises(CheckpointClaimedError):
         checkpoints.claim(NEW, Claim.ours())
 

@@ -69,6 +69,19 @@ def changed(**changes: Any) -> bytes:
     return wrapped(msgspec.json.encode(fields | changes))
 
 
+_FULL = replace(
+    golden(),
+    images=(*golden().images, image(Extent(HASH, 0, 512), name="files/0.tar")),
+    archives=(FileArchive(image="files/0.tar", kind="overlay", root="/", entries=1),),
+    open_files=(OpenFile(path="/lib/libc.so.6", size=1, build_id="ab"),),
+    job=replace(
+        golden().job,
+        processes=(ProcessFact(pid=9001, parent=1, command="train", threads=1, resident_bytes=4096),),
+        stdio=(StdioEnd(fd=1, target="pipe:[1]"),),
+    ),
+)
+"""A manifest with something in each of its lists."""
+
 texts = st.text(max_size=20)
 extents = st.one_of(
     st.builds(Extent, st.none(), st.just(0), st.integers(1, 2**40)),
@@ -158,8 +171,9 @@ def test_a_manifest_of_the_first_release_is_read() -> None:
 
 def test_a_newer_format_is_named_before_anything_else_is_looked_at() -> None:
     for data in (wrapped(b'{"format":2}', 2), b'{"format":2}', b'{"manifest":[1],"format":99,"blake3":0}'):
-        with pytest.raises(FormatVersionError, match="knows formats up to 1"):
+        with pytest.raises(FormatVersionError, match="knows formats up to 1") as caught:
             decode_manifest(data)
+        assert caught.value.remedy == "use the release of crikpy that wrote it, or a newer one"
 
 
 def test_a_format_that_never_was_is_damage() -> None:
@@ -172,10 +186,31 @@ def test_two_formats_in_one_manifest_are_damage() -> None:
         decode_manifest(changed(format=2))
 
 
-def test_fields_of_later_releases_are_ignored() -> None:
-    assert decode_manifest(changed(novelty={"deep": [1, 2]})) == golden()
-    origin = msgspec.json.decode(msgspec.json.encode(golden().origin))
-    assert decode_manifest(changed(origin=origin | {"novelty": 1})) == golden()
+def test_fields_of_later_releases_are_ignored_wherever_they_stand() -> None:
+    assert decode_manifest(wrapped(msgspec.json.encode(_with_novelties(_FULL)))) == _FULL
+    outer = wrapped(msgspec.json.encode(_FULL)).replace(b'"blake3"', b'"novelty":[{"deep":1}],"blake3"', 1)
+    assert decode_manifest(outer) == _FULL
+
+
+def _with_novelties(value: Any) -> Any:
+    """Return a manifest, or a part of one, with a further field in each of its objects."""
+    plain = msgspec.json.decode(msgspec.json.encode(value)) if isinstance(value, Manifest) else value
+    match plain:
+        case dict():
+            return {**{field: _with_novelties(inner) for field, inner in plain.items()}, "novelty": {"deep": [1]}}
+        case list():
+            return [_with_novelties(item) for item in plain]
+    return plain
+
+
+def test_what_a_later_release_may_leave_out_or_add_as_a_word_is_read() -> None:
+    fields = msgspec.json.decode(msgspec.json.encode(_FULL))
+    fields["origin"] |= {"trigger": "Eclipse"}
+    for optional in ("archives", "open_files", "sizes", "frozen_s"):
+        del fields[optional]
+    found = decode_manifest(wrapped(msgspec.json.encode(fields)))
+    assert found.origin.trigger == "Eclipse"
+    assert found.images == _FULL.images
 
 
 @pytest.mark.parametrize("missing", ["checkpoint", "images", "job", "compatibility"])
