@@ -21,6 +21,7 @@ from crikpy.model.manifest import FileArchive
 
 _KERNELS = ("/proc", "/sys", "/dev")
 _NOT_THE_JOBS = ("/run", "/proc", "/sys", "/.crikpy")
+_SHARED_MEMORY = "/dev/shm"  # noqa: S108  where each capsule has a filesystem of its own
 _KUBELETS = "..data"
 """The link by which kubelet exchanges the content of secrets, tokens and config maps as one."""
 
@@ -85,7 +86,8 @@ def plan_changes(
     excluded = (*_clean(capsule.excluded), *members.RESIDUE)
     # On a plain machine the capsule shows the node's root and all the node's mounts; none of them travels.
     plain = root.device == mount_of("/", own).device
-    nodes = frozenset(mount.device for mount in own) if plain else frozenset()
+    # One that the node has unmounted since lives on in the capsule, and is the node's all the same.
+    nodes = frozenset((*(mount.device for mount in own), *capsule.inherited)) if plain else frozenset()
 
     trees: list[CarriedTree] = []
     if root.fstype == "overlay" and root.writable and not plain:
@@ -104,6 +106,19 @@ def plan_changes(
     if files:
         trees.append(CarriedTree(kind=members.FILES, root="/", source=view, names=files))
     return tuple(trees)
+
+
+def inherited_memory(launcher_pid: int) -> tuple[str, ...]:
+    """Return the devices of the memory filesystems that a new capsule of a plain machine has from its node.
+
+    To be asked before the job begins: what is mounted later is its own, as its /dev/shm is from the beginning.
+
+    Raises:
+        NoSuchJobError: the launcher is gone.
+    """
+    mounts = read_mounts(launcher_pid)
+    own = mount_of(_SHARED_MEMORY, mounts).device
+    return tuple(sorted({mount.device for mount in mounts if mount.fstype == "tmpfs"} - {own}))
 
 
 def mounts_to_spare(archive: FileArchive, mounts: Sequence[Mount]) -> tuple[str, ...]:

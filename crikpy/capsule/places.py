@@ -84,6 +84,7 @@ class JobPlace:
             "command": command,
             "carried": capsule.carried,
             "excluded": capsule.excluded,
+            "inherited": capsule.inherited,
         }
         _write(self._run / _RECORD, json.dumps(facts))
 
@@ -112,6 +113,7 @@ class JobPlace:
                     socket=self.socket,
                     carried=tuple(facts["carried"]),
                     excluded=tuple(facts["excluded"]),
+                    inherited=tuple(facts.get("inherited", ())),
                 ),
             )
         except (OSError, ValueError, KeyError, TypeError) as fault:

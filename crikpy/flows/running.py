@@ -18,6 +18,7 @@ from crikpy import names
 from crikpy.aio import retrying
 from crikpy.aio.clock import Deadline
 from crikpy.capsule import entering
+from crikpy.capsule.changes import inherited_memory
 from crikpy.capsule.launcher import LauncherConnection
 from crikpy.capsule.making import CapsulePlan, PlainCapsule
 from crikpy.capsule.places import JobPlace
@@ -182,6 +183,7 @@ class _RunningJob:
             socket=self._place.socket,
             carried=(str(self._place.temporary), *self._plan.carried),
             excluded=self._plan.excluded,
+            inherited=inherited_memory(launcher.launcher_pid),
         )
         self._place.record(self._plan.store_url, self._command, self.capsule)
         if found is None or not self._resume(launcher, found):

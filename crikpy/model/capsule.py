@@ -39,9 +39,11 @@ class Capsule:
         socket: path of the launcher's socket on the node.
         carried: directories inside the capsule that travel whole (besides overlay changes and tmpfs).
         excluded: paths inside the capsule that never travel.
+        inherited: devices (`major:minor`) of memory filesystems that a plain machine's capsule had from its node.
     """
 
     launcher_pid: int
     socket: Path
     carried: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()
+    inherited: tuple[str, ...] = ()

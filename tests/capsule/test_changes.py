@@ -8,13 +8,14 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import crikpy
 from crikpy.capsule import mounts
-from crikpy.capsule.changes import Place, mounts_to_spare, place_of, places_of, plan_changes
+from crikpy.capsule.changes import Place, inherited_memory, mounts_to_spare, place_of, places_of, plan_changes
 from crikpy.capsule.members import CarriedTree
 from crikpy.errors import FilesystemError, NoSuchJobError
 from crikpy.model.capsule import Capsule
@@ -179,6 +180,25 @@ def test_a_plain_machine_keeps_its_own_files_and_its_own_memory_filesystems(mach
         ("tree", f"{disk}/own"),
         ("tree", f"{disk}/tmp"),
     ]
+
+
+def test_a_memory_filesystem_that_the_node_has_unmounted_since_stays_the_nodes(memory: Path) -> None:
+    # As /run/user/1000 would be elsewhere: its owner logs out, and the capsule still has it.
+    theirs, ours = memory / "theirs", memory / "ours"
+    for path in (theirs, ours):
+        path.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "theirs", str(theirs)], check=True)
+    try:
+        (theirs / "secret").write_text("of somebody else")
+        with living_in([["-t", "tmpfs", "shm", "/dev/shm"]]) as pid:
+            inherited = inherited_memory(pid)
+            subprocess.run(["umount", str(theirs)], check=True)
+            enter = ["nsenter", "-t", str(pid), "-m", "mount", "-t", "tmpfs", "ours", str(ours)]
+            subprocess.run(enter, check=True)
+            capsule = replace(_capsule(pid), inherited=inherited)
+            assert list(_by_root(plan_changes(capsule, []))) == ["/dev/shm", str(ours)]
+    finally:
+        subprocess.run(["umount", "--quiet", str(theirs)], check=False)
 
 
 def test_a_machine_whose_own_root_is_an_overlay_does_not_travel(memory: Path) -> None:

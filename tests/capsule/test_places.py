@@ -25,7 +25,13 @@ def _place(folder: Path, workload: Workload = JOB) -> JobPlace:
 
 
 def _capsule(place: JobPlace) -> Capsule:
-    return Capsule(launcher_pid=4711, socket=place.socket, carried=("/data", "/tmp/x"), excluded=("/data/cache",))
+    return Capsule(
+        launcher_pid=4711,
+        socket=place.socket,
+        carried=("/data", "/tmp/x"),
+        excluded=("/data/cache",),
+        inherited=("0:42",),
+    )
 
 
 @pytest.fixture
@@ -88,7 +94,11 @@ def test_a_recorded_job_is_found_while_it_runs(place: JobPlace) -> None:
     assert found.store_url == "s3://bucket/prefix"
     assert found.command == ("python", "train.py", "--lr", "0.1")
     assert found.capsule == Capsule(
-        launcher_pid=os.getpid(), socket=place.socket, carried=("/data", "/tmp/x"), excluded=("/data/cache",)
+        launcher_pid=os.getpid(),
+        socket=place.socket,
+        carried=("/data", "/tmp/x"),
+        excluded=("/data/cache",),
+        inherited=("0:42",),
     )
 
 

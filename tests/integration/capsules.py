@@ -22,6 +22,7 @@ from typing import IO
 from crikpy import names
 from crikpy.aio.clock import Deadline
 from crikpy.capsule import entering
+from crikpy.capsule.changes import inherited_memory
 from crikpy.capsule.launcher import LauncherConnection
 from crikpy.errors import LauncherError
 from crikpy.model.capsule import Capsule, JobPhase
@@ -252,7 +253,12 @@ class PlainJob(JobCapsule):
     @property
     def capsule(self) -> Capsule:
         """The capsule; its temporary directory travels."""
-        return Capsule(launcher_pid=self.launcher_pid, socket=self._socket, carried=(str(self._temporary),))
+        return Capsule(
+            launcher_pid=self.launcher_pid,
+            socket=self._socket,
+            carried=(str(self._temporary),),
+            inherited=inherited_memory(self.launcher_pid),
+        )
 
 
 class ContainerJob(JobCapsule):
