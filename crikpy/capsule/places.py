@@ -37,12 +37,14 @@ class RunningHere:
         store_url: where its checkpoints go.
         command: its command line.
         capsule: its capsule.
+        holder: token of the claim by which its name was taken.
     """
 
     workload: Workload
     store_url: str
     command: tuple[str, ...]
     capsule: Capsule
+    holder: str
 
 
 class JobPlace:
@@ -74,8 +76,12 @@ class JobPlace:
                 remedy=f"`crikpy checkpoint {self._workload.name}` saves and ends it",
             )
 
-    def record(self, store_url: str, command: tuple[str, ...], capsule: Capsule) -> None:
-        """Leave word of a running job for other commands."""
+    def record(self, store_url: str, command: tuple[str, ...], capsule: Capsule, holder: str) -> None:
+        """Leave word of a running job for other commands.
+
+        Raises:
+            CapsuleError: it cannot be written.
+        """
         facts = {
             "cluster": self._workload.cluster,
             "namespace": self._workload.namespace,
@@ -85,6 +91,7 @@ class JobPlace:
             "carried": capsule.carried,
             "excluded": capsule.excluded,
             "inherited": capsule.inherited,
+            "holder": holder,
         }
         _write(self._run / _RECORD, json.dumps(facts))
 
@@ -115,12 +122,17 @@ class JobPlace:
                     excluded=tuple(facts["excluded"]),
                     inherited=tuple(facts.get("inherited", ())),
                 ),
+                holder=facts["holder"],
             )
         except (OSError, ValueError, KeyError, TypeError) as fault:
             raise CapsuleError(f"the record of the running job {self._workload.name} is unreadable") from fault
 
     def mark_moved(self) -> None:
-        """Say that the job's end is not its end: a committed checkpoint goes on from here."""
+        """Say that the job's end is not its end: a committed checkpoint goes on from here.
+
+        Raises:
+            CapsuleError: it cannot be written.
+        """
         _write(self._run / _MOVED, "")
 
     def moved(self) -> bool:
@@ -156,6 +168,12 @@ def _folder(workload: Workload) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path.touch(mode=0o600)
-    path.write_text(text)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.touch(mode=0o600)
+        path.write_text(text)
+    except OSError as fault:
+        raise CapsuleError(
+            f"what others are to know of the job cannot be written to {path}: {fault.strerror}",
+            remedy="make room there, or name another directory by CRIKPY_RUN_RUN_DIR",
+        ) from fault

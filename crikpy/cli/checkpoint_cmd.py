@@ -11,7 +11,7 @@ from crikpy.cli.clusters import on_cluster, order_facts, pod_name
 from crikpy.cli.console import ConsoleReporter, human_bytes, output_option, print_json, workload_of
 from crikpy.cli.main import require_root
 from crikpy.errors import DumpError, UsageError
-from crikpy.flows.checkpointing import checkpoint
+from crikpy.flows.checkpointing import checkpoint, unless_taken_over
 from crikpy.flows.members import CheckpointOrder, Member
 from crikpy.kube.client import KubeClient
 from crikpy.kube.requesting import await_order, order_checkpoint
@@ -104,7 +104,8 @@ def _checkpoint_job(settings: Settings, workload: Workload, *, leave_running: bo
     with ConsoleReporter(as_json=as_json) as reporter:
         store = open_store(here.store_url, settings.store)
         member = Member(capsule=here.capsule, workload=here.workload, command=here.command)
-        manifest = checkpoint(member, store, order, settings, reporter, on_committed=mark)
+        committed = unless_taken_over(store, workload, here.holder, mark)
+        manifest = checkpoint(member, store, order, settings, reporter, on_committed=committed)
     if as_json:
         print_json(
             {

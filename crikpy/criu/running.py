@@ -68,13 +68,13 @@ class Criu:
             deadline: when everything must have reached the sink.
 
         Raises:
-            DumpError: CRIU refused or failed.
+            DumpError: CRIU refused or failed, or there is no room for its working files.
             TilesInUseError: a thread has something in AMX's tile registers.
             CrikpyError: the sink failed; its own error is raised.
         """
         watch = tiles.CoreWatch(sink, tiles.needed_stack_bytes())
         with (
-            self._workspace(deadline, preloading.for_dump()) as (descriptors, images_dir, log),
+            self._workspace(deadline, preloading.for_dump(), DumpError) as (descriptors, images_dir, log),
             CaptureServer(images_dir, watch) as server,
         ):
             words = argv.dump(
@@ -113,13 +113,14 @@ class Criu:
             may_use_tiles: what the dump's outcome said of tiles.
 
         Raises:
-            RestoreError: CRIU refused or failed; nothing of the tree is left.
+            RestoreError: CRIU refused or failed, or there is no room for its working files; nothing of the tree is
+                left.
             CrikpyError: the source failed; its own error is raised. Where CRIU took what had come for all, what it
                 has made is left stopped, for whoever owns the capsule to kill.
         """
         library = preloading.for_restore(may_use_tiles=may_use_tiles)
         with (
-            self._workspace(deadline, library) as (descriptors, images_dir, log),
+            self._workspace(deadline, library, RestoreError) as (descriptors, images_dir, log),
             ServeServer(images_dir, source) as server,
         ):
             words = argv.restore(descriptors, pipes=pipes)
@@ -130,39 +131,55 @@ class Criu:
                 _raise_failure(server, deadline, status, RestoreError, "the restore failed", log)
 
     @contextlib.contextmanager
-    def _workspace(self, deadline: Deadline, library: str | None) -> Iterator[tuple[argv.Descriptors, Path, Path]]:
+    def _workspace(
+        self, deadline: Deadline, library: str | None, failed: type[CriuError]
+    ) -> Iterator[tuple[argv.Descriptors, Path, Path]]:
         """Open the bundle and make a private folder for the stream's socket and the log."""
-        bundle = self._settings.bundle
         with contextlib.ExitStack() as stack:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="crikpy-")))
-            log = folder / "criu.log"
-
-            def keep(descriptor: int) -> int:
-                stack.callback(os.close, descriptor)
-                return descriptor
-
             try:
-                opened = [
-                    keep(os.open(bundle, os.O_PATH | os.O_DIRECTORY)),
-                    keep(os.open(bundle / "lib" / names.BUNDLE_LOADER, os.O_RDONLY)),
-                    keep(os.open(folder, os.O_PATH | os.O_DIRECTORY)),
-                    keep(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)),
-                ]
-            except (FileNotFoundError, NotADirectoryError) as fault:
-                raise CriuMissingError(
-                    f"no CRIU bundle at {bundle}",
-                    remedy="make one with hack/criu-bundle, or set CRIKPY_CRIU_BUNDLE",
+                made = self._make_workspace(stack, deadline, library)
+            except OSError as fault:
+                raise failed(
+                    f"CRIU's working files could not be made: {fault.strerror}: {fault.filename or ''}",
+                    remedy="make room in the directory for temporary files, or name another by TMPDIR",
                 ) from fault
-            learning.hand_over(bundle, folder, deadline)
-            preloaded = preloading.open_library(self._settings.launcher, library) if library else None
-            descriptors = argv.Descriptors(
-                bundle=opened[0],
-                loader=opened[1],
-                images=opened[2],
-                log=opened[3],
-                preloaded=None if preloaded is None else keep(preloaded),
-            )
-            yield descriptors, folder, log
+            yield made
+
+    def _make_workspace(
+        self, stack: contextlib.ExitStack, deadline: Deadline, library: str | None
+    ) -> tuple[argv.Descriptors, Path, Path]:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="crikpy-")))
+        log = folder / "criu.log"
+
+        def keep(descriptor: int) -> int:
+            stack.callback(os.close, descriptor)
+            return descriptor
+
+        bundle = self._settings.bundle
+        try:
+            of_bundle = [
+                keep(os.open(bundle, os.O_PATH | os.O_DIRECTORY)),
+                keep(os.open(bundle / "lib" / names.BUNDLE_LOADER, os.O_RDONLY)),
+            ]
+        except (FileNotFoundError, NotADirectoryError) as fault:
+            raise CriuMissingError(
+                f"no CRIU bundle at {bundle}",
+                remedy="make one with hack/criu-bundle, or set CRIKPY_CRIU_BUNDLE",
+            ) from fault
+        own = [
+            keep(os.open(folder, os.O_PATH | os.O_DIRECTORY)),
+            keep(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)),
+        ]
+        learning.hand_over(bundle, folder, deadline)
+        preloaded = preloading.open_library(self._settings.launcher, library) if library else None
+        descriptors = argv.Descriptors(
+            bundle=of_bundle[0],
+            loader=of_bundle[1],
+            images=own[0],
+            log=own[1],
+            preloaded=None if preloaded is None else keep(preloaded),
+        )
+        return descriptors, folder, log
 
 
 def _start(words: Sequence[str], descriptors: argv.Descriptors, *inherited: int) -> Child:

@@ -144,10 +144,22 @@ def widen(pipe: int) -> None:
 
 
 def _listen(path: Path) -> socket.socket:
-    """Return a listening socket; its directory is ours alone, so no one else reaches it."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(str(path))
-    path.chmod(0o600)
-    listener.listen(1)
-    listener.setblocking(False)
+    """Return a listening socket; its directory is ours alone, so no one else reaches it.
+
+    Raises:
+        CriuError: it cannot be made.
+    """
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        try:
+            listener.bind(str(path))
+            path.chmod(0o600)
+        except OSError as fault:
+            raise CriuError(
+                f"no socket for CRIU's images can be made in {path.parent}: {fault.strerror}",
+                remedy="make room in the directory for temporary files, or name another by TMPDIR",
+            ) from fault
+        listener.listen(1)
+        listener.setblocking(False)
+        stack.pop_all()
     return listener

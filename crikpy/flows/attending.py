@@ -11,7 +11,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from crikpy.aio.clock import Deadline
@@ -26,6 +26,12 @@ from crikpy.settings import Settings
 
 _MARGIN = timedelta(seconds=3)
 """Kept between our deadline and the machine's end, for the job to end and the lease to be given back."""
+
+_LONG_PAST = timedelta(seconds=30)
+"""A machine that is still there so long after its end has a clock that is wrong."""
+
+_LEAST_S = 20.0
+"""Time for a save then."""
 
 _END_S = 30.0
 _PASSED_ON = (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
@@ -100,7 +106,7 @@ class _Attendant:
         if isinstance(news, InterruptionNotice):
             self._job.reporter.event("notice", _describe(news), notice=news.id, action=news.action)
             if news.deadline is not None:
-                deadline = Deadline.from_datetime(news.deadline - _MARGIN)
+                deadline = _deadline(news.deadline)
             if news.final:
                 await self._save_for_good(news.trigger, deadline, news.id)
             elif self._storing is None or self._storing.done():
@@ -127,6 +133,13 @@ class _Attendant:
             await asyncio.wait([self._storing])
             late.cancel()
         return await asyncio.to_thread(self._job.save, trigger, deadline, notice=notice)
+
+
+def _deadline(ends: datetime) -> Deadline:
+    """Return by when a job must be saved on a machine that ends at a time."""
+    if ends + _LONG_PAST < datetime.now(UTC):
+        return Deadline.after(_LEAST_S)
+    return Deadline.from_datetime(ends - _MARGIN)
 
 
 def _describe(notice: InterruptionNotice) -> str:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
+from crikpy.errors import StoreError
 from crikpy.flows.members import CheckpointOrder, Gate, Member
 from crikpy.flows.reporting import Reporter
 from crikpy.flows.saving import save
 from crikpy.model.manifest import Manifest
+from crikpy.model.workload import Workload
 from crikpy.settings import Settings
 from crikpy.store.base import ObjectStore
+from crikpy.store.leases import require_untaken
 
 
 def checkpoint(
@@ -51,3 +55,29 @@ def checkpoint(
         if not order.leave_running:
             saved.end()
     return manifest
+
+
+def unless_taken_over(
+    store: ObjectStore, workload: Workload, holder: str, on_committed: Callable[[Manifest], None]
+) -> Callable[[Manifest], None]:
+    """See that the name of a job on a plain machine is still its own; return what sees it again at the commit.
+
+    Args:
+        store: where the name is kept.
+        workload: the name.
+        holder: token of the claim by which it was taken for this job.
+        on_committed: what else is called between the commit and the job's end.
+
+    Raises:
+        JobRunningError: another machine has taken it; also raised by what is returned, so that `checkpoint` undoes
+            the commit. A store that does not tell by then changes nothing.
+        StoreError: the store does not tell.
+    """
+    require_untaken(store, workload, holder)
+
+    def committed(manifest: Manifest) -> None:
+        with contextlib.suppress(StoreError):  # the whole machine may have stood still meanwhile
+            require_untaken(store, workload, holder)
+        on_committed(manifest)
+
+    return committed

@@ -27,7 +27,7 @@ from crikpy.criu import compat
 from crikpy.criu.argv import InheritedPipe
 from crikpy.criu.features import criu_version
 from crikpy.criu.running import Criu
-from crikpy.errors import CrikpyError, IncompatibleError
+from crikpy.errors import CapsuleError, CheckpointClaimedError, CrikpyError, IncompatibleError
 from crikpy.flows.members import Member
 from crikpy.flows.reporting import Reporter, Transfers
 from crikpy.flows.stopping import Inhabitants
@@ -42,6 +42,10 @@ _BUFFER_BYTES = 1024 * 1024
 
 _SPARE_PIDS = 64
 """Programs that enter the capsule get PIDs this far above the job's own."""
+
+
+_GONE_S = 0.2
+"""A capsule that is being killed has ended once all of its processes have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,13 +89,15 @@ def restore(
             resumed.
         CheckpointClaimedError: somebody else has resumed it, or its job has finished; nothing was touched.
         StoreUnavailableError, DeadlineError: it could not be claimed; nothing was touched.
+        CapsuleError: a capsule has ended meanwhile; what that kept from succeeding is its cause.
         CrikpyError: the restore failed; the capsules are empty, the checkpoint is in quarantine. A launcher still
             waits, unless it had adopted its job already and says now that this has ended.
     """
     ordered = sorted(waiting, key=lambda one: one.member.workload)
-    require_fit(ordered, settings, deadline)
     with contextlib.ExitStack() as stack:
         capsules = [stack.enter_context(Inhabitants(one.launcher.launcher_pid)) for one in ordered]
+        stack.enter_context(_says_when_gone(capsules))
+        require_fit(ordered, settings, deadline)
         _claim_all(ordered, store, claim, deadline)
         checkpoint = ordered[0].manifest.checkpoint
         reporter.event("claimed", f"checkpoint {checkpoint} is ours", checkpoint=checkpoint)
@@ -233,6 +239,20 @@ def _restore_processes(one: Waiting, reader: ChunkReader, settings: Settings, de
         for descriptor, _ in replacements:
             os.close(descriptor)
     entering.raise_last_pid(launcher_pid, entering.clear_last_pid(job.highest_pid), deadline)
+
+
+@contextlib.contextmanager
+def _says_when_gone(capsules: Sequence[Inhabitants]) -> Iterator[None]:
+    """Have an error say that a capsule has ended: by itself it tells only of what was not to be found any more."""
+    try:
+        yield
+    except CheckpointClaimedError:
+        raise
+    except CrikpyError as fault:
+        if any(capsule.gone(within_s=_GONE_S) for capsule in capsules):
+            text = f"the new capsule has ended while a checkpoint was being resumed in it: {fault.message}"
+            raise CapsuleError(text, detail=fault.detail) from fault
+        raise
 
 
 @contextlib.contextmanager

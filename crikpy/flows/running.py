@@ -33,7 +33,7 @@ from crikpy.errors import (
     MetadataError,
 )
 from crikpy.flows.attending import News, attend, signals_into
-from crikpy.flows.checkpointing import checkpoint
+from crikpy.flows.checkpointing import checkpoint, unless_taken_over
 from crikpy.flows.fate import Fate
 from crikpy.flows.members import CheckpointOrder, Member
 from crikpy.flows.reporting import Reporter
@@ -46,7 +46,7 @@ from crikpy.model.workload import Workload
 from crikpy.settings import Settings
 from crikpy.store.base import ObjectStore
 from crikpy.store.checkpoints import Checkpoints
-from crikpy.store.leases import Lease
+from crikpy.store.leases import Lease, require_untaken
 from crikpy.store.records import Claim
 
 _log = logging.getLogger(__name__)
@@ -185,7 +185,7 @@ class _RunningJob:
             excluded=self._plan.excluded,
             inherited=inherited_memory(launcher.launcher_pid),
         )
-        self._place.record(self._plan.store_url, self._command, self.capsule)
+        self._place.record(self._plan.store_url, self._command, self.capsule, self._claim.token)
         if found is None or not self._resume(launcher, found):
             self._start(launcher)
         launcher.release(Deadline.after(_BEGIN_S))
@@ -224,6 +224,10 @@ class _RunningJob:
             leave_running=leave_running,
         )
 
+        def mark(_: Manifest) -> None:
+            if not leave_running:
+                self._place.mark_moved()
+
         def attempt() -> Manifest:
             if fate is not None:
                 fate.begin()
@@ -234,7 +238,7 @@ class _RunningJob:
                 self._settings,
                 self.reporter,
                 gate=fate,
-                on_committed=lambda _: None if leave_running else self._place.mark_moved(),
+                on_committed=unless_taken_over(self._store, self._plan.workload, self._claim.token, mark),
             )
 
         try:
@@ -263,10 +267,11 @@ class _RunningJob:
             self._place.remove()
 
     def finish(self) -> None:
-        """Unless the job has moved, see to it that nobody resumes what is done."""
+        """Unless the job has moved, or its name has, see to it that nobody resumes what is done."""
         if self._place.moved():
             return
         try:
+            require_untaken(self._store, self._plan.workload, self._claim.token)
             self._checkpoints.retire(self._claim)
         except CrikpyError as fault:
             _log.warning("earlier checkpoints of the finished job could not be retired: %s", fault)

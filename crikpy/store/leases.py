@@ -125,6 +125,26 @@ class Lease:
             self._on_lost()
 
 
+def require_untaken(store: ObjectStore, workload: Workload, token: str) -> None:
+    """See that nobody has taken a name since somebody took it by a claim with this token, held still or not.
+
+    A machine that stood still for long may come back with a job whose name, and checkpoint, are another's by now.
+
+    Raises:
+        JobRunningError: somebody has; the message says who.
+        StoreError: the store does not tell.
+    """
+    try:
+        other = _decode(store.get_tagged(holder_key(workload))[0], 0.0).claim
+    except ObjectNotFoundError:
+        return
+    if other.token != token:
+        raise JobRunningError(
+            f"the name {workload} was taken over by {other}, since this machine was not heard of",
+            remedy="the job runs on here, but is not saved any more; end it if the other one is to go on",
+        )
+
+
 def _take(store: ObjectStore, workload: Workload, key: str, ours: Holder) -> str | None:
     """Try once; return the tag, or None when another one was quicker or the object has just vanished."""
     data = msgspec.json.encode(ours)

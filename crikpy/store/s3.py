@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, TYPE_CHECKING, Any, Final, cast
 
 import boto3
@@ -38,6 +38,7 @@ _ATTEMPTS: Final = 4
 _CONNECT_TIMEOUT_S: Final = 5.0
 _CONFLICT_TRIES: Final = 6
 _CONFLICT_NAP_S: Final = 0.1
+_SKEWED_NAP_S: Final = 0.5
 _SPARE_CONNECTIONS: Final = 4
 _SENT_AT_ONCE: Final = 256 * 1024
 
@@ -248,9 +249,16 @@ def _make_client(settings: StoreSettings, session: boto3.session.Session) -> S3C
     except ValueError as fault:
         raise SettingsError(f"no S3 client: {fault}", remedy="check CRIKPY_STORE_ENDPOINT") from fault
     client.meta.events.register_last("before-call.s3", _expect_nothing)
+    client.meta.events.register_first("needs-retry.s3", cast("Callable[..., None]", _sign_anew))
     return client
 
 
 def _expect_nothing(params: dict[str, Any], **_: Any) -> None:
     """Send bodies at once: waiting for `100 Continue` costs a round trip for each chunk."""
     params["headers"].pop("Expect", None)
+
+
+def _sign_anew(response: tuple[object, dict[str, Any]] | None, attempts: int, **_: Any) -> float | None:
+    """Say after how long boto3 shall make a request again that was refused for the time of its signature."""
+    refused = response is not None and s3_errors.is_skewed(response[1])
+    return _SKEWED_NAP_S if refused and attempts < _ATTEMPTS else None

@@ -5,7 +5,8 @@ Beside s3.py and kms.py, the only importer of botocore.
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from botocore import exceptions as boto
 from botocore.exceptions import ClientError
@@ -34,6 +35,9 @@ _FORBIDDEN: Final = frozenset(
 _EXPIRED: Final = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired"})
 """boto3 renews what a role lends, so that another attempt may come with something new."""
 
+_SKEWED: Final = "RequestTimeTooSkewed"
+"""A clock that jumps is set right before long, and each attempt is signed with the time that it has then."""
+
 _BUSY: Final = frozenset({"OperationAborted", "RequestTimeout", "SlowDown", "Throttling", "ThrottlingException"})
 _FULL: Final = frozenset({"InsufficientStorage", "QuotaExceeded", "XMinioStorageFull"})
 _ELSEWHERE: Final = frozenset(
@@ -60,6 +64,11 @@ _UNREACHABLE: Final = (
 )
 
 _CREDENTIALS_REMEDY: Final = "check the AWS credentials of this process: environment, profile or instance role"
+
+
+def is_skewed(answer: Mapping[str, Any]) -> bool:
+    """Say whether boto3 tells of a request that was refused for the time with which it was signed."""
+    return bool(answer.get("Error", {}).get("Code") == _SKEWED)
 
 
 def is_refused_condition(fault: ClientError) -> bool:
@@ -95,8 +104,8 @@ def _translate_answer(fault: ClientError, url: str, key: str) -> StoreError:
     text = f"{url} answered {code} ({status}) for {key}: {fault.response.get('Error', {}).get('Message', '')}"
     if code in {"NoSuchBucket", "InvalidBucketName"}:
         return NoSuchBucketError(f"{url}: there is no such bucket", remedy="create it, or check the URL")
-    if code == "RequestTimeTooSkewed":
-        return StoreForbiddenError(text, remedy="set this machine's clock")
+    if code == _SKEWED:
+        return StoreUnavailableError(text, remedy="set this machine's clock")
     if code in _ELSEWHERE or status == 301:
         return StoreError(text, remedy="the bucket is in another region: set CRIKPY_STORE_REGION")
     if code in _FULL or status == 507:

@@ -1,7 +1,8 @@
 """Makes docs/reliability.md: what was observed when something went wrong, in tables; words from `texts`.
 
-    documenting.py OBSERVED     keep what a run has observed, one JSON object a line, and make the page of it
-    documenting.py              make the page anew of what was kept
+    documenting.py OBSERVED           keep what a run has observed, one JSON object a line, and make the page of it
+    documenting.py --merge OBSERVED   the same of a run of some of the trials; what was kept of others stays
+    documenting.py                    make the page anew of what was kept
 
 Nothing is tried here, and no outcome is ever typed: a test holds the page against what was kept.
 """
@@ -12,6 +13,7 @@ import json
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +22,27 @@ RESULTS = ROOT / "docs" / "reliability.json"
 PAGE = ROOT / "docs" / "reliability.md"
 TEXTS = Path(__file__).resolve().parent / "texts"
 
-_CHAPTERS = (("save", "A job is saved"), ("restore", "A job is resumed"), ("soak", "For a long time"))
+_OWN = "The job does something of its own"
+_CHAPTERS = (
+    ("save", "A job is saved"),
+    ("restore", "A job is resumed"),
+    ("name", "A job's name, on plain machines"),
+    ("soak", "For a long time"),
+    ("cluster", "In a cluster"),
+)
+_GROUPS = (
+    ("capsule dies", "The new capsule dies, as when its container is deleted"),
+    ("comes back", "A machine comes back that was given up"),
+    ("disk", "A disk is full"),
+    ("memory", "Memory runs out"),
+    ("clock", "Clocks are wrong"),
+    ("the job becomes", _OWN),
+    ("the job forks", _OWN),
+    ("the job ends", _OWN),
+    ("", "Somebody is killed, or in a hurry"),
+)
+"""By a word in a fault, where it belongs; the first that fits."""
+
 _INSTEAD = {"save": "runs on", "restore": "starts from its beginning"}
 
 
@@ -50,8 +72,7 @@ def page(trials: Sequence[Trial]) -> str:
         others = [trial for trial in single if trial not in by_store]
         if by_store:
             parts.append("\n".join(_store_table(by_store)))
-        if others:
-            parts.append("\n".join(_table(others)))
+        parts += ["\n".join(table) for table in _tables(others)]
         if pairs := [trial for trial in found if ";" in trial.fault]:
             parts.append("\n".join(_pairs(pairs)))
     parts.append(_text("tail"))
@@ -68,6 +89,26 @@ def _store_table(trials: Sequence[Trial]) -> Iterator[str]:
     yield "|---|---|---|"
     for fault, found in outcomes.items():
         yield f"| {fault} | {found.get('once', '')} | {found.get('every', '')} |"
+
+
+def merged(kept: Sequence[Trial], observed: Sequence[Trial]) -> list[Trial]:
+    """Return what was kept, with what was observed in the place of earlier trials of the same faults."""
+    news = {_kind(trial) for trial in observed}
+    return [*(trial for trial in kept if _kind(trial) not in news), *observed]
+
+
+def _kind(trial: Trial) -> tuple[str, str]:
+    return trial.act, "a pair" if ";" in trial.fault else trial.fault
+
+
+def _tables(trials: Sequence[Trial]) -> Iterator[Iterator[str]]:
+    """Yield a table for each group of faults, with what they have in common above it where there are several."""
+    grouped: dict[str, list[Trial]] = defaultdict(list)
+    for trial in trials:
+        grouped[next(title for word, title in _GROUPS if word in trial.fault)].append(trial)
+    titles = [title for title in dict.fromkeys(reversed([title for _, title in _GROUPS])) if title in grouped]
+    for title in titles:
+        yield chain((f"{title}:", "") if len(titles) > 1 else (), _table(grouped[title]))
 
 
 def _table(trials: Sequence[Trial]) -> Iterator[str]:
@@ -103,13 +144,18 @@ def _text(name: str) -> str:
     return (TEXTS / f"{name}.md").read_text()
 
 
+def _kept() -> list[Trial]:
+    return [Trial(**each) for each in json.loads(RESULTS.read_text())]
+
+
 def main() -> None:
     """Keep what was observed, if there is news, and make the page."""
     if len(sys.argv) > 1:
-        trials = read(Path(sys.argv[1]).read_text().splitlines())
+        trials = read(Path(sys.argv[-1]).read_text().splitlines())
+        if sys.argv[1] == "--merge":
+            trials = merged(_kept(), trials)
         RESULTS.write_text("[\n" + ",\n".join(json.dumps(trial._asdict()) for trial in trials) + "\n]\n")
-    kept = [Trial(**each) for each in json.loads(RESULTS.read_text())]
-    PAGE.write_text(page(kept))
+    PAGE.write_text(page(_kept()))
 
 
 if __name__ == "__main__":

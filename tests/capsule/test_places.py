@@ -87,11 +87,12 @@ def test_a_launcher_that_answers_otherwise_is_left_alone(place: JobPlace, talk: 
 
 
 def test_a_recorded_job_is_found_while_it_runs(place: JobPlace) -> None:
-    place.record("s3://bucket/prefix", ("python", "train.py", "--lr", "0.1"), _capsule(place))
+    place.record("s3://bucket/prefix", ("python", "train.py", "--lr", "0.1"), _capsule(place), "a-token")
     with launcher(place.socket, says(RUNNING)):
         found = place.find()
     assert found.workload == JOB
     assert found.store_url == "s3://bucket/prefix"
+    assert found.holder == "a-token"
     assert found.command == ("python", "train.py", "--lr", "0.1")
     assert found.capsule == Capsule(
         launcher_pid=os.getpid(),
@@ -103,7 +104,7 @@ def test_a_recorded_job_is_found_while_it_runs(place: JobPlace) -> None:
 
 
 def test_a_job_that_does_not_run_is_not_found(place: JobPlace) -> None:
-    place.record("s3://bucket", ("true",), _capsule(place))
+    place.record("s3://bucket", ("true",), _capsule(place), "a-token")
     with pytest.raises(NoSuchJobError, match="no job named train runs on this machine"):
         place.find()
 
@@ -118,9 +119,18 @@ def test_a_record_that_cannot_be_read_is_an_error(place: JobPlace, record: str |
 
 def test_only_the_owner_reads_what_is_recorded(tmp_path: Path) -> None:
     place = _place(tmp_path)
-    place.record("s3://bucket", ("true",), _capsule(place))
+    place.record("s3://bucket", ("true",), _capsule(place), "a-token")
     assert stat.S_IMODE(place.socket.parent.stat().st_mode) == 0o700
     assert stat.S_IMODE((place.socket.parent / "job.json").stat().st_mode) == 0o600
+
+
+def test_a_place_that_cannot_be_written_is_an_error_with_a_remedy(tmp_path: Path) -> None:
+    place = _place(tmp_path)
+    place.socket.parent.parent.touch()
+    for act in (place.mark_moved, lambda: place.record("s3://bucket", ("true",), _capsule(place), "a-token")):
+        with pytest.raises(CapsuleError, match="Not a directory") as caught:
+            act()
+        assert "CRIKPY_RUN_RUN_DIR" in caught.value.remedy
 
 
 def test_a_job_has_moved_once_that_was_marked(place: JobPlace) -> None:

@@ -14,12 +14,13 @@ from tests.chaos import recording
 from tests.chaos.recording import Record
 from tests.chaos.s3 import Troubles, troubled
 from tests.chaos.subject import Subject
+from tests.cli.conftest import machine, other
 from tests.fakes.s3_server import S3Server
-from tests.integration.conftest import folder, plain_bench, settings
+from tests.integration.conftest import bench, folder, plain_bench, settings
 from tests.integration.moving import Bench
 from tests.store.conftest import BUCKET, s3_server, s3_settings
 
-__all__ = ["folder", "plain_bench", "s3_server", "s3_settings", "settings"]
+__all__ = ["bench", "folder", "machine", "other", "plain_bench", "s3_server", "s3_settings", "settings"]
 
 REQUEST_S = 1.5
 

@@ -43,6 +43,7 @@ class Fate(StrEnum):
     ERROR = "answered 500"
     SLOW_DOWN = "answered 503 SlowDown"
     EXPIRED = "answered that the credentials have expired"
+    SKEWED = "answered that the clock is wrong"
     RESET = "connection reset before the answer"
     STALL = "no answer for a long time"
     CUT = "answer cut short"
@@ -55,6 +56,7 @@ _ERRORS: Final = {
     Fate.ERROR: (500, "InternalError"),
     Fate.SLOW_DOWN: (503, "SlowDown"),
     Fate.EXPIRED: (400, "ExpiredToken"),
+    Fate.SKEWED: (403, "RequestTimeTooSkewed"),
     Fate.ABSENT: (404, "NoSuchKey"),
 }
 

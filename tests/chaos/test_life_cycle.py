@@ -17,6 +17,7 @@ from crikpy.agent.choosing import Resume, Wait, choose
 from crikpy.controller.planning import plan
 from crikpy.controller.viewing import ClusterView
 from crikpy.model.orders import OrderPhase
+from tests.chaos.recording import Record
 from tests.chaos.world import JobState, World
 
 CONTROLLERS = 2
@@ -24,6 +25,7 @@ NODES = 3
 WORKLOADS = 2
 
 STEPS = 400
+INCIDENTS = 100
 SEEDS = range(*map(int, os.environ.get("CRIKPY_CHAOS_LIVES", "0:300").split(":")))
 
 
@@ -33,11 +35,13 @@ class LifeCycle:
     Attributes:
         world: the cluster.
         resumed: how often a job went on from a checkpoint.
+        came_back: how often a job could be reached again that was resumed elsewhere meanwhile.
+        saved_too_late: how many checkpoints such jobs have made.
     """
 
     def __init__(self, seed: int) -> None:
         self.world = World(NODES, WORKLOADS)
-        self.resumed = 0
+        self.resumed = self.came_back = self.saved_too_late = 0
         self._chance = random.Random(seed)
         self._pictures: list[ClusterView | None] = [None] * CONTROLLERS
         self._acts = (
@@ -49,6 +53,8 @@ class LifeCycle:
             (self.jobs_work, 3),
             (self.a_notice_comes, 2),
             (self.silence_is_noticed, 2),
+            (self.a_machine_is_given_up, 2),
+            (self.a_job_is_saved_and_runs_on, 1),
             (self.a_notice_is_withdrawn, 1),
             (self.a_machine_dies_without_notice, 1),
             (self.a_machine_is_cut_off, 1),
@@ -97,12 +103,24 @@ class LifeCycle:
             self.world.cut_off.add(name)
 
     def a_machine_can_be_reached_again(self) -> None:
-        """End that."""
-        self.world.cut_off.discard(self.some_node())
+        """End that; its jobs may have been resumed elsewhere."""
+        name = self.some_node()
+        if name in self.world.cut_off:
+            self.world.cut_off.discard(name)
+            pods = [uid for uid, pod in self.world.pods.items() if pod.node == name]
+            self.came_back += sum(self.is_superseded(uid) for uid in pods)
 
     def silence_is_noticed(self) -> None:
         """Have Kubernetes miss what a machine should report."""
         self.world.notice_silence(self.some_node())
+
+    def a_machine_is_given_up(self) -> None:
+        """Have nobody hear of a machine for so long that Kubernetes gives its pods up; it may come back."""
+        name = self.some_node()
+        if name in self.world.powered:
+            self.world.cut_off.add(name)
+            self.world.notice_silence(name)
+            self.world.give_up_pods(name)
 
     def a_node_is_removed(self) -> None:
         """Remove a node whose machine is gone."""
@@ -163,10 +181,20 @@ class LifeCycle:
             job.saving = ""
         elif job.state is JobState.RUNNING and job.saving:
             job.state = JobState.HELD
+            self.saved_too_late += self.is_superseded(uid)
             self.world.commit(uid)
         elif job.state is JobState.RUNNING and open_orders:
             self.world.tell(open_orders[0].name, OrderPhase.DUMPING)
             job.saving = open_orders[0].name
+
+    def a_job_is_saved_and_runs_on(self) -> None:
+        """Have an agent make a periodic checkpoint of each job of a node, be it cut off from the API server."""
+        name = self.some_node()
+        for uid, pod in self.world.pods.items():
+            job = self.world.jobs[uid]
+            if pod.node == name and job.state is JobState.RUNNING and not job.saving:
+                self.saved_too_late += self.is_superseded(uid)
+                self.world.commit(uid)
 
     def an_agent_dies_and_comes_back(self) -> None:
         """Have its jobs run on, whatever was done to them."""
@@ -196,9 +224,11 @@ class LifeCycle:
     def resume(self, uid: str, identity: str) -> None:
         """Claim a checkpoint and go on from it."""
         found, job = self.world.store[identity], self.world.jobs[uid]
+        superseded = self.is_superseded(found.pod_uid)
         found.claims.append(uid)
         if len(found.claims) > 1:
             return
+        assert not superseded, f"{found.pod_uid} was resumed elsewhere before it made {identity}"
         origin = self.world.jobs[found.pod_uid]
         assert origin.state is JobState.ENDED or self.is_given_up(found.pod_uid), (
             f"{found.pod_uid} is {origin.state}"
@@ -208,6 +238,10 @@ class LifeCycle:
         for order in self.world.orders.values():
             if order.order.status.checkpoint == identity:
                 self.world.tell(order.order.name, OrderPhase.RESTORED, restored_by=uid)
+
+    def is_superseded(self, uid: str) -> bool:
+        """Say whether another pod has gone on from where a job was."""
+        return any(found.claims for found in self.world.store.values() if found.pod_uid == uid)
 
     def is_given_up(self, uid: str) -> bool:
         """Say whether Kubernetes ends a pod and cannot hear whether it has.
@@ -273,9 +307,18 @@ def test_whatever_happens_no_job_runs_twice_and_none_is_forgotten(seed: int) -> 
     life.check_end()
 
 
-def test_the_lives_are_full_of_incident() -> None:
-    lives = [LifeCycle(seed) for seed in range(40)]
+def test_the_lives_are_full_of_incident(record: Record) -> None:
+    lives = [LifeCycle(seed) for seed in range(INCIDENTS)]
     for life in lives:
         for _ in range(STEPS):
             life.step()
     assert sum(life.resumed for life in lives) >= 30
+    came_back = sum(life.came_back for life in lives)
+    too_late = sum(life.saved_too_late for life in lives)
+    assert came_back >= 5
+    assert too_late >= 5
+    record(
+        "cluster",
+        "a machine comes back after its job was resumed elsewhere",
+        f"{came_back} times; none of the {too_late} checkpoints that such jobs made after that was resumed",
+    )

@@ -7,13 +7,13 @@ import os
 import random
 import signal
 import threading
-from collections.abc import Callable
 
 import psutil
 import pytest
 
 from crikpy import names
-from crikpy.errors import CheckpointClaimedError, CrikpyError
+from crikpy.errors import CheckpointClaimedError
+from tests.chaos.moments import at, gone, save
 from tests.chaos.recording import Record
 from tests.chaos.subject import SAVED, Subject
 from tests.integration.capsules import JobCapsule, until
@@ -32,43 +32,6 @@ def kill_all(job: JobCapsule) -> None:
     for pid in job.members():
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-
-
-def once(act: Callable[[], object]) -> Callable[[], None]:
-    """Return what acts the first time that it is called."""
-    lock, done = threading.Lock(), False
-
-    def first() -> None:
-        nonlocal done
-        with lock:
-            if done:
-                return
-            done = True
-        act()
-
-    return first
-
-
-def gone(outcome: str) -> str:
-    """Return what came of a job that has not outlived its save."""
-    return "saved all the same" if outcome == SAVED else f"gone, and nothing of it can be resumed: `{outcome}`"
-
-
-def at(bench: Bench, moment: str, act: Callable[[], object]) -> tuple[Story, WatchedStore]:
-    """Have something done at a moment of a save."""
-    first = once(act)
-    if moment == "chunk":
-        return Story(), WatchedStore(bench.store, before_chunk=first)
-    return Story(**{moment: first}), WatchedStore(bench.store)
-
-
-def save(bench: Bench, job: JobCapsule, story: Story, store: WatchedStore, within_s: float = 20.0) -> str:
-    """Save a job; return what came of it: saved, or the error's name."""
-    try:
-        bench.save(job, story, store=store, within_s=within_s)
-    except CrikpyError as fault:
-        return type(fault).__name__
-    return SAVED
 
 
 @pytest.mark.parametrize("moment", SAVING)

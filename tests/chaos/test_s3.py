@@ -13,8 +13,8 @@ from tests.chaos.subject import Subject
 pytestmark = [pytest.mark.criu, pytest.mark.s3, pytest.mark.chaos]
 
 _WRITES = (What.STARTED, What.CHUNK, What.MANIFEST)
-_WRITING = (Fate.ERROR, Fate.SLOW_DOWN, Fate.EXPIRED, Fate.RESET, Fate.STALL, Fate.LOST)
-_READING = (Fate.ERROR, Fate.SLOW_DOWN, Fate.EXPIRED, Fate.RESET, Fate.STALL, Fate.CUT)
+_WRITING = (Fate.ERROR, Fate.SLOW_DOWN, Fate.EXPIRED, Fate.SKEWED, Fate.RESET, Fate.STALL, Fate.LOST)
+_READING = (Fate.ERROR, Fate.SLOW_DOWN, Fate.EXPIRED, Fate.SKEWED, Fate.RESET, Fate.STALL, Fate.CUT)
 _CHUNKS = (*_READING, Fate.FLIP, Fate.ABSENT)
 
 

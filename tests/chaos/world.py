@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from crikpy import names
-from crikpy.agent.choosing import OriginState
+from crikpy.agent.choosing import OriginState, doubtful
 from crikpy.agent.origins import state_of
 from crikpy.controller.actions import (
     Action,
@@ -86,12 +86,14 @@ class Stored:
 
     Attributes:
         pod_uid: whose job was saved.
+        node: where.
         workload: its workload.
         steps: how far the job had come.
         claims: who has claimed it, in order; only the first has it.
     """
 
     pod_uid: str
+    node: str
     workload: str
     steps: int
     claims: list[str] = field(default_factory=list)
@@ -109,6 +111,7 @@ class World:
         jobs: of every pod that ever was, by its UID.
         orders: as the API server has them, by name.
         store: complete checkpoints by id.
+        places: nodes of every pod that ever was, by its UID.
     """
 
     def __init__(self, nodes: int, workloads: int) -> None:
@@ -120,6 +123,7 @@ class World:
         self.jobs: dict[str, Job] = {}
         self.orders: dict[str, KnownOrder] = {}
         self.store: dict[str, Stored] = {}
+        self.places: dict[str, str] = {}
         self._workloads = [f"w{number}" for number in range(workloads)]
         self._numbers = iter(range(1_000_000))
 
@@ -167,6 +171,14 @@ class World:
         if not self.reachable(name):
             self.nodes[name] = replace(self.nodes[name], ready=False, ready_reason="NodeStatusUnknown")
 
+    def give_up_pods(self, name: str) -> None:
+        """Have Kubernetes delete the pods of a node that is silent, as it does after five minutes."""
+        if not self.nodes[name].ready:
+            for uid, pod in self.pods.items():
+                if pod.node == name:
+                    ends = self.now + timedelta(seconds=30)
+                    self.pods[uid] = replace(pod, deleting=True, deletion_deadline=ends)
+
     def remove_node(self, name: str) -> None:
         """Have the cloud's controller remove a node whose machine is gone, and Kubernetes its pods."""
         if name not in self.powered and len(self.nodes) > 1:
@@ -206,7 +218,7 @@ class World:
                 # The one with the fewest pods, as a scheduler spreads them.
                 place = min(places, key=lambda name: sum(pod.node == name for pod in self.pods.values()))
                 self.pods[uid] = replace(a_pod(uid), uid=uid, node=place, workload=workload, created=self.now)
-                self.jobs[uid] = Job(workload)
+                self.jobs[uid], self.places[uid] = Job(workload), place
 
     def end_pod(self, uid: str) -> None:
         """Have kubelet end a pod that is being deleted, and confirm it."""
@@ -277,17 +289,23 @@ class World:
         return [known.order for known in self.orders.values() if known.order.spec.pod_uid == uid]
 
     def candidates(self, workload: str) -> list[Candidate]:
-        """Return the complete checkpoints of a workload."""
+        """Return the complete checkpoints of a workload that count, as crikpy.agent.resuming finds them."""
         ours = Claim(host="", instance="", boot_id="", pid=0, time="", token="")
-        return [
+        found = [
             Candidate(
                 checkpoint=identity,
-                pod_uid=found.pod_uid,
-                claim=replace(ours, token=found.claims[0]) if found.claims else None,
+                pod_uid=stored.pod_uid,
+                claim=replace(ours, token=claims[0], host=self.places[claims[0]])
+                if (claims := stored.claims)
+                else None,
             )
-            for identity, found in sorted(self.store.items(), reverse=True)
-            if found.workload == workload
+            for identity, stored in sorted(self.store.items(), reverse=True)
+            if stored.workload == workload
         ]
+        strange = {
+            identity for identity, claim in doubtful(found).items() if self.store[identity].node != claim.host
+        }
+        return [candidate for candidate in found if candidate.checkpoint not in strange]
 
     def origins(self, workload: str, own: str) -> dict[str, OriginState]:
         """Return what has become of the pods whose checkpoints there are, as the API server has it now."""
@@ -303,5 +321,5 @@ class World:
         """Have the checkpoint of a job stand in the store; return its id."""
         job = self.jobs[uid]
         identity = f"c{next(self._numbers):06}"
-        self.store[identity] = Stored(uid, job.workload, job.steps)
+        self.store[identity] = Stored(uid, self.places[uid], job.workload, job.steps)
         return identity

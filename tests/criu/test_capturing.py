@@ -54,6 +54,12 @@ def _sees_a_broken_pipe(pipe: int) -> bool:
         os.close(pipe)
 
 
+def test_a_folder_that_takes_no_socket_is_an_error_with_a_remedy(tmp_path: Path) -> None:
+    with pytest.raises(CriuError, match="No such file or directory") as caught:
+        CaptureServer(tmp_path / "absent", Sink())
+    assert caught.value.remedy
+
+
 def test_images_that_are_written_one_after_the_other_arrive(tmp_path: Path) -> None:
     sink = Sink()
     with CaptureServer(tmp_path, sink) as server:

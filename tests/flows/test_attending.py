@@ -33,6 +33,7 @@ class SlowJob:
     reporter: Reporter = field(default_factory=Silent)
     storing: threading.Event = field(default_factory=threading.Event)
     saved: list[str] = field(default_factory=list)
+    left_s: float = 0.0
     signals: list[int] = field(default_factory=list)
     given_up: threading.Event = field(default_factory=threading.Event)
 
@@ -43,6 +44,7 @@ class SlowJob:
     def save(self, trigger: Trigger, deadline: Deadline, *, notice: str = "", fate: Fate | None = None) -> bool:
         if fate is None:
             self.saved.append(trigger)
+            self.left_s = deadline.remaining()
             self.child.kill()
             return True
         try:
@@ -93,6 +95,13 @@ async def test_a_final_notice_overtakes_what_is_still_being_stored(job: SlowJob,
     assert await attending == 75
     assert job.given_up.is_set()
     assert job.saved == [Trigger.SPOT_INTERRUPTION]
+
+
+async def test_a_clock_that_is_hours_ahead_leaves_time_for_the_save(job: SlowJob, imds: FakeImds) -> None:
+    imds.spot(in_s=-2 * 3600)
+    assert await attended(job, imds, asyncio.Queue()) == 75
+    assert job.saved == [Trigger.SPOT_INTERRUPTION]
+    assert job.left_s > 10
 
 
 async def test_a_sigterm_overtakes_it_too(job: SlowJob, imds: FakeImds) -> None:

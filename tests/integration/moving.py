@@ -164,6 +164,7 @@ class Bench:
         manifest: Manifest,
         capsule: JobCapsule,
         launcher: LauncherConnection,
+        story: Story | None = None,
         *,
         store: ObjectStore | None = None,
         within_s: float = PATIENCE_S,
@@ -173,7 +174,7 @@ class Bench:
         waiting = Waiting(member=member, launcher=launcher, manifest=manifest)
         deadline = Deadline.after(within_s)
         with with_details():
-            restore([waiting], store or self.store, Claim.ours(), deadline, self.settings, Story())
+            restore([waiting], store or self.store, Claim.ours(), deadline, self.settings, story or Story())
 
     def move(self, job: JobCapsule) -> JobCapsule:
         """Save a job, see it end with 75, and resume it in a new capsule."""

@@ -43,6 +43,8 @@ class Agent:
         pause: str = "",
         memory: str = "",
         before: Sequence[str] = (),
+        hungry: bool = False,
+        within_s: float = 100.0,
     ) -> None:
         workload = bench.workload
         order = Order(
@@ -53,6 +55,8 @@ class Agent:
             carried=job.capsule.carried,
             checkpoint=checkpoint,
             pause=pause,
+            hungry=hungry,
+            within_s=within_s,
         )
         self._words = (*before, *order.words(act))
         # A killed agent leaves CRIU's log in its temporary directory.
@@ -63,6 +67,7 @@ class Agent:
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
             self._words,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -82,6 +87,16 @@ class Agent:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         assert line == "paused\n", self._process.communicate()[1]
+
+    def go_on(self) -> None:
+        """Have it go on from where it paused."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.stdin = None
+
+    def wait(self) -> int:
+        """Wait for its end, and return its exit status, negative for a signal."""
+        return self._process.wait(PATIENCE_S)
 
     def kill(self) -> None:
         """Kill it alone, as the kernel does when memory is short."""

@@ -8,18 +8,20 @@ from crikpy.store.base import ForwardingStore, ObjectStore
 
 
 class WatchedStore(ForwardingStore):
-    """Another store, with acts of the test before chunks, manifests and claims are written or read."""
+    """Another store, with acts of the test before its announcements, chunks, manifests and claims are used."""
 
     def __init__(
         self,
         inner: ObjectStore,
         *,
+        before_started: Callable[[], object] = lambda: None,
         before_chunk: Callable[[], object] = lambda: None,
         before_manifest: Callable[[], object] = lambda: None,
         before_claim: Callable[[], object] = lambda: None,
         before_read: Callable[[str], object] = lambda key: None,
     ) -> None:
         super().__init__(inner)
+        self._before_started = before_started
         self._before_chunk = before_chunk
         self._before_manifest = before_manifest
         self._before_claim = before_claim
@@ -46,5 +48,7 @@ class WatchedStore(ForwardingStore):
             self._before_chunk()
         elif key.endswith("/manifest.json"):
             self._before_manifest()
+        elif key.endswith("/started.json"):
+            self._before_started()
         elif key.endswith("/claim.json"):
             self._before_claim()

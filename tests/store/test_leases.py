@@ -15,7 +15,7 @@ from crikpy.errors import JobRunningError, StoreUnavailableError
 from crikpy.model.workload import Workload
 from crikpy.store.base import ObjectStore
 from crikpy.store.layout import holder_key
-from crikpy.store.leases import Lease
+from crikpy.store.leases import Lease, require_untaken
 from crikpy.store.records import Claim, Holder
 from tests.store.faulty import FaultyStore
 
@@ -147,3 +147,16 @@ def test_a_damaged_record_means_that_somebody_holds_the_name(local_store: Object
     local_store.put(holder_key(workload), b"\0garbage")
     with pytest.raises(JobRunningError, match="somebody unreadable"):
         Lease.acquire(local_store, workload, claim_of("node-b"), LONG_S)
+
+
+def test_a_name_that_was_let_lapse_is_still_untaken_until_another_takes_it(
+    store: ObjectStore, workload: Workload
+) -> None:
+    ours, theirs = claim_of("node-a").anew(), claim_of("node-b").anew()
+    require_untaken(store, workload, ours.token)
+    Lease.acquire(store, workload, ours, LONG_S).release()
+    require_untaken(store, workload, ours.token)
+    Lease.acquire(store, workload, theirs, LONG_S).release()
+    with pytest.raises(JobRunningError, match="taken over by node-b"):
+        require_untaken(store, workload, ours.token)
+    require_untaken(store, workload, theirs.token)

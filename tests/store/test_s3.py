@@ -26,6 +26,7 @@ from crikpy.settings import StoreSettings, from_env
 from crikpy.store.base import ObjectStore
 from crikpy.store.opening import open_store
 from crikpy.store.writing import ChunkWriter
+from tests.chaos.s3 import Fate, Trouble, Troubles, What, troubled
 from tests.fakes.s3_server import S3Server
 from tests.store.bad_servers import answering_server, careless_server, lossy_proxy
 from tests.store.conftest import BUCKET
@@ -101,7 +102,7 @@ def test_a_server_that_ignores_conditions_is_refused(s3_settings: StoreSettings)
     [
         (403, "AccessDenied", StoreForbiddenError),
         (400, "ExpiredToken", StoreUnavailableError),
-        (403, "RequestTimeTooSkewed", StoreForbiddenError),
+        (403, "RequestTimeTooSkewed", StoreUnavailableError),
         (403, "QuotaExceeded", StoreFullError),
         (507, "InsufficientStorage", StoreFullError),
         (503, "SlowDown", StoreUnavailableError),
@@ -155,6 +156,19 @@ def test_a_lost_answer_to_a_replacement_is_found_out(s3_server: S3Server, s3_set
         newer = store.replace(KEY, b"two", tag)
         assert newer is not None
         assert store.get_tagged(KEY) == (b"two", newer)
+
+
+def test_a_request_that_was_signed_with_a_wrong_time_is_signed_anew(
+    s3_server: S3Server, s3_settings: StoreSettings
+) -> None:
+    troubles = Troubles()
+    with troubled(s3_server.endpoint, troubles) as url:
+        store = store_at(url, s3_settings)
+        for method, act in (("PUT", lambda: store.put_if_absent(KEY, b"ours")), ("GET", lambda: store.get(KEY))):
+            troubles.begin(Trouble(what=What.OTHER, method=method, fate=Fate.SKEWED, times=2))
+            assert act()
+            assert troubles.met == 2
+        store.close()
 
 
 def test_a_body_that_breaks_off_is_asked_for_again(s3_server: S3Server, s3_settings: StoreSettings) -> None:
