@@ -70,9 +70,8 @@ def test_nothing_is_built_or_installed_in_the_last_stage(name: str) -> None:
 @pytest.mark.parametrize("name", DOCKERFILES)
 def test_nothing_is_installed_by_pip_but_by_hash_or_from_the_build_itself(name: str) -> None:
     text = re.sub(r"\s*\\\n\s*", " ", read(name))
-    installing = [
-        word for line in text.splitlines() for word in line.split("&&") if re.search(r"pip.* install ", word)
-    ]
+    commands = [command for line in text.splitlines() for command in line.split("&&")]
+    installing = [command for command in commands if re.search(r"pip.* install ", command)]
     assert len(installing) == (0 if name == "launcher" else 3)
     for command in installing:
         assert "--require-hashes" in command or "--no-index --no-deps" in command, command
@@ -80,7 +79,7 @@ def test_nothing_is_installed_by_pip_but_by_hash_or_from_the_build_itself(name: 
 
 
 def test_a_base_is_pulled_by_its_digest_only() -> None:
-    command = [ROOT / "hack/images", "build", "--base", "debian:13-slim", "launcher"]
+    command: list[str | Path] = [ROOT / "hack/images", "build", "--base", "debian:13-slim", "launcher"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=10)
     assert done.returncode == 1
     assert "by its digest" in done.stderr

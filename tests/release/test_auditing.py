@@ -34,14 +34,8 @@ def service() -> Iterator[Advisories]:
 def audit(folder: Path, url: str, allowed: str = "") -> subprocess.CompletedProcess[str]:
     (folder / "lock").write_text(_LOCK)
     (folder / "allowed").write_text(allowed)
-    command: list[str | Path] = [
-        ROOT / "hack/audit",
-        "--osv-url",
-        url,
-        "--allowed",
-        folder / "allowed",
-        folder / "lock",
-    ]
+    command: list[str | Path] = [ROOT / "hack/audit", "--osv-url", url, "--allowed", folder / "allowed"]
+    command.append(folder / "lock")
     return subprocess.run(command, capture_output=True, text=True, timeout=100)
 
 

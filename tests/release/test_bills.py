@@ -1,4 +1,4 @@
-"""A bill of materials names what is really in the artifact, is valid CycloneDX, and the same again for the same bytes."""
+"""A bill of materials names what is in the artifact, is valid CycloneDX, and the same again for the same bytes."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_an_image_is_known_by_the_digest_of_its_manifest(tmp_path: Path, image: 
 
 
 def test_the_launcher_says_itself_which_c_library_is_in_it(tmp_path: Path) -> None:
-    made = ["make", "-s", "-C", ROOT / "daemonset/launcher", f"BUILD={tmp_path}/out", "launch"]
+    made: list[str | Path] = ["make", "-s", "-C", ROOT / "daemonset/launcher", f"BUILD={tmp_path}/out", "launch"]
     subprocess.run(made, check=True, timeout=60)
     image = write_image(tmp_path / "image.oci.tar", {"launch": (tmp_path / "out/launch").read_bytes()})
     (bill,) = bills(tmp_path / "bills", f"--image=launcher={image}").values()

@@ -86,17 +86,8 @@ def sign_with_another_key(signed: Signed) -> None:
 
 def sign_it_as_something_else(signed: Signed) -> None:
     (signed.folder / "SHA256SUMS.sig").unlink()
-    command: list[str | Path] = [
-        "ssh-keygen",
-        "-q",
-        "-Y",
-        "sign",
-        "-n",
-        "file",
-        "-f",
-        signed.key,
-        signed.folder / "SHA256SUMS",
-    ]
+    sums = signed.folder / "SHA256SUMS"
+    command: list[str | Path] = ["ssh-keygen", "-q", "-Y", "sign", "-n", "file", "-f", signed.key, sums]
     subprocess.run(command, check=True, timeout=30)
 
 

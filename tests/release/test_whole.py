@@ -31,11 +31,9 @@ def release(output: Path, *options: str | Path) -> subprocess.CompletedProcess[s
 @pytest.fixture(scope="module")
 def digests(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("digests") / "digests"
-    named = [
-        f"{name} sha256:{hashlib.sha256(name.encode()).hexdigest()}\n"
-        for name in ("agent", "controller", "launcher")
-    ]
-    path.write_text("".join(named))
+    with path.open("w") as file:
+        for name in ("agent", "controller", "launcher"):
+            file.write(f"{name} sha256:{hashlib.sha256(name.encode()).hexdigest()}\n")
     return path
 
 
