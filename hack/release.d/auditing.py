@@ -85,8 +85,8 @@ def rounds(pins: list[locks.Pin]) -> list[dict[str, str]]:
     return found
 
 
-def answers(versions: dict[str, str], service: list[str]) -> list[dict[str, Any]] | None:
-    """Return what a service says of each package; None if it could not be asked."""
+def answers(versions: dict[str, str], service: list[str]) -> list[dict[str, Any]]:
+    """Return what a service says of each package; of none if it could not be asked."""
     with TemporaryDirectory() as folder:
         listed = Path(folder) / "pins"
         listed.write_text("".join(f"{name}=={version}\n" for name, version in versions.items()))
@@ -104,8 +104,8 @@ def answers(versions: dict[str, str], service: list[str]) -> list[dict[str, Any]
             )
             told: list[dict[str, Any]] = json.loads(done.stdout)["dependencies"]
         except (subprocess.TimeoutExpired, ValueError, KeyError):
-            return None
-    return None if all("skip_reason" in each for each in told) else told
+            return []
+    return told
 
 
 def findings(told: list[dict[str, Any]]) -> list[Finding]:
@@ -151,16 +151,11 @@ def main() -> str | None:
     entries = allowed(options.allowed)
     batches = rounds([pin for path in options.lock for pin in locks.pins(path)])
     for service in [["osv", "--osv-url", options.osv_url]] if options.osv_url else _SERVICES:
-        told: list[dict[str, Any]] = []
-        for batch in batches:
-            answered = answers(batch, service)
-            if answered is None:
-                break
-            told += answered
-        else:
-            unknown = [each["name"] for each in told if "skip_reason" in each]
-            print(f"audit: {service[0]} knows {len(told) - len(unknown)} packages of {len(told)}", *unknown[:10])
-            bad = judge(findings(told), entries, dt.datetime.now(dt.UTC).date())
+        told = [each for batch in batches for each in answers(batch, service)]
+        known = [each for each in told if "skip_reason" not in each]
+        if known:
+            print(f"audit: {service[0]} knows {len(known)} packages of {sum(map(len, batches))}")
+            bad = judge(findings(known), entries, dt.datetime.now(dt.UTC).date())
             return f"audit: {len(bad)} known vulnerabilities" if bad else None
     print("audit: no advisory service can be reached from here; nothing was audited")
     return None
