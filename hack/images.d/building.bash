@@ -3,7 +3,8 @@
 #
 #   archives/NAME-KEY.tar   an image; KEY is the hash of all that it is made from
 #   crikpy-NAME.tar         the one that was asked for last; .oci.tar likewise
-#   storage-KEY/            buildah's own: the base, and every image's layers; KEY is that of the base
+#   storage-KEY/            buildah's own: the base, and every image's layers; KEY is that of the base and of the date,
+#                           since buildah does not mind of what date a layer is that it has
 #
 # A storage is given up after two weeks, so that Debian's and Python's updates come, and so that
 # layers of long-changed sources do not pile up.
@@ -45,14 +46,14 @@ image_key() {
     local paths
     mapfile -t paths < <(inputs "$1")
     {
-        printf '%s %s %s\n' "$version" "$(base_key)" "$date"
+        printf '%s %s\n' "$version" "$(base_key)"
         cat "$parts/build-image" "$parts/building.bash" "$parts/lending.bash"
         cd "$work/context" || exit
         find "${paths[@]}" -type f -print0 | sort -z | xargs -0 sha256sum
     } | key
 }
 
-base_key() { { cat "$parts/build-base" && printf '%s' "$suite$base"; } | key; }
+base_key() { { cat "$parts/build-base" && printf '%s ' "$suite" "$base" "$date"; } | key; }
 
 # build_image NAME ARCHIVE; build's $ending says of which kind.
 build_image() {
