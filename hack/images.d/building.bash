@@ -47,7 +47,7 @@ image_key() {
     mapfile -t paths < <(inputs "$1")
     {
         printf '%s %s\n' "$version" "$(base_key)"
-        cat "$parts/build-image" "$parts/building.bash" "$parts/lending.bash"
+        cat "$parts/build-image" "$parts/building.bash" "$parts/forgetting.py" "$parts/lending.bash"
         cd "$work/context" || exit
         find "${paths[@]}" -type f -print0 | sort -z | xargs -0 sha256sum
     } | key
