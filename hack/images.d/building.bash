@@ -2,8 +2,9 @@
 # What an image is made of, and the making, part of hack/images. The cache holds
 #
 #   archives/NAME-KEY.tar   an image; KEY is the hash of all that it is made from
-#   crikpy-NAME.tar         the one that was asked for last
-#   storage-KEY/            buildah's own: the base, and every image's layers; KEY is that of the base
+#   crikpy-NAME.tar         the one that was asked for last; .oci.tar likewise
+#   storage-KEY/            buildah's own: the base, and every image's layers; KEY is that of the base and of the date,
+#                           since buildah does not mind of what date a layer is that it has
 #
 # A storage is given up after two weeks, so that Debian's and Python's updates come, and so that
 # layers of long-changed sources do not pile up.
@@ -14,7 +15,7 @@ readonly keep_archives=2
 
 # inputs NAME: the files that its Dockerfile may see, folders whole.
 inputs() {
-    local python=(pyproject.toml README.md LICENSE crikpy)
+    local python=(pyproject.toml README.md LICENSE crikpy daemonset/python/{packages,tools}.lock)
     local launcher=(daemonset/launcher/Makefile daemonset/launcher/{launch,limits,tiles}.c)
     case $1 in
     agent)
@@ -34,7 +35,7 @@ stage_context() {
     local paths
     mapfile -t paths < <(for name in "${all[@]}"; do inputs "$name"; done | sort -u)
     mkdir "$work/context"
-    tar --create --directory="$checkout" --exclude=__pycache__ --mtime=2020-02-02T00:00:00Z --sort=name \
+    tar --create --directory="$checkout" --exclude=__pycache__ --mtime="@$date" --sort=name \
         --owner=0 --group=0 --mode=u=rwX,go=rX "${paths[@]}" | tar --extract --directory="$work/context"
     version=$(sed -n 's/^version = "\([^"]*\)"$/\1/p' "$work/context/pyproject.toml")
     [[ -n $version ]] || die "pyproject.toml tells no version"
@@ -46,15 +47,15 @@ image_key() {
     mapfile -t paths < <(inputs "$1")
     {
         printf '%s %s\n' "$version" "$(base_key)"
-        cat "$parts/build-image" "$parts/building.bash" "$parts/lending.bash"
+        cat "$parts/build-image" "$parts/building.bash" "$parts/forgetting.py" "$parts/lending.bash"
         cd "$work/context" || exit
         find "${paths[@]}" -type f -print0 | sort -z | xargs -0 sha256sum
     } | key
 }
 
-base_key() { { cat "$parts/build-base" && printf '%s' "$suite"; } | key; }
+base_key() { { cat "$parts/build-base" && printf '%s ' "$suite" "$base" "$date"; } | key; }
 
-# build_image NAME ARCHIVE
+# build_image NAME ARCHIVE; build's $ending says of which kind.
 build_image() {
     local name=$1 archive=$2 began=$SECONDS storage
     storage=$cache/storage-$(base_key)
@@ -62,30 +63,35 @@ build_image() {
     exec 9>"$cache/.build"
     flock --timeout "$build_seconds" 9 || die "another hack/images has been building for $build_seconds s"
     if [[ ! -f $archive ]]; then
-        prune "$name"
+        prune "$name" "$ending"
         [[ -d $work/lent ]] || lend "$work/lent"
         [[ -f $storage/base ]] || build_base "$storage"
         say "building $name $version"
-        in_own_namespaces "$parts/build-image" "$storage" "$work/context" "$work/lent" \
-            "$(dockerfile "$name")" "ghcr.io/crikpy/$name:$version" "$work/image.tar"
-        mv "$work/image.tar" "$archive"
+        in_own_namespaces "$parts/build-image" "$storage" "$work/context" "$work/lent" "$date" "$base" \
+            "$(dockerfile "$name")" "ghcr.io/crikpy/$name:$version" "$work/image.$ending"
+        mv "$work/image.$ending" "$archive"
         say "$name: $(du --si --apparent-size "$archive" | cut -f1)B in $((SECONDS - began)) s"
     fi
     exec 9>&-
 }
 
-# build_base STORAGE: debootstrap's Debian, as buildah's image `base`.
+# build_base STORAGE: debootstrap's Debian, as buildah's image `base`; of a base that is pulled, just its place.
 build_base() {
     local mirror
+    rm -rf --one-file-system "$1"
+    if [[ -n $base ]]; then
+        mkdir -p "$1"
+        touch "$1/base"
+        return
+    fi
     mirror=$(machine_mirror)
     say "building Debian $suite from $mirror"
-    rm -rf --one-file-system "$1"
     in_own_namespaces "$parts/build-base" "$1" "$work/tree" "$suite" "$mirror" "$work/lent/apt.conf"
     rm -rf --one-file-system "$work/tree"
     touch "$1/base"
 }
 
-# prune NAME: what is outdated. The base's file is touched once, when it is made.
+# prune NAME ENDING: what is outdated. The base's file is touched once, when it is made.
 prune() {
     local old
     find "$cache" -mindepth 2 -maxdepth 2 -path '*/storage-*/base' -mtime "+$((keep_days - 1))" -printf '%h\0' |
@@ -93,7 +99,7 @@ prune() {
     find "$cache" -mindepth 1 -maxdepth 1 -name 'storage-*' ! -name "storage-$(base_key)" -mtime +1 \
         -exec rm -rf --one-file-system {} +
     while IFS= read -r old; do rm -f "$old"; done < <(
-        find "$cache/archives" -name "$1-*.tar" -printf '%T@ %p\n' | sort -rn |
+        find "$cache/archives" -name "$1-????????????????.$2" -printf '%T@ %p\n' | sort -rn |
             tail -n "+$keep_archives" | cut -d' ' -f2-
     )
 }

@@ -67,6 +67,24 @@ def test_nothing_is_built_or_installed_in_the_last_stage(name: str) -> None:
     assert not [line for line in last_stage(read(name)) if line.startswith(("RUN ", "ADD "))]
 
 
+@pytest.mark.parametrize("name", DOCKERFILES)
+def test_nothing_is_installed_by_pip_but_by_hash_or_from_the_build_itself(name: str) -> None:
+    text = re.sub(r"\s*\\\n\s*", " ", read(name))
+    commands = [command for line in text.splitlines() for command in line.split("&&")]
+    installing = [command for command in commands if re.search(r"pip.* install ", command)]
+    assert len(installing) == (0 if name == "launcher" else 3)
+    for command in installing:
+        assert "--require-hashes" in command or "--no-index --no-deps" in command, command
+        assert "--only-binary :all:" in command or "--no-index" in command, command
+
+
+def test_a_base_is_pulled_by_its_digest_only() -> None:
+    command: list[str | Path] = [ROOT / "hack/images", "build", "--base", "debian:13-slim", "launcher"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    assert done.returncode == 1
+    assert "by its digest" in done.stderr
+
+
 def test_only_the_agent_runs_as_root() -> None:
     users = {name: [line for line in last_stage(read(name)) if line.startswith("USER ")] for name in DOCKERFILES}
     assert users == {"agent": [], "controller": [_UNPRIVILEGED], "launcher": [_UNPRIVILEGED]}

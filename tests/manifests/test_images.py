@@ -26,6 +26,8 @@ class Image:
         config: how it is run.
         modes: permissions of each file, by its path.
         sizes: bytes of each file, by its path.
+        dates: seconds, every one that anything in it bears.
+        dated_bytecode: files of bytecode that Python throws away if their source has another date.
     """
 
     def __init__(self, name: str) -> None:
@@ -34,6 +36,8 @@ class Image:
             pytest.skip(f"needs {path}: hack/images build makes it")
         self.modes: dict[str, int] = {}
         self.sizes: dict[str, int] = {}
+        self.dates: set[float] = set()
+        self.dated_bytecode: set[str] = set()
         with tarfile.open(path) as archive:
             (manifest,) = self._json(archive, "manifest.json")
             self.tags = manifest["RepoTags"]
@@ -41,12 +45,21 @@ class Image:
             for layer in manifest["Layers"]:
                 with tarfile.open(fileobj=archive.extractfile(layer)) as files:
                     for member in files:
+                        self.dates.add(member.mtime)
+                        if member.name.endswith(".pyc") and not self._start(files, member)[4] & 1:
+                            self.dated_bytecode.add(member.name)
                         if member.isfile():
                             self.modes[f"/{member.name}"] = member.mode
                             self.sizes[f"/{member.name}"] = member.size
 
     def has(self, ending: str) -> bool:
         return any(path.endswith(ending) for path in self.modes)
+
+    @staticmethod
+    def _start(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+        file = archive.extractfile(member)
+        assert file is not None
+        return file.read(8)
 
     @staticmethod
     def _json(archive: tarfile.TarFile, name: str) -> Any:
@@ -118,3 +131,14 @@ def test_crikpy_is_compiled_for_a_file_system_that_cannot_be_written_to(python_i
     compiled = {path.replace("/__pycache__/", "/").split(".cpython-")[0] + ".py" for path in ours - sources}
     assert sources
     assert sources <= compiled
+
+
+def test_nothing_in_an_image_tells_when_it_was_built(python_image: Image, launcher: Image) -> None:
+    assert len(launcher.dates) == 1
+    assert len(python_image.dates | launcher.dates) <= 2, "the date of the build, and perhaps that of its base"
+
+
+def test_no_bytecode_is_thrown_away_for_its_date(python_image: Image) -> None:
+    assert any("/json/__pycache__/decoder." in path for path in python_image.modes)
+    used = ("usr/lib/python3", "opt/crikpy/")
+    assert not [path for path in python_image.dated_bytecode if path.startswith(used)]
