@@ -22,7 +22,7 @@ from crikpy.errors import FilesystemError
 
 _PIECE = 1024 * 1024
 _END = bytes(2 * tarfile.BLOCKSIZE)
-_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOATIME | os.O_CLOEXEC
+_OPEN = os.O_RDONLY | os.O_NONBLOCK | os.O_NOATIME
 _DOING = "capturing the job's files"
 
 
@@ -84,7 +84,7 @@ class _Writer:
 
     def add_files(self, top: int) -> None:
         """Add single files, each after those of its parents that did not come yet."""
-        parents = beneath.Parents(top)
+        parents = beneath.Parents(top, across=True)
         done: set[tuple[str, ...]] = set()
         try:
             for parts in sorted((members.components(name) for name in self._tree.names), key=_in_bytes):
@@ -176,10 +176,9 @@ class _Writer:
                 info.type, info.linkname = tarfile.LNKTYPE, first
                 self._put(info, {members.TIME: headers[members.TIME]})
                 return
-        with self._reading(info.name):
-            fd = os.open(name, _OPEN, dir_fd=parent)
-        try:
+        with contextlib.ExitStack() as stack:
             with self._reading(info.name):
+                fd = stack.enter_context(beneath.opened_regular(name, parent, _OPEN))
                 opened = os.fstat(fd)
                 areas = _data_areas(fd, opened)
             if (opened.st_dev, opened.st_ino, opened.st_size) != (*inode, status.st_size):
@@ -191,8 +190,6 @@ class _Writer:
             for offset, length in areas:
                 self._copy(fd, offset, length, info.name)
             self._out.write(bytes(-info.size % tarfile.BLOCKSIZE))
-        finally:
-            os.close(fd)
 
     def _copy(self, fd: int, offset: int, length: int, path: str) -> None:
         end = offset + length
@@ -269,7 +266,9 @@ def _data_areas(fd: int, status: os.stat_result) -> list[tuple[int, int]]:
             if fault.errno == errno.ENXIO:
                 break
             raise
-        end = os.lseek(fd, start, os.SEEK_HOLE)
+        if start >= size:
+            break  # it has just grown, which is not ours to read
+        end = min(size, os.lseek(fd, start, os.SEEK_HOLE))
         areas.append((start, end - start))
         if len(areas) > members.EXTENT_LIMIT:
             return _whole(size)

@@ -13,6 +13,8 @@ import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from crikpy.capsule import procfs
+from crikpy.capsule.beneath import stat_inside
 from crikpy.capsule.buildids import read_build_id
 from crikpy.capsule.preflight import Descriptor, Inode, Mapping, ProcessView, Survey, summarise
 from crikpy.errors import NoSuchJobError
@@ -20,7 +22,7 @@ from crikpy.model.manifest import ProcessFact
 
 _DELETED = " (deleted)"
 _FLAGS = re.compile(r"^flags:\s*([0-7]+)$", re.MULTILINE)
-_AREA = re.compile(r"([0-9a-f]+-[0-9a-f]+) (....) \S+ \S+ \d+ +(.*)")
+_AREA = re.compile(r"([0-9a-f]+-[0-9a-f]+) (....) \S+ \S+ \d+ +(.*)", re.DOTALL)
 _INODES = {
     stat.S_IFREG: Inode.REGULAR,
     stat.S_IFDIR: Inode.DIRECTORY,
@@ -51,14 +53,13 @@ def survey(pids: Sequence[int]) -> Survey:
 
 def _view(pid: int, inside: dict[int, int]) -> ProcessView:
     process = Path(f"/proc/{pid}")
-    status = _fields((process / "status").read_text(errors="surrogateescape"))
+    status = procfs.read_status(process)
     inside[pid] = _innermost(status["NSpid"])
     # The list of PIDs need not be in the order of descent; the parent of the root is the capsule's init.
     parent = int(status["PPid"])
     if parent and parent not in inside:
         with contextlib.suppress(OSError):
-            text = Path(f"/proc/{parent}/status").read_text(errors="surrogateescape")
-            inside[parent] = _innermost(_fields(text)["NSpid"])
+            inside[parent] = _innermost(procfs.read_status(Path(f"/proc/{parent}"))["NSpid"])
     fact = ProcessFact(
         pid=inside[pid],
         parent=inside.get(parent, 0),
@@ -84,11 +85,6 @@ def _view(pid: int, inside: dict[int, int]) -> ProcessView:
     )
 
 
-def _fields(text: str) -> dict[str, str]:
-    pairs = (line.partition(":") for line in text.splitlines())
-    return {name: value.strip() for name, _, value in pairs}
-
-
 def _innermost(ids: str) -> int:
     return int(ids.rsplit(maxsplit=1)[-1])
 
@@ -100,7 +96,7 @@ def _kilobytes(status: dict[str, str], name: str) -> int:
 def _threads(process: Path) -> Iterator[int]:
     for thread in (process / "task").iterdir():
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            yield _innermost(_fields((thread / "status").read_text(errors="surrogateescape"))["NSpid"])
+            yield _innermost(procfs.read_status(thread)["NSpid"])
 
 
 def _links(directory: Path) -> Iterator[tuple[str, str]]:
@@ -131,7 +127,7 @@ def _descriptors(process: Path) -> Iterator[Descriptor]:
 def _mappings(process: Path) -> Iterator[Mapping]:
     """Yield the mapped files, each once for each way of mapping it."""
     seen: set[tuple[str, str]] = set()
-    for line in (process / "maps").read_text(errors="surrogateescape").splitlines():
+    for line in procfs.read_lines(process / "maps"):
         found = _AREA.fullmatch(line)
         if found is None or not found[3] or found[3].startswith("["):
             continue
@@ -172,7 +168,7 @@ def _path(process: Path, target: str, status: os.stat_result) -> str:
     if target.endswith(_DELETED):
         # Either this name is gone and another is left, or the file is really called so.
         try:
-            named = os.lstat(f"{process}/root{target}")
+            named = stat_inside(process / "root", target)
         except OSError:
             return ""
         if (named.st_dev, named.st_ino) != (status.st_dev, status.st_ino):

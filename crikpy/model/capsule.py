@@ -39,9 +39,12 @@ class Capsule:
         socket: path of the launcher's socket on the node.
         carried: directories inside the capsule that travel whole (besides overlay changes and tmpfs).
         excluded: paths inside the capsule that never travel.
+        launcher: a pidfd of the launcher, open as long as whoever made this lets `socket` be used; None where its
+            PID is enough, since nobody hostile could have given that to another.
     """
 
     launcher_pid: int
     socket: Path
     carried: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()
+    launcher: int | None = None
