@@ -225,7 +225,8 @@ def _exists(directory: str, view: Path) -> bool:
 def _look(path: str, view: Path) -> os.stat_result | None:
     """Return what a path of the capsule is, following no link; None when there is nothing."""
     if path == "/":
-        return view.stat()
+        with beneath.touching("look at", path):
+            return view.stat()
     *above, last = members.components(members.relative(path, "/"))
     with beneath.touching("look at", path), beneath.opened_trusted(view) as top:
         try:

@@ -34,7 +34,10 @@ def dump_entry(launcher: Process) -> tuple[str, ...]:
 
 def restore_entry(launcher: Process) -> tuple[str, ...]:
     """Return the words that enter for a restore: the capsule's cgroups first, then its namespaces."""
-    files = [str(path) for path in cgroups.procs_files(launcher) if os.access(path, os.W_OK)]
+    try:
+        files = [str(path) for path in cgroups.procs_files(launcher) if os.access(path, os.W_OK)]
+    except OSError as fault:
+        raise CapsuleError(f"the launcher (process {launcher}) is gone") from fault
     return ("/bin/sh", "-c", _JOIN, "crikpy-enter", *files, "--", *_nsenter(launcher, _NAMESPACES))
 
 

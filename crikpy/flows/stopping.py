@@ -1,9 +1,9 @@
 """Signals to the processes of a capsule: they go on, or they are killed.
 
 A launcher's PID names its capsule only while the launcher lives. A capsule may end at any moment, killed by
-kubelet, for want of memory or by its own will, and the PID may then be given to a process of the node itself, whose
-namespace holds every process there is. So the launcher is held by descriptors, which never mean anybody else, and
-so is each process while it gets a signal.
+kubelet, for want of memory or by its own will, and the PID may then be given to a process of the node itself,
+whose namespace holds every process there is. So the launcher is held by descriptors, which never mean anybody
+else, and so is each process while it gets a signal.
 """
 
 from __future__ import annotations
