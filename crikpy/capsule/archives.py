@@ -26,19 +26,22 @@ _OPEN = os.O_RDONLY | os.O_NONBLOCK | os.O_NOATIME
 _DOING = "capturing the job's files"
 
 
-def write_archive(tree: CarriedTree, out: BinaryIO, *, deadline: Deadline) -> int:
+def write_archive(
+    tree: CarriedTree, out: BinaryIO, *, deadline: Deadline, most_names: int = members.NAME_LIMIT
+) -> int:
     """Write one tree as a pax archive; return the number of members.
 
     Args:
         tree: what to read.
         out: takes the bytes in order. It must be done with the memory when `write` returns.
         deadline: when to give up.
+        most_names: how many names directories that are read at once may have.
 
     Raises:
         FilesystemError: a file is unreadable, changes, or cannot travel; the message names it.
         DeadlineError: time ran out.
     """
-    writer = _Writer(tree, out, deadline)
+    writer = _Writer(tree, out, deadline, most_names)
     parts = members.components(members.relative(tree.root, "/"))
     with contextlib.ExitStack() as stack:
         with beneath.touching("read", tree.root):
@@ -53,10 +56,11 @@ def write_archive(tree: CarriedTree, out: BinaryIO, *, deadline: Deadline) -> in
 
 
 class _Writer:
-    def __init__(self, tree: CarriedTree, out: BinaryIO, deadline: Deadline) -> None:
+    def __init__(self, tree: CarriedTree, out: BinaryIO, deadline: Deadline, most_names: int) -> None:
         self._tree = tree
         self._out = out
         self._deadline = deadline
+        self._room = most_names
         self._first_names: dict[tuple[int, int], str] = {}
         self._piece = memoryview(bytearray(_PIECE))
         self.entries = 0
@@ -75,6 +79,8 @@ class _Writer:
                 path = prefix + name
                 if path in self._tree.skipped or not self._add(here, name, path):
                     continue
+                if len(levels) >= members.DEEPEST:
+                    raise FilesystemError(f"{self._shown(path)[:99]!r}… has directories nested too deeply")
                 with self._reading(path):
                     below = beneath.open_directory(name, here)
                 levels.append((below, path + "/", self._list(below, path)))
@@ -104,9 +110,16 @@ class _Writer:
 
     def _list(self, directory: int, path: str) -> Iterator[str]:
         # Lazily, so that the descriptor is already in the caller's care when this fails.
-        with self._reading(path):
-            names = sorted(os.listdir(directory), key=os.fsencode)
+        names: list[str] = []
+        with self._reading(path), os.scandir(directory) as entries:
+            for entry in entries:
+                if len(names) >= self._room:
+                    raise FilesystemError(f"{self._shown(path)!r} has too many names to be read")
+                names.append(entry.name)
+        self._room -= len(names)
+        names.sort(key=os.fsencode)
         yield from names
+        self._room += len(names)
 
     def _add(self, parent: int, name: str, path: str) -> bool:
         """Add one member; return whether it is a directory to go into."""

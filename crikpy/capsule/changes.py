@@ -18,6 +18,7 @@ from crikpy.capsule import beneath, members
 from crikpy.capsule.holding import folder_of
 from crikpy.capsule.members import CarriedTree
 from crikpy.capsule.mounts import PSEUDO_TYPES, Mount, lies_in, mount_of, points_below, read_mounts, visible
+from crikpy.capsule.procfs import is_text
 from crikpy.errors import FilesystemError, NoSuchJobError
 from crikpy.model.capsule import Capsule
 from crikpy.model.manifest import FileArchive
@@ -104,6 +105,8 @@ def plan_changes(
             continue
         if place_of(directory, mounts).lies_in(elsewhere):
             continue
+        if not is_text(directory):
+            raise FilesystemError(f"{directory!r} cannot travel: its name is no text in UTF-8")
         if not _covered(directory, trees, mounts):
             skipped = _skipped(directory, excluded, seen)
             trees.append(CarriedTree(kind=members.TREE, root=directory, source=view, skipped=skipped))

@@ -11,6 +11,21 @@ import os
 from pathlib import Path
 
 
+def shown(name: str) -> str:
+    """Return a name as it may be shown and recorded; U+FFFD for what is no text or would act on a terminal."""
+    text = os.fsencode(name).decode(errors="replace")
+    return "".join(char if char.isprintable() else "\ufffd" for char in text)
+
+
+def is_text(name: str) -> bool:
+    """Say whether a name can be recorded as it is."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def read_lines(path: Path) -> list[str]:
     """Return the lines of a file; bytes that are no text become surrogates.
 

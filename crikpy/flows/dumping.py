@@ -25,6 +25,7 @@ from crikpy.capsule.launcher import LauncherConnection
 from crikpy.capsule.members import CarriedTree
 from crikpy.capsule.mounts import read_mounts
 from crikpy.capsule.preflight import Survey
+from crikpy.capsule.procfs import is_text
 from crikpy.capsule.trees import JobTree, find_tree
 from crikpy.criu.quieting import StoppedTree, stop_tree
 from crikpy.criu.running import Criu
@@ -272,11 +273,13 @@ class Dump:
             compatibility=here,
             images=(),
             archives=found.archives,
-            # Those that the restore's machine must have by itself.
+            # Those that the restore's machine must have by itself, as far as they can be named; CRIU asks for all.
             open_files=tuple(
                 file
                 for file in survey.files
-                if not _travels(file.path, found.trees) and not place_of(file.path, mounts).lies_in(carried)
+                if is_text(file.path)
+                and not _travels(file.path, found.trees)
+                and not place_of(file.path, mounts).lies_in(carried)
             ),
         )
 
