@@ -128,7 +128,9 @@ def _descriptors(process: Path) -> Iterator[Descriptor]:
 
 def _mappings(process: Path) -> Iterator[Mapping]:
     """Yield the mapped files, each once for each way of mapping it."""
-    remote = frozenset(mount.device for mount in read_mounts(process) if mount.network)
+    remote: frozenset[str] = frozenset()
+    with contextlib.suppress(NoSuchJobError):  # a zombie has neither mounts nor mapped files
+        remote = frozenset(mount.device for mount in read_mounts(process) if mount.network)
     seen: set[tuple[str, str]] = set()
     for line in procfs.read_lines(process / "maps"):
         found = _AREA.fullmatch(line)
