@@ -17,7 +17,7 @@ import crikpy
 from crikpy import names
 from crikpy.aio import retrying
 from crikpy.aio.clock import Deadline
-from crikpy.capsule import entering, members, preflight, surveying
+from crikpy.capsule import confinement, entering, members, preflight, surveying
 from crikpy.capsule.archives import write_archive
 from crikpy.capsule.beneath import exists_inside
 from crikpy.capsule.changes import Place, place_of, places_of, plan_changes
@@ -25,7 +25,7 @@ from crikpy.capsule.launcher import LauncherConnection
 from crikpy.capsule.members import CarriedTree
 from crikpy.capsule.mounts import read_mounts
 from crikpy.capsule.preflight import Survey
-from crikpy.capsule.procfs import is_text
+from crikpy.capsule.procfs import is_text, shown
 from crikpy.capsule.trees import JobTree, find_tree
 from crikpy.criu.quieting import StoppedTree, stop_tree
 from crikpy.criu.running import Criu
@@ -269,6 +269,7 @@ class Dump:
                 stdio=survey.stdio,
                 stopped=self._stopped_before,
                 tiles=found.tiles,
+                apparmor=shown(confinement.profile_of(self._root)),
             ),
             compatibility=here,
             images=(),

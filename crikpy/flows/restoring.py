@@ -18,7 +18,7 @@ from pathlib import Path
 
 from crikpy.aio import retrying
 from crikpy.aio.clock import Deadline
-from crikpy.capsule import entering, stdio
+from crikpy.capsule import confinement, entering, stdio
 from crikpy.capsule.applying import apply_archive
 from crikpy.capsule.beneath import opened_trusted, stat_inside, touching
 from crikpy.capsule.changes import mounts_to_spare
@@ -120,7 +120,11 @@ def require_fit(waiting: Sequence[Waiting], settings: Settings, deadline: Deadli
     differences = list(_part_differences(waiting))
     for one in waiting:
         here = compat.facts(version, one.member.image)
-        found = (*compat.differences(one.manifest.compatibility, here), *_file_differences(one))
+        found = (
+            *compat.differences(one.manifest.compatibility, here),
+            *_file_differences(one),
+            *_confinement_differences(one, settings),
+        )
         differences += [difference for difference in found if difference not in differences]
     if differences:
         raise IncompatibleError(
@@ -162,6 +166,15 @@ def _file_differences(one: Waiting) -> Iterator[str]:
             continue
         if size != file.size:
             yield f"file {file.path} has {size} bytes here, {file.size} there"
+
+
+def _confinement_differences(one: Waiting, settings: Settings) -> Iterator[str]:
+    """Yield the profile that the job was confined by, if it is to be again and this node does not have it."""
+    profile = one.manifest.job.apparmor
+    if not profile or confinement.profile_of(one.member.capsule.launcher_pid):
+        return
+    if not confinement.is_loaded(profile, settings.criu.node_root):
+        yield f"the AppArmor profile {profile} is not loaded here"
 
 
 def _claim_all(ordered: Sequence[Waiting], store: ObjectStore, claim: Claim, deadline: Deadline) -> None:
@@ -234,7 +247,16 @@ def _restore_processes(
     try:
         pipes = [InheritedPipe(descriptor=descriptor, identity=identity) for descriptor, identity in replacements]
         entry = entering.restore_entry(launcher)
-        Criu(settings.criu).restore(entry, reader, pipes, deadline, may_use_tiles=job.tiles)
+        # Its own where that is the container's too: its children may have further ones.
+        confined = confinement.profile_of(launcher)
+        Criu(settings.criu).restore(
+            entry,
+            reader,
+            pipes,
+            deadline,
+            may_use_tiles=job.tiles,
+            apparmor=confined if confined != job.apparmor else "",
+        )
     finally:
         for descriptor, _ in replacements:
             os.close(descriptor)
