@@ -270,6 +270,7 @@ class Dump:
                 stopped=self._stopped_before,
                 tiles=found.tiles,
                 apparmor=shown(confinement.profile_of(self._root)),
+                container_apparmor=shown(confinement.profile_of(self.inhabitants.folder)),
             ),
             compatibility=here,
             images=(),

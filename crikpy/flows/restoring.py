@@ -170,11 +170,11 @@ def _file_differences(one: Waiting) -> Iterator[str]:
 
 def _confinement_differences(one: Waiting, settings: Settings) -> Iterator[str]:
     """Yield the profile that the job was confined by, if it is to be again and this node does not have it."""
-    profile = one.manifest.job.apparmor
-    if not profile or confinement.profile_of(one.member.capsule.launcher_pid):
+    job, container = one.manifest.job, confinement.profile_of(one.member.capsule.launcher_pid)
+    if not job.apparmor or job.apparmor == container or container not in {"", job.container_apparmor}:
         return
-    if not confinement.is_loaded(profile, settings.criu.node_root):
-        yield f"the AppArmor profile {profile} is not loaded here"
+    if not confinement.is_loaded(job.apparmor, settings.criu.node_root):
+        yield f"the AppArmor profile {job.apparmor} is not loaded here"
 
 
 def _claim_all(ordered: Sequence[Waiting], store: ObjectStore, claim: Claim, deadline: Deadline) -> None:
@@ -247,7 +247,6 @@ def _restore_processes(
     try:
         pipes = [InheritedPipe(descriptor=descriptor, identity=identity) for descriptor, identity in replacements]
         entry = entering.restore_entry(launcher)
-        # Its own where that is the container's too: its children may have further ones.
         confined = confinement.profile_of(launcher)
         Criu(settings.criu).restore(
             entry,
@@ -255,7 +254,8 @@ def _restore_processes(
             pipes,
             deadline,
             may_use_tiles=job.tiles,
-            apparmor=confined if confined != job.apparmor else "",
+            # In a container like its last one it has its own again, and so have its children.
+            apparmor=confined if confined != job.container_apparmor else "",
         )
     finally:
         for descriptor, _ in replacements:
