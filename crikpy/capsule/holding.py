@@ -8,6 +8,7 @@ can be found any more once the process has ended. Nothing here decides whom to t
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import signal
@@ -45,6 +46,11 @@ def pidfd_of(process: Process) -> int:
     return found
 
 
+def _pid_of(descriptor: int) -> int:
+    """Return the PID of a pidfd's process; -1 when it has ended, or the descriptor is something else by now."""
+    return int(procfs.fields(procfs.read_lines(Path(f"/proc/self/fdinfo/{descriptor}"))).get("Pid", -1))
+
+
 class HeldProcess:
     """A process by descriptors; use it as a context.
 
@@ -69,8 +75,12 @@ class HeldProcess:
             try:
                 self._process = os.pidfd_open(pid) if known is None else os.dup(known)
                 stack.callback(os.close, self._process)
+                if _pid_of(self._process) != pid:
+                    raise ProcessLookupError(pid)
                 opened = os.open(f"/proc/{pid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            except (ProcessLookupError, FileNotFoundError) as fault:
+            except OSError as fault:
+                if fault.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}:
+                    raise
                 raise CapsuleError(f"process {pid} is gone") from fault
             stack.callback(os.close, opened)
             # Only now: while it lives nobody else can have had its PID, so the folder is its own.

@@ -28,8 +28,8 @@ _SEEING_MODULES: Final = (
     '/bin/mount -t securityfs securityfs /sys/kernel/security; exec "$@"',
     "crikpy-learn",
 )
-"""CRIU looks for AppArmor below /sys/kernel/security, where nothing is mounted in an agent's container; without it,
-confined jobs would be restored as unconfined ones."""
+"""CRIU looks for AppArmor below /sys/kernel/security, where nothing is mounted in an agent's container; without
+it, confined jobs would be restored as unconfined ones."""
 
 _known: dict[Path, bytes] = {}
 

@@ -142,6 +142,18 @@ def test_a_launcher_that_exchanges_its_output_has_nothing_but_its_pipe_opened(tm
     assert all(link.startswith("pipe:") for link in opened), set(opened)
 
 
+def test_a_descriptor_that_means_something_else_by_now_is_not_taken_for_a_process() -> None:
+    with subprocess.Popen(("sleep", "1000")) as process, subprocess.Popen(("sleep", "1000")) as other:
+        for known in (os.open("/dev/null", os.O_RDONLY), os.pidfd_open(other.pid)):
+            with pytest.raises(CapsuleError):
+                HeldProcess(process.pid, known)
+            os.close(known)
+        with pytest.raises(CapsuleError):
+            HeldProcess(process.pid, known)
+        process.kill()
+        other.kill()
+
+
 def test_one_that_is_gone_is_told() -> None:
     with subprocess.Popen(("true",)) as ended:
         pass
