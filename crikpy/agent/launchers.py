@@ -21,7 +21,7 @@ from crikpy.agent.threads import in_thread
 from crikpy.aio.clock import Deadline
 from crikpy.capsule.holding import HeldProcess
 from crikpy.capsule.launcher import LauncherConnection
-from crikpy.errors import CapsuleError, LauncherError, NodeError
+from crikpy.errors import CapsuleError, LauncherError, NodeError, NoLauncherError
 from crikpy.model.capsule import JobPhase, LauncherStatus
 
 _ANSWER_S = 2.0
@@ -52,8 +52,8 @@ class PinnedLauncher:
         """Find it, connect and look at who answers.
 
         Raises:
-            NoLauncherError: nobody listens there.
-            LauncherError: somebody does who is no launcher of this pod, or it is gone.
+            NoLauncherError: nobody listens there, or it has just ended.
+            LauncherError: somebody does who is no launcher of this pod, or it hung up.
             DeadlineError: it does not answer.
             NodeError: this machine has no descriptors left.
         """
@@ -64,16 +64,14 @@ class PinnedLauncher:
                 stack.callback(os.close, pinned)
                 self.path = places.path_of(pinned)
                 self.connection = stack.enter_context(LauncherConnection(self.path, deadline))
-                self.process = stack.enter_context(HeldProcess(self.connection.launcher_pid))
-            except CapsuleError as gone:
-                raise LauncherError(f"the launcher of {place} is gone") from gone
+                self.process = stack.enter_context(_held(self.connection.launcher_pid))
             except OSError as fault:
                 raise NodeError(f"the launcher of {place} cannot be reached: {fault}") from fault
             peers.require_launcher(self.connection.launcher_pid, place.pod_uid)
             self.status = self.connection.status(deadline)
             # Somebody else may answer in its place, but while it lives its PID has meant no other process.
             if self.process.gone():
-                raise LauncherError(f"the launcher of {place} is gone")
+                raise NoLauncherError("the launcher has just ended")
             self._open = stack.pop_all()
 
     def close(self) -> None:
@@ -87,6 +85,13 @@ class PinnedLauncher:
     def await_exit(self, deadline: Deadline) -> bool:
         """Wait until the process has exited; return whether it has."""
         return self.process.gone(within_s=deadline.remaining())
+
+
+def _held(pid: int) -> HeldProcess:
+    try:
+        return HeldProcess(pid)
+    except CapsuleError as gone:
+        raise NoLauncherError("the launcher has just ended") from gone
 
 
 class CapsuleSession:

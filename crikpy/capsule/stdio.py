@@ -46,7 +46,7 @@ def _open_stream(launcher: Process, fd: int) -> int:
     name = _NAMES.get(fd, f"descriptor {fd}")
     try:
         with contextlib.ExitStack() as stack:
-            process = pidfd_of(launcher)
+            process = _process(launcher, name)
             stack.callback(os.close, process)
             # The launcher may exchange it for another at any moment, but not what is ours now.
             shared = syscalls.getfd(process, fd)
@@ -59,5 +59,12 @@ def _open_stream(launcher: Process, fd: int) -> int:
             descriptor = os.open(f"/proc/self/fd/{shared}", how | os.O_NONBLOCK | os.O_CLOEXEC)
         os.set_blocking(descriptor, True)  # only the opening of a named pipe without a peer must not wait
         return descriptor
-    except (OSError, CapsuleError) as fault:
+    except OSError as fault:
         raise FilesystemError(f"the new capsule's {name} cannot be opened: {fault}") from fault
+
+
+def _process(launcher: Process, name: str) -> int:
+    try:
+        return pidfd_of(launcher)
+    except CapsuleError as gone:
+        raise FilesystemError(f"the new capsule's {name} cannot be opened: {gone}") from gone
