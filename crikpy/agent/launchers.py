@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import select
 import signal
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
@@ -20,8 +19,9 @@ from crikpy.agent import peers, places
 from crikpy.agent.places import LauncherPlace
 from crikpy.agent.threads import in_thread
 from crikpy.aio.clock import Deadline
+from crikpy.capsule.holding import HeldProcess
 from crikpy.capsule.launcher import LauncherConnection
-from crikpy.errors import LauncherError, NodeError
+from crikpy.errors import CapsuleError, LauncherError, NodeError, NoLauncherError
 from crikpy.model.capsule import JobPhase, LauncherStatus
 
 _ANSWER_S = 2.0
@@ -45,14 +45,15 @@ class PinnedLauncher:
         connection: an open connection to it.
         path: a path of its socket that means this very launcher, whatever is put in its place; only for this
             process, and only until it is closed.
+        process: its process, held as long.
     """
 
     def __init__(self, kubelet_dir: Path, place: LauncherPlace, deadline: Deadline) -> None:
         """Find it, connect and look at who answers.
 
         Raises:
-            NoLauncherError: nobody listens there.
-            LauncherError: somebody does who is no launcher of this pod, or it is gone.
+            NoLauncherError: nobody listens there, or it has just ended.
+            LauncherError: somebody does who is no launcher of this pod, or it hung up.
             DeadlineError: it does not answer.
             NodeError: this machine has no descriptors left.
         """
@@ -63,15 +64,14 @@ class PinnedLauncher:
                 stack.callback(os.close, pinned)
                 self.path = places.path_of(pinned)
                 self.connection = stack.enter_context(LauncherConnection(self.path, deadline))
-                self._process = os.pidfd_open(self.connection.launcher_pid)
-                stack.callback(os.close, self._process)
-            except ProcessLookupError as gone:
-                raise LauncherError(f"the launcher of {place} is gone") from gone
+                self.process = stack.enter_context(_held(self.connection.launcher_pid))
             except OSError as fault:
                 raise NodeError(f"the launcher of {place} cannot be reached: {fault}") from fault
             peers.require_launcher(self.connection.launcher_pid, place.pod_uid)
-            # Whoever answers now was there all the while that we looked, so its PID meant no other process.
             self.status = self.connection.status(deadline)
+            # Somebody else may answer in its place, but while it lives its PID has meant no other process.
+            if self.process.gone():
+                raise NoLauncherError("the launcher has just ended")
             self._open = stack.pop_all()
 
     def close(self) -> None:
@@ -80,12 +80,18 @@ class PinnedLauncher:
 
     def signal(self, number: int) -> None:
         """Send the process a signal; never another one that got its PID."""
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._process, number)
+        self.process.signal(number)
 
     def await_exit(self, deadline: Deadline) -> bool:
         """Wait until the process has exited; return whether it has."""
-        return bool(select.select([self._process], [], [], deadline.remaining())[0])
+        return self.process.gone(within_s=deadline.remaining())
+
+
+def _held(pid: int) -> HeldProcess:
+    try:
+        return HeldProcess(pid)
+    except CapsuleError as gone:
+        raise NoLauncherError("the launcher has just ended") from gone
 
 
 class CapsuleSession:
@@ -97,6 +103,7 @@ class CapsuleSession:
         socket: a path of the launcher's socket that means this very launcher, whatever is put in its place; for
             this process only, and only while it is a session of its pod.
         launcher_pid: the launcher's PID as this process sees it.
+        process: a pidfd of the launcher, to be used as long as `socket`.
         phase: what the job was doing when the launcher was last heard.
     """
 
@@ -105,6 +112,7 @@ class CapsuleSession:
         self.container = launcher.place.container
         self.socket = launcher.path
         self.launcher_pid = launcher.connection.launcher_pid
+        self.process = launcher.process.fileno()
         self.phase = launcher.status.phase
         self._launcher = launcher
         self._connection = launcher.connection
@@ -197,7 +205,11 @@ class CapsuleSession:
                 if await in_thread(self._executor, self._launcher.await_exit, Deadline.after(_EXIT_S)):
                     return True
                 raise
-            asyncio.get_running_loop().add_reader(self._connection.fileno(), self._stir)
+            # Others may keep its connections open, in a container beside: they do not speak for it.
+            if self._launcher.process.gone():
+                return True
+            for readable in (self._connection.fileno(), self.process):
+                asyncio.get_running_loop().add_reader(readable, self._stir)
             return False
 
     async def _ask(
@@ -221,4 +233,5 @@ class CapsuleSession:
 
     def _ignore(self) -> None:
         if not self._closed:
-            asyncio.get_running_loop().remove_reader(self._connection.fileno())
+            for readable in (self._connection.fileno(), self.process):
+                asyncio.get_running_loop().remove_reader(readable)

@@ -6,9 +6,11 @@ itself that way is its own affair; it must not reach another pod, or the node, t
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
+from crikpy.capsule import procfs
 from crikpy.errors import LauncherError
 
 _POD = re.compile(r"(?:^|-)pod([0-9a-f_-]{32,36})(?:\.slice)?$")
@@ -32,8 +34,8 @@ def require_launcher(pid: int, pod_uid: str) -> None:
             "the launcher is in a PID namespace that the agent does not see", remedy="run the agent with hostPID"
         )
     try:
-        status = Path(f"/proc/{pid}/status").read_text(errors="replace")
-        membership = Path(f"/proc/{pid}/cgroup").read_text(errors="replace")
+        status = os.fsdecode(Path(f"/proc/{pid}/status").read_bytes())
+        membership = os.fsdecode(Path(f"/proc/{pid}/cgroup").read_bytes())
     except OSError as gone:
         raise LauncherError(f"process {pid}, which listens as a launcher, is gone") from gone
     if not is_first_process(status):
@@ -47,11 +49,8 @@ def require_launcher(pid: int, pod_uid: str) -> None:
 
 def is_first_process(status: str) -> bool:
     """Say whether /proc/<pid>/status is that of PID 1 of a PID namespace below this process's own."""
-    for line in status.splitlines():
-        if line.startswith("NSpid:"):
-            numbers = line.split()[1:]
-            return len(numbers) > 1 and numbers[-1] == "1"
-    return False
+    numbers = procfs.fields(status.split("\n")).get("NSpid", "").split()
+    return len(numbers) > 1 and numbers[-1] == "1"
 
 
 def pods_of(membership: str) -> frozenset[str]:

@@ -138,6 +138,7 @@ class PodSession:
                     socket=capsule.socket,
                     carried=volumes[capsule.container].carried,
                     excluded=(names.LAUNCHER_DIR, *volumes[capsule.container].excluded),
+                    launcher=capsule.process,
                 ),
                 workload=workload,
                 command=described[capsule.container].command if capsule.container in described else (),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from crikpy.agent.sessions import PodSession
+from crikpy.capsule import procfs
 from crikpy.model import manifest
 from crikpy.settings import MIB
 
@@ -30,6 +32,7 @@ _ASSUMED_BYTES: Final = 1024 * MIB
 
 _MOST_PODS: Final = 1024
 _KIB: Final = 1024
+_COUNTER: Final = re.compile(r"(\d+) kB")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +153,7 @@ def held_bytes(launchers: Collection[int]) -> int | None:
         if not entry.name.isdigit() or int(entry.name) in launchers or _space(int(entry.name)) not in spaces:
             continue
         try:
-            counters = _counters((entry / "status").read_text(errors="surrogateescape"))
+            counters = _counters(procfs.read_status(entry))
         except OSError:
             continue  # it has just ended
         found = True
@@ -166,10 +169,10 @@ def _space(pid: int) -> str:
         return ""
 
 
-def _counters(status: str) -> dict[str, int]:
+def _counters(status: dict[str, str]) -> dict[str, int]:
     """Return the counters of /proc/PID/status that are given in kB, in bytes."""
-    lines = (line.split() for line in status.splitlines() if line.endswith(" kB"))
-    return {words[0].rstrip(":"): int(words[1]) * _KIB for words in lines}
+    found = ((name, _COUNTER.fullmatch(value)) for name, value in status.items() if name != "Name")
+    return {name: int(match[1]) * _KIB for name, match in found if match}
 
 
 def _put(memory: OrderedDict[str, _T], key: str, value: _T) -> None:

@@ -91,7 +91,8 @@ def shared_mounts(
     for mount in mounts:
         on_disk = directory.search(mount.root)
         volume = on_disk[1] if on_disk else memory.get(mount.device, "")
-        if volume and volume != names.LAUNCHER_VOLUME:
+        # A container that mounts for itself can give any name to what a server of its own shows.
+        if volume and not mount.network and volume != names.LAUNCHER_VOLUME:
             yield SharedMount(
                 container=container,
                 volume=volume,

@@ -18,6 +18,7 @@ from crikpy.agent.sessions import CapsuleSession, PodSession
 from crikpy.agent.threads import in_thread, made_in_thread
 from crikpy.aio.clock import Deadline
 from crikpy.capsule import entering
+from crikpy.capsule.holding import HeldProcess
 from crikpy.capsule.launcher import LauncherConnection
 from crikpy.errors import CrikpyError, LauncherError
 from crikpy.model.capsule import JobPhase
@@ -107,7 +108,8 @@ class Hold:
     def _start(self, floored: bool) -> None:
         if floored:
             try:
-                entering.raise_last_pid(self.capsule.launcher_pid, names.PID_FLOOR, Deadline.after(_ANSWER_S))
+                with HeldProcess(self.capsule.launcher_pid, self.capsule.process) as launcher:
+                    entering.raise_last_pid(launcher.folder, names.PID_FLOOR, Deadline.after(_ANSWER_S))
             except CrikpyError as fault:
                 _log.warning("a job starts with low PIDs: %s", fault, extra={"capsule": str(self.capsule)})
         self.connection.start(Deadline.after(_ANSWER_S))

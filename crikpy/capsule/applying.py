@@ -26,6 +26,7 @@ from crikpy.model.manifest import FileArchive
 
 _PIECE = 1024 * 1024
 _DOING = "putting back the job's files"
+_FORMATS = {Form.SYMLINK: stat.S_IFLNK, Form.FIFO: stat.S_IFIFO, Form.DEVICE: stat.S_IFCHR}
 
 
 def apply_archive(
@@ -95,7 +96,7 @@ class _Target:
         self._keep_out = keep_out
         self._deadline = deadline
         self._keep = keep
-        self._parents = beneath.Parents(top)
+        self._parents = beneath.Parents(top, across=self._single)
         self._times: list[tuple[str, int]] = []
 
     def close(self) -> None:
@@ -115,7 +116,7 @@ class _Target:
             applied += 1
         for name, mtime_ns in reversed(self._times):
             parts = members.components(name)
-            with self._touching(name), beneath.opened_below(self._top, parts) as directory:
+            with self._touching(name), beneath.opened_below(self._top, parts, across=self._single) as directory:
                 _set_time(directory, mtime_ns)
         return applied
 
@@ -143,12 +144,12 @@ class _Target:
         exists = found is not None and stat.S_ISDIR(found.st_mode)
         if self._single and found is not None:
             # Opening says so when it is not a directory: a parent that leads elsewhere is never replaced.
-            os.close(beneath.open_directory(name, parent))
+            os.close(beneath.open_directory(name, parent, across=True))
             return
         if not exists:
             beneath.remove(parent, name, member.name, self._keep_out, self._deadline)
             os.mkdir(name, 0o700, dir_fd=parent)
-        with beneath.opened_below(parent, (name,)) as directory:
+        with beneath.opened_below(parent, (name,), across=self._single) as directory:
             if exists and member.opaque:
                 beneath.empty(directory, member.name, self._keep_out, self._deadline)
             _set_attributes(member, directory)
@@ -162,7 +163,7 @@ class _Target:
         with self._touching(member.name):
             if member.form is Form.LINK:
                 *above, last = members.components(member.target)
-                with beneath.opened_below(self._top, above) as directory:
+                with beneath.opened_below(self._top, above, across=self._single) as directory:
                     os.link(last, fresh, src_dir_fd=directory, dst_dir_fd=parent, follow_symlinks=False)
                 return
             if member.form is Form.SYMLINK:
@@ -171,14 +172,17 @@ class _Target:
                 os.mkfifo(fresh, 0o600, dir_fd=parent)
             elif member.form is Form.DEVICE:
                 os.mknod(fresh, stat.S_IFCHR | 0o600, os.makedev(*member.device), dir_fd=parent)
-            with _opened(fresh, os.O_PATH, parent) as made:
+            with beneath.pinned(fresh, parent, _FORMATS[member.form]) as made:
+                # Our name for it is no secret to who lists the directory, and could have been given to another.
+                if os.fstat(made).st_nlink != 1:
+                    raise OSError(errno.ESTALE, "it has become something else")
                 _set_attributes(member, made)
                 _set_time(made, member.mtime_ns)
 
     def _write(self, member: Member, parent: int, fresh: str, reader: ArchiveReader) -> None:
         with contextlib.ExitStack() as stack:
             with self._touching(member.name):
-                made = stack.enter_context(_opened(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL, parent))
+                made = stack.enter_context(_created(fresh, parent))
             for offset, piece in reader.data(member):
                 self._deadline.check(_DOING)
                 with self._touching(member.name):
@@ -266,7 +270,7 @@ def _same_attributes(one: os.stat_result, other: os.stat_result) -> bool:
 def _same_content(parent: int, one: str, other: str, deadline: Deadline) -> bool:
     """Compare two regular files of the same size."""
     how = os.O_RDONLY | os.O_NONBLOCK
-    with _opened(one, how, parent) as first, _opened(other, how, parent) as second:
+    with beneath.opened_regular(one, parent, how) as first, beneath.opened_regular(other, parent, how) as second:
         if os.path.sameopenfile(first, second):
             return True
         while True:
@@ -279,8 +283,9 @@ def _same_content(parent: int, one: str, other: str, deadline: Deadline) -> bool
 
 
 @contextlib.contextmanager
-def _opened(name: str, how: int, parent: int) -> Iterator[int]:
-    fd = os.open(name, how | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=parent)
+def _created(name: str, parent: int) -> Iterator[int]:
+    how = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(name, how, 0o600, dir_fd=parent)
     try:
         yield fd
     finally:

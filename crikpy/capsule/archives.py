@@ -22,23 +22,26 @@ from crikpy.errors import FilesystemError
 
 _PIECE = 1024 * 1024
 _END = bytes(2 * tarfile.BLOCKSIZE)
-_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOATIME | os.O_CLOEXEC
+_OPEN = os.O_RDONLY | os.O_NONBLOCK | os.O_NOATIME
 _DOING = "capturing the job's files"
 
 
-def write_archive(tree: CarriedTree, out: BinaryIO, *, deadline: Deadline) -> int:
+def write_archive(
+    tree: CarriedTree, out: BinaryIO, *, deadline: Deadline, most_names: int = members.NAME_LIMIT
+) -> int:
     """Write one tree as a pax archive; return the number of members.
 
     Args:
         tree: what to read.
         out: takes the bytes in order. It must be done with the memory when `write` returns.
         deadline: when to give up.
+        most_names: how many names directories that are read at once may have.
 
     Raises:
         FilesystemError: a file is unreadable, changes, or cannot travel; the message names it.
         DeadlineError: time ran out.
     """
-    writer = _Writer(tree, out, deadline)
+    writer = _Writer(tree, out, deadline, most_names)
     parts = members.components(members.relative(tree.root, "/"))
     with contextlib.ExitStack() as stack:
         with beneath.touching("read", tree.root):
@@ -53,10 +56,11 @@ def write_archive(tree: CarriedTree, out: BinaryIO, *, deadline: Deadline) -> in
 
 
 class _Writer:
-    def __init__(self, tree: CarriedTree, out: BinaryIO, deadline: Deadline) -> None:
+    def __init__(self, tree: CarriedTree, out: BinaryIO, deadline: Deadline, most_names: int) -> None:
         self._tree = tree
         self._out = out
         self._deadline = deadline
+        self._room = most_names
         self._first_names: dict[tuple[int, int], str] = {}
         self._piece = memoryview(bytearray(_PIECE))
         self.entries = 0
@@ -75,6 +79,8 @@ class _Writer:
                 path = prefix + name
                 if path in self._tree.skipped or not self._add(here, name, path):
                     continue
+                if len(levels) >= members.DEEPEST:
+                    raise FilesystemError(f"{self._shown(path)[:99]!r}… has directories nested too deeply")
                 with self._reading(path):
                     below = beneath.open_directory(name, here)
                 levels.append((below, path + "/", self._list(below, path)))
@@ -84,7 +90,7 @@ class _Writer:
 
     def add_files(self, top: int) -> None:
         """Add single files, each after those of its parents that did not come yet."""
-        parents = beneath.Parents(top)
+        parents = beneath.Parents(top, across=True)
         done: set[tuple[str, ...]] = set()
         try:
             for parts in sorted((members.components(name) for name in self._tree.names), key=_in_bytes):
@@ -104,9 +110,16 @@ class _Writer:
 
     def _list(self, directory: int, path: str) -> Iterator[str]:
         # Lazily, so that the descriptor is already in the caller's care when this fails.
-        with self._reading(path):
-            names = sorted(os.listdir(directory), key=os.fsencode)
+        names: list[str] = []
+        with self._reading(path), os.scandir(directory) as entries:
+            for entry in entries:
+                if len(names) >= self._room:
+                    raise FilesystemError(f"{self._shown(path)!r} has too many names to be read")
+                names.append(entry.name)
+        self._room -= len(names)
+        names.sort(key=os.fsencode)
         yield from names
+        self._room += len(names)
 
     def _add(self, parent: int, name: str, path: str) -> bool:
         """Add one member; return whether it is a directory to go into."""
@@ -176,10 +189,9 @@ class _Writer:
                 info.type, info.linkname = tarfile.LNKTYPE, first
                 self._put(info, {members.TIME: headers[members.TIME]})
                 return
-        with self._reading(info.name):
-            fd = os.open(name, _OPEN, dir_fd=parent)
-        try:
+        with contextlib.ExitStack() as stack:
             with self._reading(info.name):
+                fd = stack.enter_context(beneath.opened_regular(name, parent, _OPEN))
                 opened = os.fstat(fd)
                 areas = _data_areas(fd, opened)
             if (opened.st_dev, opened.st_ino, opened.st_size) != (*inode, status.st_size):
@@ -191,8 +203,6 @@ class _Writer:
             for offset, length in areas:
                 self._copy(fd, offset, length, info.name)
             self._out.write(bytes(-info.size % tarfile.BLOCKSIZE))
-        finally:
-            os.close(fd)
 
     def _copy(self, fd: int, offset: int, length: int, path: str) -> None:
         end = offset + length
@@ -269,7 +279,9 @@ def _data_areas(fd: int, status: os.stat_result) -> list[tuple[int, int]]:
             if fault.errno == errno.ENXIO:
                 break
             raise
-        end = os.lseek(fd, start, os.SEEK_HOLE)
+        if start >= size:
+            break  # it has just grown, which is not ours to read
+        end = min(size, os.lseek(fd, start, os.SEEK_HOLE))
         areas.append((start, end - start))
         if len(areas) > members.EXTENT_LIMIT:
             return _whole(size)

@@ -11,13 +11,15 @@ import os
 import re
 from pathlib import Path
 
+from crikpy.capsule.holding import Process, folder_of
+
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
-def procs_files(pid: int) -> tuple[Path, ...]:
+def procs_files(process: Process) -> tuple[Path, ...]:
     """Return the `cgroup.procs` file of each cgroup of a process that this machine's mounts show."""
     return resolve(
-        os.fsdecode(Path(f"/proc/{pid}/cgroup").read_bytes()),
+        os.fsdecode((folder_of(process) / "cgroup").read_bytes()),
         os.fsdecode(Path("/proc/self/mountinfo").read_bytes()),
     )
 

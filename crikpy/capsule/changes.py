@@ -6,22 +6,27 @@ Reads the list of mounts and looks at single names; copies nothing. What belongs
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import stat
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from crikpy.capsule import beneath, members
+from crikpy.capsule.holding import folder_of
 from crikpy.capsule.members import CarriedTree
 from crikpy.capsule.mounts import PSEUDO_TYPES, Mount, lies_in, mount_of, points_below, read_mounts, visible
-from crikpy.errors import FilesystemError
+from crikpy.capsule.procfs import is_text
+from crikpy.errors import FilesystemError, NoSuchJobError
 from crikpy.model.capsule import Capsule
 from crikpy.model.manifest import FileArchive
 
 _KERNELS = ("/proc", "/sys", "/dev")
 _NOT_THE_JOBS = ("/run", "/proc", "/sys", "/.crikpy")
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108  where each capsule has a filesystem of its own
+_PROCESS_ROOT = re.compile(r"/proc/(\d+)/root/?")
 _KUBELETS = "..data"
 """The link by which kubelet exchanges the content of secrets, tokens and config maps as one."""
 
@@ -61,6 +66,7 @@ def plan_changes(
     *,
     node_root: Path = Path("/"),
     elsewhere: Collection[Place] = (),
+    launcher: Path | None = None,
 ) -> tuple[CarriedTree, ...]:
     """Say what of the capsule's files must travel; nothing twice.
 
@@ -70,6 +76,7 @@ def plan_changes(
         node_root: the root of the mount namespace in which the container runtime runs: `/proc/1/root` for an
             agent that runs in a container itself.
         elsewhere: directories that travel with another capsule and not with this one.
+        launcher: the launcher's folder below /proc, where somebody holds it.
 
     Returns:
         The root's changes first, then whole directories, then single files as one tree.
@@ -78,10 +85,11 @@ def plan_changes(
         FilesystemError: the capsule's files cannot be reached.
         NoSuchJobError: the launcher is gone.
     """
-    mounts = read_mounts(capsule.launcher_pid)
+    folder = launcher or folder_of(capsule.launcher_pid)
+    mounts = read_mounts(folder)
     own = read_mounts(os.getpid())
     seen = visible(mounts)
-    view = Path(f"/proc/{capsule.launcher_pid}/root")
+    view = folder / "root"
     root = mount_of("/", mounts)
     excluded = (*_clean(capsule.excluded), *members.RESIDUE)
     # On a plain machine the capsule shows the node's root and all the node's mounts; none of them travels.
@@ -91,6 +99,7 @@ def plan_changes(
 
     trees: list[CarriedTree] = []
     if root.fstype == "overlay" and root.writable and not plain:
+        _require_nodes(root, (*own, *_runtimes_mounts(node_root)))
         trees.append(_overlay(root, node_root, _skipped("/", excluded, seen)))
     points = [mount.point for mount in _tmpfs(seen, nodes) if not _is_secret(mount.point, view)]
     for directory in sorted({*points, *_clean(capsule.carried)}):
@@ -98,6 +107,8 @@ def plan_changes(
             continue
         if place_of(directory, mounts).lies_in(elsewhere):
             continue
+        if not is_text(directory):
+            raise FilesystemError(f"{directory!r} cannot travel: its name is no text in UTF-8")
         if not _covered(directory, trees, mounts):
             skipped = _skipped(directory, excluded, seen)
             trees.append(CarriedTree(kind=members.TREE, root=directory, source=view, skipped=skipped))
@@ -135,6 +146,31 @@ def mounts_to_spare(archive: FileArchive, mounts: Sequence[Mount]) -> tuple[str,
 
 def _not_a_disk(mount: Mount) -> bool:
     return mount.network or mount.fstype in PSEUDO_TYPES or not mount.writable
+
+
+def _runtimes_mounts(node_root: Path) -> Iterator[Mount]:
+    """Yield the mounts that the container runtime sees, as far as they can be read."""
+    named = _PROCESS_ROOT.match(str(node_root))
+    for pid in {1, int(named[1]) if named else 1}:
+        with contextlib.suppress(NoSuchJobError):
+            yield from read_mounts(pid)
+
+
+def _require_nodes(root: Mount, trusted: Iterable[Mount]) -> None:
+    """Make sure that the node itself has mounted a container's root.
+
+    The upper directory is a path in the words of whoever mounted the overlay, and in a namespace of its own a
+    container may mount one with any words. The runtime mounts roots in the node's, where the same one is seen.
+
+    Raises:
+        FilesystemError: it has not, as far as can be seen.
+    """
+    if not any(mount.fstype == "overlay" and mount.device == root.device for mount in trusted):
+        raise FilesystemError(
+            "the container's root was not mounted by the node, so that nobody can say where its changes are",
+            remedy="name the root of the mount namespace in which the container runtime works, /proc/PID/root, in"
+            " CRIKPY_CRIU_NODE_ROOT, and run no other containers inside of containers",
+        )
 
 
 def _overlay(root: Mount, node_root: Path, skipped: frozenset[str]) -> CarriedTree:
@@ -207,7 +243,8 @@ def _exists(directory: str, view: Path) -> bool:
 def _look(path: str, view: Path) -> os.stat_result | None:
     """Return what a path of the capsule is, following no link; None when there is nothing."""
     if path == "/":
-        return view.stat()
+        with beneath.touching("look at", path):
+            return view.stat()
     *above, last = members.components(members.relative(path, "/"))
     with beneath.touching("look at", path), beneath.opened_trusted(view) as top:
         try:

@@ -2,6 +2,8 @@
 
 Programs enter by util-linux's nsenter, which needs nothing inside: the capsule's image may hold not even a
 shell. What is run is reached by inherited descriptors (see crikpy.criu.argv), so nothing is mounted for it.
+Whoever enters a container that may be hostile names its launcher by a held folder (crikpy.capsule.holding): by its
+PID alone, the namespaces of whoever has that PID then would be entered.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ from pathlib import Path
 
 from crikpy.aio import children
 from crikpy.aio.clock import Deadline
-from crikpy.capsule import cgroups
+from crikpy.capsule import cgroups, procfs
+from crikpy.capsule.holding import Process, folder_of
 from crikpy.errors import CapsuleError, NodeError
 
 _NAMESPACES = ("mnt", "pid", "net", "ipc", "uts", "cgroup")
@@ -24,18 +27,21 @@ _JOIN = 'while [ "$1" != -- ]; do echo 0 > "$1" || exit 126; shift; done; shift;
 """Writes `0`, the writer itself, into each named cgroup.procs, then becomes the rest of its words."""
 
 
-def dump_entry(launcher_pid: int) -> tuple[str, ...]:
+def dump_entry(launcher: Process) -> tuple[str, ...]:
     """Return the words that enter for a dump; memory that CRIU needs is not counted to the job."""
-    return _nsenter(launcher_pid, _NAMESPACES)
+    return _nsenter(launcher, _NAMESPACES)
 
 
-def restore_entry(launcher_pid: int) -> tuple[str, ...]:
+def restore_entry(launcher: Process) -> tuple[str, ...]:
     """Return the words that enter for a restore: the capsule's cgroups first, then its namespaces."""
-    files = [str(path) for path in cgroups.procs_files(launcher_pid) if os.access(path, os.W_OK)]
-    return ("/bin/sh", "-c", _JOIN, "crikpy-enter", *files, "--", *_nsenter(launcher_pid, _NAMESPACES))
+    try:
+        files = [str(path) for path in cgroups.procs_files(launcher) if os.access(path, os.W_OK)]
+    except OSError as fault:
+        raise CapsuleError(f"the launcher (process {launcher}) is gone") from fault
+    return ("/bin/sh", "-c", _JOIN, "crikpy-enter", *files, "--", *_nsenter(launcher, _NAMESPACES))
 
 
-def raise_last_pid(launcher_pid: int, last_pid: int, deadline: Deadline) -> None:
+def raise_last_pid(launcher: Process, last_pid: int, deadline: Deadline) -> None:
     """Have the next process of the capsule get a PID above `last_pid`.
 
     Only the PID namespace is entered: /proc/sys is the node's own and writable, and the kernel takes the
@@ -48,7 +54,7 @@ def raise_last_pid(launcher_pid: int, last_pid: int, deadline: Deadline) -> None
     """
     write = f"echo {last_pid} > /proc/sys/kernel/ns_last_pid"
     try:
-        status, text = children.run((*_nsenter(launcher_pid, ("pid",)), "/bin/sh", "-c", write), deadline=deadline)
+        status, text = children.run((*_nsenter(launcher, ("pid",)), "/bin/sh", "-c", write), deadline=deadline)
     except OSError as fault:
         raise NodeError(f"{_NSENTER} cannot be run: {fault}", remedy="install util-linux") from fault
     if status != 0:
@@ -72,16 +78,16 @@ def clear_last_pid(highest: int) -> int:
     return highest if highest + 1000 < pid_limit() else 300
 
 
-def members(launcher_pid: int) -> dict[int, int]:
+def members(launcher: Process) -> dict[int, int]:
     """Return the processes of the capsule's PID namespace, launcher included: node PID → PID inside.
 
     Raises:
         CapsuleError: the launcher is gone.
     """
     try:
-        space = os.readlink(f"/proc/{launcher_pid}/ns/pid")
+        space = os.readlink(folder_of(launcher) / "ns/pid")
     except OSError as fault:
-        raise CapsuleError(f"the launcher (process {launcher_pid}) is gone") from fault
+        raise CapsuleError(f"the launcher (process {launcher}) is gone") from fault
     found: dict[int, int] = {}
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
@@ -96,20 +102,21 @@ def members(launcher_pid: int) -> dict[int, int]:
 
 def inner_pid(pid: int) -> int:
     """Return a process's PID inside its own namespace."""
-    for line in Path(f"/proc/{pid}/status").read_text(errors="surrogateescape").splitlines():
-        if line.startswith("NSpid:"):
-            return int(line.split()[-1])
-    raise ProcessLookupError(pid)
-
-
-def _nsenter(pid: int, kinds: Sequence[str]) -> tuple[str, ...]:
-    """Return nsenter's words; a namespace that the caller shares already is not entered again."""
-    entered = [_OPTIONS[kind] for kind in kinds if _differs(pid, kind)]
-    return (_NSENTER, f"--target={pid}", *entered, "--")
-
-
-def _differs(pid: int, kind: str) -> bool:
     try:
-        return os.readlink(f"/proc/{pid}/ns/{kind}") != os.readlink(f"/proc/self/ns/{kind}")
+        return int(procfs.read_status(Path(f"/proc/{pid}"))["NSpid"].split()[-1])
+    except KeyError as fault:
+        raise ProcessLookupError(pid) from fault
+
+
+def _nsenter(process: Process, kinds: Sequence[str]) -> tuple[str, ...]:
+    """Return nsenter's words; a namespace that the caller shares already is not entered again."""
+    folder = folder_of(process)
+    entered = [f"{_OPTIONS[kind]}={folder}/ns/{kind}" for kind in kinds if _differs(process, kind)]
+    return (_NSENTER, *entered, "--")
+
+
+def _differs(process: Process, kind: str) -> bool:
+    try:
+        return os.readlink(folder_of(process) / "ns" / kind) != os.readlink(f"/proc/self/ns/{kind}")
     except OSError as fault:  # which one, depends on how far its end has come
-        raise CapsuleError(f"the launcher (process {pid}) is gone") from fault
+        raise CapsuleError(f"the launcher (process {process}) is gone") from fault

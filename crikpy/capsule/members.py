@@ -35,6 +35,12 @@ HEADER_LIMIT: Final = 16 * 1024 * 1024
 EXTENT_LIMIT: Final = 100_000
 """Data areas of one sparse file; one with more is written as if it had no holes."""
 
+DEEPEST: Final = 256
+"""Names below each other; a descriptor is open for each, and each name is written with all those above it."""
+
+NAME_LIMIT: Final = 1_000_000
+"""Names of directories that are read at once; they are kept in memory."""
+
 RESIDUE: Final = ("/.crikpy", "/run/criu.kdat")
 """Paths that are ours or CRIU's, never the job's."""
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from crikpy.capsule.holding import Process, folder_of
 from crikpy.errors import FilesystemError, NoSuchJobError
 
 _ESCAPE = re.compile(rb"\\([0-7]{3})")
@@ -74,16 +75,16 @@ class Mount:
         return self.fstype in NETWORK_TYPES or self.fstype.startswith("fuse.")
 
 
-def read_mounts(pid: int) -> tuple[Mount, ...]:
+def read_mounts(process: Process) -> tuple[Mount, ...]:
     """Return the mounts of a process in the kernel's order.
 
     Raises:
         NoSuchJobError: the process is gone.
     """
     try:
-        listing = Path(f"/proc/{pid}/mountinfo").read_bytes()
+        listing = (folder_of(process) / "mountinfo").read_bytes()
     except OSError as fault:
-        raise NoSuchJobError(f"cannot read the mounts of process {pid}: {fault.strerror}") from fault
+        raise NoSuchJobError(f"cannot read the mounts of process {process}: {fault.strerror}") from fault
     return parse_mounts(listing)
 
 
@@ -93,7 +94,7 @@ def parse_mounts(listing: bytes) -> tuple[Mount, ...]:
     Raises:
         FilesystemError: a line is not as documented.
     """
-    return tuple(_parse(line) for line in listing.splitlines() if line)
+    return tuple(_parse(line) for line in listing.split(b"\n") if line)
 
 
 def _parse(line: bytes) -> Mount:

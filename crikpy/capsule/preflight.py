@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from crikpy.capsule.procfs import shown
 from crikpy.model.manifest import OpenFile, ProcessFact, StdioEnd
 
 _TERMINAL = re.compile(r"/dev/(pts/\d+|tty\w*|console|ptmx|pts/ptmx)")
@@ -164,7 +165,7 @@ def summarise(views: Sequence[ProcessView]) -> Survey:
         written=tuple(sorted(written)),
         files=tuple(files[path] for path in sorted(files)),
         stdio=tuple(
-            StdioEnd(fd=found.fd, target=found.target)
+            StdioEnd(fd=found.fd, target=shown(found.target))
             for view in views[:1]
             for found in sorted(view.descriptors, key=lambda descriptor: descriptor.fd)
             if found.fd <= 2
@@ -221,7 +222,7 @@ def _of_its_namespaces(view: ProcessView, root: ProcessView) -> list[str]:
 
 
 def _of_a_descriptor(descriptor: Descriptor) -> str:
-    target = descriptor.target
+    target = shown(descriptor.target)
     if target.startswith("anon_inode:"):
         return _of_a_kernel_object(target)
     if descriptor.inode not in {Inode.CHARACTER, Inode.BLOCK}:

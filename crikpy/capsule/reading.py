@@ -115,6 +115,8 @@ class ArchiveReader:
     def _check_name(self, member: Member) -> None:
         parts = members.components(member.name)
         path = members.absolute(member.name, self._archive.root)
+        if len(parts) > members.DEEPEST:
+            raise self._bad("it has directories nested too deeply")
         if member.name in self._seen:
             raise self._bad(f"{member.name!r} is there twice")
         if not parts and (member.form is not Form.DIRECTORY or member.opaque):

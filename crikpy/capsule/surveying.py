@@ -13,14 +13,18 @@ import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from crikpy.capsule import procfs, syscalls
+from crikpy.capsule.beneath import stat_inside
 from crikpy.capsule.buildids import read_build_id
+from crikpy.capsule.mounts import read_mounts
 from crikpy.capsule.preflight import Descriptor, Inode, Mapping, ProcessView, Survey, summarise
+from crikpy.capsule.syscalls import Seen
 from crikpy.errors import NoSuchJobError
 from crikpy.model.manifest import ProcessFact
 
 _DELETED = " (deleted)"
 _FLAGS = re.compile(r"^flags:\s*([0-7]+)$", re.MULTILINE)
-_AREA = re.compile(r"([0-9a-f]+-[0-9a-f]+) (....) \S+ \S+ \d+ +(.*)")
+_AREA = re.compile(r"([0-9a-f]+-[0-9a-f]+) (....) \S+ ([0-9a-f]+):([0-9a-f]+) \d+ +(.*)", re.DOTALL)
 _INODES = {
     stat.S_IFREG: Inode.REGULAR,
     stat.S_IFDIR: Inode.DIRECTORY,
@@ -51,18 +55,17 @@ def survey(pids: Sequence[int]) -> Survey:
 
 def _view(pid: int, inside: dict[int, int]) -> ProcessView:
     process = Path(f"/proc/{pid}")
-    status = _fields((process / "status").read_text(errors="surrogateescape"))
+    status = procfs.read_status(process)
     inside[pid] = _innermost(status["NSpid"])
     # The list of PIDs need not be in the order of descent; the parent of the root is the capsule's init.
     parent = int(status["PPid"])
     if parent and parent not in inside:
         with contextlib.suppress(OSError):
-            text = Path(f"/proc/{parent}/status").read_text(errors="surrogateescape")
-            inside[parent] = _innermost(_fields(text)["NSpid"])
+            inside[parent] = _innermost(procfs.read_status(Path(f"/proc/{parent}"))["NSpid"])
     fact = ProcessFact(
         pid=inside[pid],
         parent=inside.get(parent, 0),
-        command=status["Name"],
+        command=procfs.shown(status["Name"]),
         threads=int(status["Threads"]),
         resident_bytes=_kilobytes(status, "VmRSS"),
         anonymous_bytes=_kilobytes(status, "RssAnon"),
@@ -84,11 +87,6 @@ def _view(pid: int, inside: dict[int, int]) -> ProcessView:
     )
 
 
-def _fields(text: str) -> dict[str, str]:
-    pairs = (line.partition(":") for line in text.splitlines())
-    return {name: value.strip() for name, _, value in pairs}
-
-
 def _innermost(ids: str) -> int:
     return int(ids.rsplit(maxsplit=1)[-1])
 
@@ -100,7 +98,7 @@ def _kilobytes(status: dict[str, str], name: str) -> int:
 def _threads(process: Path) -> Iterator[int]:
     for thread in (process / "task").iterdir():
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            yield _innermost(_fields((thread / "status").read_text(errors="surrogateescape"))["NSpid"])
+            yield _innermost(procfs.read_status(thread)["NSpid"])
 
 
 def _links(directory: Path) -> Iterator[tuple[str, str]]:
@@ -113,69 +111,83 @@ def _links(directory: Path) -> Iterator[tuple[str, str]]:
 def _descriptors(process: Path) -> Iterator[Descriptor]:
     for name, target in sorted(_links(process / "fd"), key=lambda link: int(link[0])):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            status = (process / "fd" / name).stat()
+            status = syscalls.look(process / "fd" / name)
             found = _FLAGS.search((process / "fdinfo" / name).read_text(errors="surrogateescape"))
             flags = int(found[1], 8) if found else 0
-            inode = _INODES.get(stat.S_IFMT(status.st_mode), Inode.OTHER)
+            inode = _INODES.get(stat.S_IFMT(status.mode), Inode.OTHER)
             yield Descriptor(
                 fd=int(name),
                 target=target,
                 inode=inode,
-                device=(os.major(status.st_rdev), os.minor(status.st_rdev)),
+                device=status.node,
                 path=_path(process, target, status),
-                size=status.st_size if inode is Inode.REGULAR else 0,
+                size=status.size if inode is Inode.REGULAR else 0,
                 writable=flags & os.O_ACCMODE != os.O_RDONLY,
             )
 
 
 def _mappings(process: Path) -> Iterator[Mapping]:
     """Yield the mapped files, each once for each way of mapping it."""
+    remote: frozenset[str] = frozenset()
+    with contextlib.suppress(NoSuchJobError):  # a zombie has neither mounts nor mapped files
+        remote = frozenset(mount.device for mount in read_mounts(process) if mount.network)
     seen: set[tuple[str, str]] = set()
-    for line in (process / "maps").read_text(errors="surrogateescape").splitlines():
+    for line in procfs.read_lines(process / "maps"):
         found = _AREA.fullmatch(line)
         if found is None or not found[3] or found[3].startswith("["):
             continue
-        area, rights, name = found.groups()
+        area, rights, major, minor, name = found.groups()
         if (name, rights) in seen:
             continue
         seen.add((name, rights))
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            yield _mapping(process, area, rights, name)
+            readable = f"{int(major, 16)}:{int(minor, 16)}" not in remote
+            yield _mapping(process, area, rights, name, readable=readable)
 
 
-def _mapping(process: Path, area: str, rights: str, name: str) -> Mapping:
+def _mapping(process: Path, area: str, rights: str, name: str, *, readable: bool) -> Mapping:
     # The list pads addresses below 2^28, where programs lie that were linked for one place; the folder does not.
     link = process / "map_files" / "-".join(f"{int(end, 16):x}" for end in area.split("-"))
-    # Looking first: opening a device could have an effect.
-    if not stat.S_ISREG(link.stat().st_mode) or name.startswith("/SYSV"):
+    if not stat.S_ISREG(syscalls.look(link).mode) or name.startswith("/SYSV"):
         return Mapping(target=name)
-    fd = os.open(link, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    # A filesystem's server that is silent would keep us as long as it likes.
+    status, target, build_id = _opened(link) if readable else (syscalls.look(link), str(link.readlink()), "")
+    path = _path(process, target, status)
+    return Mapping(
+        target=target,
+        path=path,
+        size=status.size if path else 0,
+        shared=rights[1] == "w" and rights[3] == "s",
+        build_id=build_id if path and rights[2] == "x" else "",
+    )
+
+
+def _opened(link: Path) -> tuple[Seen, str, str]:
+    """Return what is mapped, its name and its build id; nothing that was put in its place is opened."""
+    pinned = os.open(link, os.O_PATH | os.O_CLOEXEC)
     try:
-        status = os.fstat(fd)
+        held = Path(f"/proc/self/fd/{pinned}")
+        status = syscalls.look(held)
         # The list of mappings escapes newlines; the link does not.
-        target = str(link.readlink())
-        path = _path(process, target, status)
-        return Mapping(
-            target=target,
-            path=path,
-            size=status.st_size if path else 0,
-            shared=rights[1] == "w" and rights[3] == "s",
-            build_id=read_build_id(fd) if path and rights[2] == "x" else "",
-        )
+        target = str(held.readlink())
+        if not stat.S_ISREG(status.mode):
+            return status, target, ""
+        with held.open("rb", buffering=0) as file:
+            return status, target, read_build_id(file.fileno())
     finally:
-        os.close(fd)
+        os.close(pinned)
 
 
-def _path(process: Path, target: str, status: os.stat_result) -> str:
+def _path(process: Path, target: str, status: Seen) -> str:
     """Return where a regular file lies inside the capsule; empty for one without a name."""
-    if not stat.S_ISREG(status.st_mode) or not target.startswith("/") or not status.st_nlink:
+    if not stat.S_ISREG(status.mode) or not target.startswith("/") or not status.links:
         return ""
     if target.endswith(_DELETED):
         # Either this name is gone and another is left, or the file is really called so.
         try:
-            named = os.lstat(f"{process}/root{target}")
+            named = stat_inside(process / "root", target)
         except OSError:
             return ""
-        if (named.st_dev, named.st_ino) != (status.st_dev, status.st_ino):
+        if (named.st_dev, named.st_ino) != (os.makedev(*status.device), status.inode):
             return ""
     return target

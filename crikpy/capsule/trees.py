@@ -7,6 +7,7 @@ without a word; a process that somebody entered the capsule with (a debugging sh
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
@@ -26,9 +27,15 @@ class JobTree:
     strays: tuple[int, ...]
 
 
-def find_tree(launcher_pid: int, root: int) -> JobTree:
-    """Return the job's processes; those that end meanwhile are left out."""
-    inside = entering.members(launcher_pid)
+def find_tree(launcher_pid: int, root: int, launcher: Path | None = None) -> JobTree:
+    """Return the job's processes; those that end meanwhile are left out.
+
+    Args:
+        launcher_pid: the launcher.
+        root: the job's root.
+        launcher: the launcher's folder below /proc, where somebody holds it.
+    """
+    inside = entering.members(launcher or launcher_pid)
     children: dict[int, list[int]] = {}
     for pid in inside:
         try:

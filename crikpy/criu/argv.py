@@ -101,9 +101,16 @@ def dump(
     )
 
 
-def restore(descriptors: Descriptors, *, pipes: Sequence[InheritedPipe]) -> tuple[str, ...]:
-    """Return the words of a restore whose root becomes a stopped child of the capsule's init."""
+def restore(descriptors: Descriptors, *, pipes: Sequence[InheritedPipe], apparmor: str = "") -> tuple[str, ...]:
+    """Return the words of a restore whose root becomes a stopped child of the capsule's init.
+
+    Args:
+        descriptors: what CRIU inherits.
+        pipes: what replaces the job's standard streams.
+        apparmor: the profile that confines all of the job, instead of those that it was dumped under; or empty.
+    """
     inherited = [f"--inherit-fd=fd[{pipe.descriptor}]:{pipe.identity}" for pipe in pipes]
+    confined = [f"--lsm-profile=apparmor:{apparmor}"] if apparmor else []
     return (
         *program(descriptors),
         "restore",
@@ -111,6 +118,7 @@ def restore(descriptors: Descriptors, *, pipes: Sequence[InheritedPipe]) -> tupl
         "--restore-detached",
         "--leave-stopped",
         *inherited,
+        *confined,
         *_COMMON,
     )
 

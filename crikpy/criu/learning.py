@@ -23,6 +23,14 @@ CACHE: Final = "criu.kdat"
 
 _MEMORY: Final = "/dev/shm"  # noqa: S108  CRIU keeps its cache on a tmpfs only, so that it goes with the kernel
 _LONGEST_S: Final = 20.0
+_SEEING_MODULES: Final = (
+    *("/usr/bin/unshare", "--mount", "/bin/sh", "-c"),
+    '/bin/mount -t securityfs securityfs /sys/kernel/security; exec "$@"',
+    "crikpy-learn",
+)
+"""CRIU looks for AppArmor below /sys/kernel/security, where nothing is mounted in an agent's container; without
+it, confined jobs would be restored as unconfined ones."""
+
 _known: dict[Path, bytes] = {}
 
 
@@ -40,7 +48,7 @@ def hand_over(bundle: Path, folder: Path, deadline: Deadline) -> None:
 
 def _learn(bundle: Path, deadline: Deadline) -> bytes:
     with tempfile.TemporaryDirectory(prefix="crikpy-", dir=_MEMORY) as folder:
-        words = argv.check(str(bundle), folder)
+        words = (*_SEEING_MODULES, *argv.check(str(bundle), folder))
         with Child(words, env=argv.ENVIRONMENT) as child:
             status = child.wait(deadline.earlier(_LONGEST_S))
         try:

@@ -157,6 +157,7 @@ class _Hold:
     def _seize_and_look(self) -> list[int]:
         """Hold the tree's threads until a look finds no further one; return those that use tiles."""
         while fresh := {thread: pid for thread, pid in _threads_of(self._root) if thread not in self._threads}:
+            self._deadline.check("stopping the job")  # it may bring forth others faster than we look
             for thread, pid in fresh.items():
                 if _seize(thread):
                     self._threads[thread] = pid

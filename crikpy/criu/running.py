@@ -102,6 +102,7 @@ class Criu:
         deadline: Deadline,
         *,
         may_use_tiles: bool,
+        apparmor: str = "",
     ) -> None:
         """Restore a tree from a source and leave it stopped below the capsule's init.
 
@@ -111,6 +112,7 @@ class Criu:
             pipes: what replaces the job's standard streams; the descriptors must be open here.
             deadline: when the tree must stand.
             may_use_tiles: what the dump's outcome said of tiles.
+            apparmor: the AppArmor profile that confines the job from now on, instead of its own; or empty.
 
         Raises:
             RestoreError: CRIU refused or failed, or there is no room for its working files; nothing of the tree is
@@ -123,7 +125,7 @@ class Criu:
             self._workspace(deadline, library, RestoreError) as (descriptors, images_dir, log),
             ServeServer(images_dir, source) as server,
         ):
-            words = argv.restore(descriptors, pipes=pipes)
+            words = argv.restore(descriptors, pipes=pipes, apparmor=apparmor)
             with _start((*entry, *words), descriptors, *(pipe.descriptor for pipe in pipes)) as child:
                 status = _wait(child, server, deadline, self._undo_s)
             # A record that ends with a piece looks like the last one to CRIU.

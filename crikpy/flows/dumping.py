@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,14 +17,16 @@ import crikpy
 from crikpy import names
 from crikpy.aio import retrying
 from crikpy.aio.clock import Deadline
-from crikpy.capsule import entering, members, preflight, surveying
+from crikpy.capsule import confinement, entering, members, preflight, surveying
 from crikpy.capsule.archives import write_archive
+from crikpy.capsule.beneath import exists_inside
 from crikpy.capsule.changes import Place, place_of, places_of, plan_changes
 from crikpy.capsule.launcher import LauncherConnection
 from crikpy.capsule.members import CarriedTree
 from crikpy.capsule.mounts import read_mounts
 from crikpy.capsule.preflight import Survey
-from crikpy.capsule.trees import find_tree
+from crikpy.capsule.procfs import is_text, shown
+from crikpy.capsule.trees import JobTree, find_tree
 from crikpy.criu.quieting import StoppedTree, stop_tree
 from crikpy.criu.running import Criu
 from crikpy.errors import CapsuleError, CrikpyError, DeadlineError, DumpError, LauncherError
@@ -106,7 +107,9 @@ class Dump:
         with contextlib.ExitStack() as stack:
             answer = order.deadline.earlier(ANSWER_S)
             self.launcher = stack.enter_context(LauncherConnection(member.capsule.socket, answer))
-            self.inhabitants = stack.enter_context(Inhabitants(self.launcher.launcher_pid))
+            self.inhabitants = stack.enter_context(
+                Inhabitants(self.launcher.launcher_pid, member.capsule.launcher)
+            )
             if self.launcher.launcher_pid != member.capsule.launcher_pid:
                 raise CapsuleError("there is nothing to save: the job has ended, another launcher has its place")
             self._root_pid = _running_job(self.launcher.greeting)
@@ -125,7 +128,7 @@ class Dump:
 
     def refusals(self) -> tuple[str, ...]:
         """Return why CRIU could not save the job as it is now; empty when it may."""
-        tree = find_tree(self.member.capsule.launcher_pid, self._root)
+        tree = self._tree()
         survey = surveying.survey(tree.members)
         self._memory_bytes = sum(process.anonymous_bytes + process.shared_bytes for process in survey.processes)
         reasons = list(preflight.refusals(survey.views))
@@ -205,16 +208,17 @@ class Dump:
         """
         capsule, deadline = self.member.capsule, self._order.deadline
         writer = self._ready()
-        entry = entering.dump_entry(capsule.launcher_pid)
+        launcher = self.inhabitants.folder
+        entry = entering.dump_entry(launcher)
         outcome = Criu(self._settings.criu).dump(entry, self._root_pid, writer, deadline)
-        survey = surveying.survey(find_tree(capsule.launcher_pid, self._root).members)
+        survey = surveying.survey(self._tree().members)
         node_root = self._settings.criu.node_root
-        trees = plan_changes(capsule, survey.written, node_root=node_root, elsewhere=elsewhere)
+        trees = plan_changes(capsule, survey.written, node_root=node_root, elsewhere=elsewhere, launcher=launcher)
         archives = tuple(_write_archives(trees, writer, deadline))
         return Read(
             survey=survey,
             trees=trees,
-            places=places_of(trees, read_mounts(capsule.launcher_pid)),
+            places=places_of(trees, read_mounts(launcher)),
             archives=archives,
             tiles=outcome.tiles,
         )
@@ -251,7 +255,7 @@ class Dump:
             origin: where and why.
             carried: directories that travel, with whomever.
         """
-        survey, mounts = found.survey, read_mounts(self.member.capsule.launcher_pid)
+        survey, mounts = found.survey, read_mounts(self.inhabitants.folder)
         return Manifest(
             format=names.FORMAT_VERSION,
             checkpoint=self._checkpoint,
@@ -267,15 +271,19 @@ class Dump:
                 stdio=survey.stdio,
                 stopped=self._stopped_before,
                 tiles=found.tiles,
+                apparmor=shown(confinement.profile_of(self._root)),
+                container_apparmor=shown(confinement.profile_of(self.inhabitants.folder)),
             ),
             compatibility=here,
             images=(),
             archives=found.archives,
-            # Those that the restore's machine must have by itself.
+            # Those that the restore's machine must have by itself, as far as they can be named; CRIU asks for all.
             open_files=tuple(
                 file
                 for file in survey.files
-                if not _travels(file.path, found.trees) and not place_of(file.path, mounts).lies_in(carried)
+                if is_text(file.path)
+                and not _travels(file.path, found.trees)
+                and not place_of(file.path, mounts).lies_in(carried)
             ),
         )
 
@@ -331,6 +339,9 @@ class Dump:
             raise CapsuleError("nothing was made ready to read the job")
         return self._writer
 
+    def _tree(self) -> JobTree:
+        return find_tree(self.member.capsule.launcher_pid, self._root, self.inhabitants.folder)
+
     def _find_root(self) -> int:
         """Return the job's root process as the node sees it."""
         inside = {inner: outer for outer, inner in self.inhabitants.pids().items()}
@@ -368,7 +379,7 @@ def _travels(path: str, trees: Sequence[CarriedTree]) -> bool:
     for tree in trees:
         relative = path.removeprefix(tree.root).lstrip("/")
         match tree.kind:
-            case members.OVERLAY if os.path.lexists(tree.source / relative):
+            case members.OVERLAY if exists_inside(tree.source, relative):
                 return True
             case members.FILES if relative in tree.names:
                 return True

@@ -18,9 +18,11 @@ from pathlib import Path
 
 from crikpy.aio import retrying
 from crikpy.aio.clock import Deadline
-from crikpy.capsule import entering, stdio
+from crikpy.capsule import confinement, entering, stdio
 from crikpy.capsule.applying import apply_archive
+from crikpy.capsule.beneath import opened_trusted, stat_inside, touching
 from crikpy.capsule.changes import mounts_to_spare
+from crikpy.capsule.holding import folder_of
 from crikpy.capsule.launcher import LauncherConnection
 from crikpy.capsule.mounts import read_mounts
 from crikpy.criu import compat
@@ -31,7 +33,7 @@ from crikpy.errors import CapsuleError, CheckpointClaimedError, CrikpyError, Inc
 from crikpy.flows.members import Member
 from crikpy.flows.reporting import Reporter, Transfers
 from crikpy.flows.stopping import Inhabitants
-from crikpy.model.manifest import Manifest, StoredImage
+from crikpy.model.manifest import Job, Manifest, StoredImage
 from crikpy.settings import Settings
 from crikpy.store.base import ObjectStore
 from crikpy.store.checkpoints import Checkpoints
@@ -95,14 +97,17 @@ def restore(
     """
     ordered = sorted(waiting, key=lambda one: one.member.workload)
     with contextlib.ExitStack() as stack:
-        capsules = [stack.enter_context(Inhabitants(one.launcher.launcher_pid)) for one in ordered]
+        capsules = [
+            stack.enter_context(Inhabitants(one.launcher.launcher_pid, one.member.capsule.launcher))
+            for one in ordered
+        ]
         stack.enter_context(_says_when_gone(capsules))
         require_fit(ordered, settings, deadline)
         _claim_all(ordered, store, claim, deadline)
         checkpoint = ordered[0].manifest.checkpoint
         reporter.event("claimed", f"checkpoint {checkpoint} is ours", checkpoint=checkpoint)
         with _all_or_none(ordered, capsules, store, reporter):
-            _bring_back(ordered, store, deadline, settings, reporter)
+            _bring_back(list(zip(ordered, capsules, strict=True)), store, deadline, settings, reporter)
             for one in ordered:
                 one.launcher.adopt(one.manifest.job.root_pid, deadline)
         for one, capsule in zip(ordered, capsules, strict=True):
@@ -121,7 +126,11 @@ def require_fit(waiting: Sequence[Waiting], settings: Settings, deadline: Deadli
     differences = list(_part_differences(waiting))
     for one in waiting:
         here = compat.facts(version, one.member.image)
-        found = (*compat.differences(one.manifest.compatibility, here), *_file_differences(one))
+        found = (
+            *compat.differences(one.manifest.compatibility, here),
+            *_file_differences(one),
+            *_confinement_differences(one, settings),
+        )
         differences += [difference for difference in found if difference not in differences]
     if differences:
         raise IncompatibleError(
@@ -154,15 +163,24 @@ def _part_differences(waiting: Sequence[Waiting]) -> Iterator[str]:
 
 def _file_differences(one: Waiting) -> Iterator[str]:
     """Yield what is wrong with the files that the job has open and that the machine must have by itself."""
-    view = Path(f"/proc/{one.member.capsule.launcher_pid}/root")
+    view = folder_of(one.member.capsule.launcher_pid) / "root"
     for file in one.manifest.open_files:
         try:
-            size = (view / file.path.lstrip("/")).stat().st_size
+            size = stat_inside(view, file.path).st_size
         except OSError:
             yield f"file {file.path} is missing here"
             continue
         if size != file.size:
             yield f"file {file.path} has {size} bytes here, {file.size} there"
+
+
+def _confinement_differences(one: Waiting, settings: Settings) -> Iterator[str]:
+    """Yield the profile that the job was confined by, if it is to be again and this node does not have it."""
+    job, container = one.manifest.job, confinement.profile_of(one.member.capsule.launcher_pid)
+    if not job.apparmor or job.apparmor == container or container not in {"", job.container_apparmor}:
+        return
+    if not confinement.is_loaded(job.apparmor, settings.criu.node_root):
+        yield f"the AppArmor profile {job.apparmor} is not loaded here"
 
 
 def _claim_all(ordered: Sequence[Waiting], store: ObjectStore, claim: Claim, deadline: Deadline) -> None:
@@ -178,10 +196,14 @@ def _claim_all(ordered: Sequence[Waiting], store: ObjectStore, claim: Claim, dea
 
 
 def _bring_back(
-    ordered: Sequence[Waiting], store: ObjectStore, deadline: Deadline, settings: Settings, reporter: Reporter
+    ordered: Sequence[tuple[Waiting, Inhabitants]],
+    store: ObjectStore,
+    deadline: Deadline,
+    settings: Settings,
+    reporter: Reporter,
 ) -> None:
     """Put all files in place, then make all processes, which stay stopped: they may share files."""
-    total = sum(image.size for one in ordered for image in one.manifest.job_images)
+    total = sum(image.size for one, _ in ordered for image in one.manifest.job_images)
     transfers = Transfers(reporter, "download", total)
 
     def reader(one: Waiting, images: Sequence[StoredImage]) -> ChunkReader:
@@ -194,14 +216,14 @@ def _bring_back(
             on_progress=transfers.begin(),
         )
 
-    divided = [(one, *_archives_apart(one.manifest)) for one in ordered]
-    for one, archives, _ in divided:
+    divided = [(one, capsule.folder, *_archives_apart(one.manifest)) for one, capsule in ordered]
+    for one, launcher, archives, _ in divided:
         if archives:
             with reader(one, archives) as source:
-                _apply_archives(one, source, deadline)
-    for one, _, images in divided:
+                _apply_archives(one.manifest, launcher, source, deadline)
+    for one, launcher, _, images in divided:
         with reader(one, images) as source:
-            _restore_processes(one, source, settings, deadline)
+            _restore_processes(one.manifest.job, launcher, source, settings, deadline)
 
 
 def _archives_apart(manifest: Manifest) -> tuple[list[StoredImage], list[StoredImage]]:
@@ -213,32 +235,38 @@ def _archives_apart(manifest: Manifest) -> tuple[list[StoredImage], list[StoredI
     )
 
 
-def _apply_archives(one: Waiting, reader: ChunkReader, deadline: Deadline) -> None:
-    launcher_pid = one.member.capsule.launcher_pid
-    mounts = read_mounts(launcher_pid)
-    root = os.open(f"/proc/{launcher_pid}/root", os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        for archive in one.manifest.archives:
+def _apply_archives(manifest: Manifest, launcher: Path, reader: ChunkReader, deadline: Deadline) -> None:
+    mounts = read_mounts(launcher)
+    with touching("open", "/"), opened_trusted(launcher / "root") as root:
+        for archive in manifest.archives:
             with io.BufferedReader(reader.file(archive.image), _BUFFER_BYTES) as source:
                 spared = mounts_to_spare(archive, mounts)
-                apply_archive(source, root, archive, spared, deadline=deadline, keep=one.manifest.checkpoint)
-    finally:
-        os.close(root)
+                apply_archive(source, root, archive, spared, deadline=deadline, keep=manifest.checkpoint)
 
 
-def _restore_processes(one: Waiting, reader: ChunkReader, settings: Settings, deadline: Deadline) -> None:
+def _restore_processes(
+    job: Job, launcher: Path, reader: ChunkReader, settings: Settings, deadline: Deadline
+) -> None:
     """Have CRIU make the tree, its helpers' and its later children's PIDs kept clear of the tree's own."""
-    launcher_pid, job = one.member.capsule.launcher_pid, one.manifest.job
-    entering.raise_last_pid(launcher_pid, entering.clear_last_pid(job.highest_pid + _SPARE_PIDS), deadline)
-    replacements = stdio.open_replacements(launcher_pid, job.stdio)
+    entering.raise_last_pid(launcher, entering.clear_last_pid(job.highest_pid + _SPARE_PIDS), deadline)
+    replacements = stdio.open_replacements(launcher, job.stdio)
     try:
         pipes = [InheritedPipe(descriptor=descriptor, identity=identity) for descriptor, identity in replacements]
-        entry = entering.restore_entry(launcher_pid)
-        Criu(settings.criu).restore(entry, reader, pipes, deadline, may_use_tiles=job.tiles)
+        entry = entering.restore_entry(launcher)
+        confined = confinement.profile_of(launcher)
+        Criu(settings.criu).restore(
+            entry,
+            reader,
+            pipes,
+            deadline,
+            may_use_tiles=job.tiles,
+            # In a container like its last one it has its own again, and so have its children.
+            apparmor=confined if confined != job.container_apparmor else "",
+        )
     finally:
         for descriptor, _ in replacements:
             os.close(descriptor)
-    entering.raise_last_pid(launcher_pid, entering.clear_last_pid(job.highest_pid), deadline)
+    entering.raise_last_pid(launcher, entering.clear_last_pid(job.highest_pid), deadline)
 
 
 @contextlib.contextmanager

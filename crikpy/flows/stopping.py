@@ -1,20 +1,22 @@
 """Signals to the processes of a capsule: they go on, or they are killed.
 
 A launcher's PID names its capsule only while the launcher lives. A capsule may end at any moment, killed by
-kubelet or for want of memory, and the PID may then be given to a process of the node itself, whose namespace holds
-every process there is. So the launcher is kept by a descriptor, which never means anybody else.
+kubelet, for want of memory or by its own will, and the PID may then be given to a process of the node itself,
+whose namespace holds every process there is. So the launcher is held by descriptors, which never mean anybody
+else, and so is each process while it gets a signal.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 from collections.abc import Collection
+from pathlib import Path
 from types import TracebackType
 
 from crikpy.capsule import entering
+from crikpy.capsule.holding import HeldProcess
 from crikpy.errors import CapsuleError
 
 
@@ -24,17 +26,22 @@ class Inhabitants:
     Use it as a context.
     """
 
-    def __init__(self, launcher_pid: int) -> None:
+    def __init__(self, launcher_pid: int, known: int | None = None) -> None:
         """Keep hold of the launcher.
+
+        Args:
+            launcher_pid: its PID.
+            known: a pidfd of it, where somebody has kept one.
 
         Raises:
             CapsuleError: it is gone.
         """
-        self._launcher_pid = launcher_pid
-        try:
-            self._launcher = os.pidfd_open(launcher_pid)
-        except OSError as fault:
-            raise CapsuleError(f"the launcher (process {launcher_pid}) is gone") from fault
+        self._launcher = HeldProcess(launcher_pid, known)
+
+    @property
+    def folder(self) -> Path:
+        """The launcher's folder below /proc, empty once it is gone: how to enter and look at the capsule."""
+        return self._launcher.folder
 
     def __enter__(self) -> Inhabitants:
         return self
@@ -46,24 +53,22 @@ class Inhabitants:
 
     def close(self) -> None:
         """Let go of the launcher."""
-        os.close(self._launcher)
+        self._launcher.close()
 
     def gone(self, *, within_s: float = 0.0) -> bool:
         """Say whether the capsule has ended, or does so in that time."""
-        poll = select.poll()
-        poll.register(self._launcher, select.POLLIN)
-        return bool(poll.poll(within_s * 1000))
+        return self._launcher.gone(within_s=within_s)
 
     def pids(self) -> dict[int, int]:
         """Return them: PID on the node → PID inside."""
         try:
-            found = entering.members(self._launcher_pid)
+            found = entering.members(self.folder)
         except CapsuleError:
             return {}
         # Only now: while the launcher lived, nobody else can have had its PID.
         if self.gone():
             return {}
-        found.pop(self._launcher_pid, None)
+        found.pop(self._launcher.pid, None)
         return found
 
     def let_go(self, *, but: Collection[int]) -> None:
@@ -71,14 +76,15 @@ class Inhabitants:
         # Children first: a shell that goes on before its child could take that for stopped by somebody.
         for outer, inner in sorted(self.pids().items(), key=lambda pids: pids[1], reverse=True):
             if inner not in but:
-                _signal(outer, signal.SIGCONT)
+                self._signal(outer, signal.SIGCONT)
 
     def kill(self) -> None:
         """Kill every process."""
         for outer in self.pids():
-            _signal(outer, signal.SIGKILL)
+            self._signal(outer, signal.SIGKILL)
 
-
-def _signal(pid: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, number)
+    def _signal(self, pid: int, number: signal.Signals) -> None:
+        """Signal a process if it is one of theirs still: it may have ended since it was found."""
+        with contextlib.suppress(CapsuleError, OSError), HeldProcess(pid) as found:
+            if os.readlink(found.folder / "ns/pid") == os.readlink(self.folder / "ns/pid"):
+                found.signal(number)

@@ -40,6 +40,8 @@ class Capsule:
         carried: directories inside the capsule that travel whole (besides overlay changes and tmpfs).
         excluded: paths inside the capsule that never travel.
         inherited: devices (`major:minor`) of memory filesystems that a plain machine's capsule had from its node.
+        launcher: a pidfd of the launcher, open as long as whoever made this lets `socket` be used; None where its
+            PID is enough, since nobody hostile could have given that to another.
     """
 
     launcher_pid: int
@@ -47,3 +49,4 @@ class Capsule:
     carried: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()
     inherited: tuple[str, ...] = ()
+    launcher: int | None = None

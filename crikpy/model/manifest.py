@@ -176,6 +176,8 @@ class Job:
         stdio: the root's standard descriptors.
         stopped: PIDs that were stopped by a signal before the dump and must stay so.
         tiles: it may have asked for AMX's tile registers, so that its restore asks for them too.
+        apparmor: AppArmor profile of the root process, or empty.
+        container_apparmor: that of its launcher, and so of all that its container starts.
     """
 
     command: tuple[str, ...]
@@ -185,6 +187,8 @@ class Job:
     stdio: tuple[StdioEnd, ...]
     stopped: tuple[int, ...] = ()
     tiles: bool = False
+    apparmor: str = ""
+    container_apparmor: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

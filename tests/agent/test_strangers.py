@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 from pathlib import Path
 
 import pytest
@@ -121,3 +122,36 @@ async def test_a_socket_that_is_put_in_the_place_of_a_launchers_is_not_taken_for
             with LauncherConnection(capsule.socket, Deadline.after(PATIENCE_S)) as connection:
                 assert connection.launcher_pid == job.launcher_pid
             assert (await capsule.refresh()).phase is JobPhase.WAITING
+
+
+HANDS_ON = f"""
+import os, socket
+listener, other = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
+for bound, name in ((listener, "{names.LAUNCHER_SOCKET}"), (other, "accomplice")):
+    bound.bind("{names.LAUNCHER_DIR}/" + name)
+    bound.listen(8)
+print("listening", flush=True)
+connection, _ = listener.accept()
+connection.sendall(b"crikpy-launch 1 running 9001 -1\\nok running 9001 -1\\n")
+accomplice, _ = other.accept()
+socket.send_fds(accomplice, [b"x"], [listener.fileno(), connection.fileno()])
+accomplice.recv(1)
+"""
+"""What has come by it is kept open elsewhere, as in a container beside, when it has ended."""
+
+
+async def test_a_launcher_that_ended_is_none_any_more_though_others_keep_its_connections(node: FakeNode) -> None:
+    pod = node.pod()
+    await pod.intrude(HANDS_ON)
+    async with Listener(node).listening() as listener:
+        await listener.hears("running", pod)
+        with socket.socket(socket.AF_UNIX) as accomplice:
+            accomplice.connect(str(_briefly(node, pod.place("main")).parent / "accomplice"))
+            _, kept, _, _ = socket.recv_fds(accomplice, 1, 2)
+        try:
+            await until(
+                lambda: pod.uid not in listener.sessions.pods or not listener.sessions.pods[pod.uid].capsules
+            )
+        finally:
+            for descriptor in kept:
+                os.close(descriptor)

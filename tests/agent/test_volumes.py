@@ -28,6 +28,7 @@ def test_empty_dirs_are_known_by_where_their_files_are() -> None:
                 _line(5, "0:77", "/", "/cache", kind="tmpfs"),
                 _line(6, "0:78", "/", "/dev/shm", kind="tmpfs"),
                 _line(7, "259:1", f"{DIR.replace(UID, UID[::-1])}/scratch", "/theirs"),
+                _line(9, "0:90", f"{DIR}/forged", "/forged", kind="fuse.mine"),
                 _line(8, "259:1", f"/var/lib/kubelet/pods/{UID}/volumes/kubernetes.io~secret/s", "/secret"),
             )
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -29,7 +30,8 @@ def inside(script: str = "", kinds: Sequence[str] = ("--mount-proc",)) -> Iterat
                 assert line, "the namespace could not be made"
             init = psutil.Process(unshare.pid).children()[0]
             yield init.pid
-            init.kill()  # first, for its parent reaps it
+            with contextlib.suppress(psutil.NoSuchProcess):
+                init.kill()  # first, for its parent reaps it
             unshare.wait(PATIENCE_S)
         finally:
             unshare.kill()

@@ -50,7 +50,6 @@ def container(memory: Path) -> Iterator[tuple[int, Path]]:
     (lower / "files/resolv").touch()
     (lower / "log").write_text("of the image")
     plan = [
-        ["-t", "overlay", "overlay", "-o", f"lowerdir={lower},upperdir={upper},workdir={work}", str(root)],
         ["-t", "proc", "proc", f"{root}/proc"],
         ["-t", "tmpfs", "tmpfs", f"{root}/dev"],
         ["-t", "tmpfs", "-o", "X-mount.mkdir", "shm", f"{root}/dev/shm"],
@@ -64,7 +63,8 @@ def container(memory: Path) -> Iterator[tuple[int, Path]]:
         ["--bind", "-o", "X-mount.mkdir", str(memory / "lent"), f"{root}/mem/secret"],
         ["--bind", "-o", "X-mount.mkdir", f"{root}/mem/inner", f"{root}/mem/twice"],
     ]
-    with living_in(plan, root) as pid:
+    layers = f"lowerdir={lower},upperdir={upper},workdir={work}"
+    with trees.mounted("-t", "overlay", "overlay", "-o", layers, str(root)), living_in(plan, root) as pid:
         yield pid, upper
 
 

@@ -138,8 +138,8 @@ def test_a_dump_enters_every_namespace_that_is_the_capsules_own() -> None:
 
 
 def test_a_namespace_that_is_shared_with_the_node_is_not_entered_again(init: int) -> None:
-    *options, end = entering.dump_entry(init)[2:]
-    assert (options, end) == (["--mount", "--pid"], "--")
+    *options, end = entering.dump_entry(init)[1:]
+    assert (options, end) == ([f"--mount=/proc/{init}/ns/mnt", f"--pid=/proc/{init}/ns/pid"], "--")
     assert run([*entering.dump_entry(init), "/bin/readlink", "/proc/self/ns/net"]).strip() == _space("self", "net")
 
 

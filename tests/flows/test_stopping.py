@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import psutil
 import pytest
@@ -16,9 +15,9 @@ import pytest
 from crikpy.aio.clock import Deadline
 from crikpy.errors import CapsuleError
 from crikpy.flows.stopping import Inhabitants
+from tests.capsule.hostile import take_pid
 
 _PATIENCE_S = 20.0
-_TRIES = 200
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to make a PID namespace")
 
@@ -85,27 +84,11 @@ def test_there_are_none_any_more_when_the_launcher_has_ended(launcher: psutil.Pr
         inhabitants.let_go(but=())
 
 
-def _take_pid(pid: int) -> subprocess.Popen[bytes]:
-    """Start a process of the machine's own with a PID that is free."""
-    last = Path("/proc/sys/kernel/ns_last_pid")
-    for _ in range(_TRIES):
-        try:
-            last.write_text(str(pid - 1))
-        except OSError as fault:
-            pytest.skip(f"PIDs cannot be chosen here: {fault}")
-        taken = subprocess.Popen(("sleep", "1000"))
-        if taken.pid == pid:
-            return taken
-        taken.kill()
-        taken.wait()
-    pytest.skip("others start processes too fast here")
-
-
 def test_a_process_that_got_the_launchers_pid_is_not_taken_for_it(launcher: psutil.Process) -> None:
     with Inhabitants(launcher.pid) as inhabitants:
         launcher.kill()
         until(lambda: not psutil.pid_exists(launcher.pid), "a free PID")
-        with _take_pid(launcher.pid) as stranger:
+        with take_pid(launcher.pid) as stranger:
             try:
                 # Asked only: if it were taken for the launcher, all of this machine's processes would be its.
                 assert inhabitants.pids() == {}

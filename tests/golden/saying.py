@@ -115,7 +115,9 @@ async def kept(folder: Path) -> Json:
         cluster, namespace = PLAIN_GROUP
         job = Workload(cluster=cluster, namespace=namespace, name="train")
         place = JobPlace(RunSettings(run_dir=folder / "run", lib_dir=folder / "lib"), job)
-        carried = Capsule(launcher_pid=0, socket=place.socket, carried=("/data",), excluded=("/data/tmp",), inherited=("0:42",))
+        carried = Capsule(
+            launcher_pid=0, socket=place.socket, carried=("/data",), excluded=("/data/tmp",), inherited=("0:42",)
+        )
         place.record(STORE, ("train", "--fast"), carried, "0011223344556677")
         recorded = json.loads((folder / "run" / "train" / "job.json").read_text())
         return {"pod": json.loads(file.read_text()), "job": recorded}

@@ -65,6 +65,7 @@ class Container:
         changes: programs and other files that differ from the machine's from the start, by their paths inside.
         read_only: whether the root may not be written.
         agent_wait_s: after this long without an agent the launcher starts the job.
+        apparmor: the AppArmor profile of everything inside, or none.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Container:
     changes: Mapping[str, str] = field(default_factory=dict)
     read_only: bool = False
     agent_wait_s: int = 3600
+    apparmor: str = ""
 
     @property
     def bundle(self) -> Path:
@@ -152,6 +154,7 @@ class Container:
                 "env": [f"{name}={value}" for name, value in environment.items()],
                 "capabilities": capabilities,
                 "noNewPrivileges": True,
+                **({"apparmorProfile": self.apparmor} if self.apparmor else {}),
             },
             "mounts": [
                 _mount("/proc", "proc", "proc"),

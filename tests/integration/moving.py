@@ -74,6 +74,7 @@ class Bench:
         workload: whose they are.
         uid: user of the jobs in containers.
         read_only: whether the root of containers may not be written.
+        apparmor: AppArmor profile of containers, or none.
         shared_directories: of containers, directories of the machine by their paths inside.
     """
 
@@ -87,6 +88,7 @@ class Bench:
         self.workload = Workload(cluster="tests", namespace="bench", name=self.name)
         self.uid = 0
         self.read_only = False
+        self.apparmor = ""
         self.shared_directories: dict[str, Path] = {}
         self._temporary = folder / "tmp"
         self._capsules: list[JobCapsule] = []
@@ -125,6 +127,7 @@ class Bench:
                 uid=self.uid,
                 changes=changes or {},
                 read_only=self.read_only,
+                apparmor=self.apparmor,
                 shared_directories=self.shared_directories,
             )
             made = ContainerJob(container)

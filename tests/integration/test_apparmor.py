@@ -1,0 +1,131 @@
+"""A job that AppArmor confines is confined after a move: by its new container, or by the profile that it had."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from crikpy.errors import IncompatibleError
+from crikpy.settings import Settings
+from tests.integration.capsules import JobCapsule, job_words
+from tests.integration.moving import Bench
+
+pytestmark = [
+    pytest.mark.criu,
+    pytest.mark.vm,
+    pytest.mark.skipif(
+        not Path("/sys/kernel/security/apparmor/profiles").exists() or shutil.which("apparmor_parser") is None,
+        reason="needs AppArmor in the kernel and apparmor_parser; the machine of hack/vm has both",
+    ),
+]
+
+FORBIDDEN = "/etc/crikpy-forbidden"
+_PROFILE = """
+profile {name} flags=(attach_disconnected,mediate_deleted) {{
+  file, network, capability, unix, mqueue, ptrace, signal, umount,
+  deny {forbidden} rw,
+}}
+"""
+
+
+def _parse(option: str, name: str) -> None:
+    words = ("apparmor_parser", option, "--skip-cache")
+    subprocess.run(words, input=_PROFILE.format(name=name, forbidden=FORBIDDEN), text=True, check=True)
+
+
+@contextmanager
+def _loaded() -> Iterator[str]:
+    """Lend the name of a profile that is loaded for as long."""
+    name = f"crikpy-test-{secrets.token_hex(4)}"
+    _parse("--replace", name)
+    try:
+        yield name
+    finally:
+        if f"{name} " in Path("/sys/kernel/security/apparmor/profiles").read_text():
+            _parse("--remove", name)
+
+
+@pytest.fixture
+def profile() -> Iterator[str]:
+    """A profile that forbids one file."""
+    with _loaded() as name:
+        Path(FORBIDDEN).write_text("forbidden")
+        yield name
+    Path(FORBIDDEN).unlink()
+
+
+def _labels(job: JobCapsule) -> set[str]:
+    return {Path(f"/proc/{pid}/attr/apparmor/current").read_text().strip() for pid in job.members()}
+
+
+def _begin(bench: Bench, *before: str) -> JobCapsule:
+    job = bench.vacant(*before, *job_words("confined", FORBIDDEN))
+    job.start()
+    job.expect("ready")
+    job.prove()
+    return job
+
+
+def test_a_container_confines_a_job_that_came_to_it_whether_by_the_same_profile_or_another(
+    container_bench: Bench, profile: str
+) -> None:
+    container_bench.apparmor = profile
+    job = _begin(container_bench)
+    assert _labels(job) == {f"{profile} (enforce)"}
+    job = container_bench.move(job)
+    assert _labels(job) == {f"{profile} (enforce)"}
+    job.prove()
+    manifest = container_bench.save(job)
+    with _loaded() as other:
+        container_bench.apparmor = other
+        job = container_bench.resume(manifest)
+        assert _labels(job) == {f"{other} (enforce)"}
+        job.prove()
+        assert job.finish() == 0, job.stderr.text()
+
+
+def test_a_job_that_confined_itself_stays_so_or_is_not_resumed_where_its_profile_is_missing(
+    plain_bench: Bench, profile: str
+) -> None:
+    job = _begin(plain_bench, "aa-exec", "-p", profile, "--")
+    assert _labels(job) == {f"{profile} (enforce)"}
+    job = plain_bench.move(job)
+    assert _labels(job) == {f"{profile} (enforce)"}
+    job.prove()
+    manifest = plain_bench.save(job)
+    _parse("--remove", profile)
+    capsule = plain_bench.vacant()
+    why = f"AppArmor profile {profile} is not loaded here"
+    with capsule.held() as launcher, pytest.raises(IncompatibleError, match=why):
+        plain_bench.restore(manifest, capsule, launcher)
+    assert plain_bench.checkpoints.summary(manifest.checkpoint).claim is None
+
+
+_LEARN = """
+import sys
+from pathlib import Path
+from crikpy.aio.clock import Deadline
+from crikpy.criu import learning
+learning.hand_over(Path(sys.argv[1]), Path(sys.argv[2]), Deadline.after(60.0))
+print(Path(sys.argv[2], learning.CACHE).read_bytes().hex())
+"""
+
+
+def test_criu_learns_of_apparmor_where_the_agent_does_not_see_it(settings: Settings, folder: Path) -> None:
+    learn = (sys.executable, "-c", _LEARN, str(settings.criu.bundle), str(folder))
+    blind = ("unshare", "--mount", "sh", "-c", 'umount /sys/kernel/security && exec "$@"', "sh", *learn)
+    *seen, unseen = (
+        bytes.fromhex(subprocess.run(words, capture_output=True, check=True, text=True).stdout)
+        for words in (learn, learn, learn, blind)
+    )
+    # Some of it is about the moment, and never the same.
+    lasting = [place for place, byte in enumerate(unseen) if len({one[place] for one in seen}) == 1]
+    assert len(lasting) > len(unseen) // 2
+    assert [place for place in lasting if unseen[place] != seen[0][place]] == []
