@@ -1,6 +1,7 @@
 """Makes docs/reliability.md: what was observed when something went wrong, in tables; words from `texts`.
 
-    documenting.py OBSERVED           keep what a run has observed, one JSON object a line, and make the page of it
+    documenting.py OBSERVED           keep what a run has observed, one JSON object a line, and make the page;
+                                      what was kept of chapters of which it tried nothing stays
     documenting.py --merge OBSERVED   the same of a run of some of the trials; what was kept of others stays
     documenting.py                    make the page anew of what was kept
 
@@ -28,7 +29,8 @@ _CHAPTERS = (
     ("restore", "A job is resumed"),
     ("name", "A job's name, on plain machines"),
     ("soak", "For a long time"),
-    ("cluster", "In a cluster"),
+    ("cluster", "In a model of a cluster"),
+    ("kubernetes", "On a real Kubernetes"),
 )
 _GROUPS = (
     ("capsule dies", "The new capsule dies, as when its container is deleted"),
@@ -75,7 +77,6 @@ def page(trials: Sequence[Trial]) -> str:
         parts += ["\n".join(table) for table in _tables(others)]
         if pairs := [trial for trial in found if ";" in trial.fault]:
             parts.append("\n".join(_pairs(pairs)))
-    parts.append(_text("tail"))
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
@@ -152,8 +153,9 @@ def main() -> None:
     """Keep what was observed, if there is news, and make the page."""
     if len(sys.argv) > 1:
         trials = read(Path(sys.argv[-1]).read_text().splitlines())
-        if sys.argv[1] == "--merge":
-            trials = merged(_kept(), trials)
+        acts = {trial.act for trial in trials}
+        elsewhere = [trial for trial in _kept() if trial.act not in acts]
+        trials = merged(_kept(), trials) if sys.argv[1] == "--merge" else [*trials, *elsewhere]
         RESULTS.write_text("[\n" + ",\n".join(json.dumps(trial._asdict()) for trial in trials) + "\n]\n")
     PAGE.write_text(page(_kept()))
 

@@ -20,7 +20,7 @@ import yaml
 
 from crikpy import names
 from crikpy.aio.clock import Deadline
-from crikpy.errors import KubeError, KubeInvalidError
+from crikpy.errors import KubeError, KubeInvalidError, KubeNotFoundError
 from crikpy.kube.client import KubeApi, KubeClient, PatchKind
 from crikpy.kube.orders import parse_order, render_order, render_status
 from crikpy.kube.resources import CHECKPOINTS, NAMESPACES, Resource
@@ -123,11 +123,21 @@ async def uninstall(path: str, body: dict[str, Any]) -> None:
     """Take the CRD away, and wait until it is gone: until then it can be neither used nor made anew."""
     name = body["metadata"]["name"]
     async with await KubeClient.connect(KubeSettings(kubeconfig=path)) as api:
+        await let_go(api)
         await api.delete(CRDS, name)
         limit = Deadline.after(20)
         while any(item["metadata"]["name"] == name for item in (await api.list(CRDS)).items):
             limit.check("waiting for the kind to be gone")
             await asyncio.sleep(0.1)
+
+
+async def let_go(api: KubeApi) -> None:
+    """Take the finalizers off all objects: no controller is left that would, and the kind goes after them."""
+    for raw in (await api.list(CHECKPOINTS)).items:
+        with contextlib.suppress(KubeNotFoundError):
+            metadata = raw["metadata"]
+            free = {"metadata": {"finalizers": None}}
+            await api.patch(CHECKPOINTS, metadata["name"], free, namespace=metadata["namespace"])
 
 
 @pytest.fixture

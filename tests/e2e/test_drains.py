@@ -182,7 +182,9 @@ def test_a_machine_that_shuts_down_by_itself_has_its_jobs_saved_and_resumed_else
             assert counts[0].step > pod.counts()[-1].step, "with kubelet stops what was written down before"
             assert installation.saved(place.name) == 1
             assert len(place.orders_of(pod)) == 1
-            record("cluster", "a machine shuts down by itself, without a controller", "the job went on elsewhere")
+            record(
+                "kubernetes", "a machine shuts down by itself, without a controller", "the job went on elsewhere"
+            )
         finally:
             with suppress(AssertionError):  # it is off already
                 cluster.hack("crash", victim)

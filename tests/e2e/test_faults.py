@@ -119,7 +119,9 @@ def test_an_agent_that_is_killed_while_it_saves_costs_nothing_and_its_successor_
         kill(installed, agent)
         rescue.is_moved("orphan", pod)
         record(
-            "cluster", "the agent is killed while it saves", "its successor saved the job, which went on elsewhere"
+            "kubernetes",
+            "the agent is killed while it saves",
+            "its successor saved the job, which went on elsewhere",
         )
     finally:
         rescue.end()
@@ -135,7 +137,7 @@ def test_a_controller_that_is_killed_when_a_notice_comes_holds_up_no_rescue(
         during(place, pod, "Pending", "Dumping", "Complete")
         kill(installed, leader if which == "leader" else follower)
         rescue.is_moved(f"by-{which}", pod)
-        record("cluster", f"the controller's {which} is killed during a rescue", "the job went on elsewhere")
+        record("kubernetes", f"the controller's {which} is killed during a rescue", "the job went on elsewhere")
         wait_for("two replicas again", lambda: both_ready(installed))
     finally:
         rescue.end()
@@ -159,7 +161,7 @@ def test_a_store_that_is_killed_while_a_job_is_saved_and_comes_back_costs_nothin
         installation.server.restart()
         rescue.is_moved("stored", pod)
         record(
-            "cluster", "the store's server is killed during a save, and comes back", "the job went on elsewhere"
+            "kubernetes", "the store's server is killed during a save, and comes back", "the job went on elsewhere"
         )
     finally:
         rescue.end()
@@ -178,7 +180,7 @@ def test_a_replacement_that_is_deleted_while_it_resumes_leaves_no_second_copy_an
         went_on = counts[0].life == pod.counts()[0].life
         assert went_on or counts[0].step == 0
         outcome = "the next one resumed it" if went_on else "the next one started from its beginning"
-        record("cluster", "the replacement is deleted while it resumes", outcome)
+        record("kubernetes", "the replacement is deleted while it resumes", outcome)
         alive = [each for each in place.pods("twice") if running(each)]
         assert [each["metadata"]["uid"] for each in alive] == [last["metadata"]["uid"]]
     finally:
@@ -216,7 +218,7 @@ def test_a_machine_that_stood_still_and_comes_back_does_not_keep_a_second_copy_o
     before = len(place.counts(name))
     wait_for("more steps of the one that is left", lambda: len(place.counts(name)) > before + 4)
     record(
-        "cluster",
+        "kubernetes",
         "a machine stands still, and comes back after its job was resumed elsewhere",
         "the old copy was ended, the new one went on",
     )

@@ -47,7 +47,9 @@ def test_a_notice_while_the_controller_is_down_is_acted_on_by_the_node_and_finis
         assert_goes_on(pod.counts(), place.counts(after["metadata"]["name"]))
         place.await_phase(pod, "Restored")
         record(
-            "cluster", "there is no controller when a notice comes", "saved by its node, moved once one was back"
+            "kubernetes",
+            "there is no controller when a notice comes",
+            "saved by its node, moved once one was back",
         )
     finally:
         notices.withdraw_all([pod.node])
@@ -79,7 +81,9 @@ def test_a_notice_while_the_api_server_is_down_is_acted_on_by_the_node_and_finis
             assert order["spec"]["trigger"] == "SpotInterruption"
             assert datetime.fromisoformat(order["status"]["completionTime"]) < back_at
         record(
-            "cluster", "the API server is killed when a notice comes", "saved by its node, moved once it was back"
+            "kubernetes",
+            "the API server is killed when a notice comes",
+            "saved by its node, moved once it was back",
         )
     finally:
         notices.withdraw_all([victim])
@@ -95,7 +99,7 @@ def test_a_pod_made_while_the_webhook_is_down_runs_unsaved_and_says_so(
     assert names.INJECTED not in raw["metadata"]["annotations"]
     place.await_event(pod.name, "NotInjected")
     record(
-        "cluster",
+        "kubernetes",
         "the webhook does not answer when a pod is made",
         "it runs as without crikpy, and an event says so",
     )
@@ -126,7 +130,7 @@ def test_pods_whose_node_dies_without_notice_go_on_from_their_last_checkpoint_or
         assert anew.counts()[0].life != unsaved.counts()[0].life
         assert "no checkpoint" in place.await_event(anew.name, "ColdStart")["message"]
         fault = "a node dies without notice"
-        record("cluster", fault, "resumed elsewhere from the last periodic checkpoint; without one, begun anew")
+        record("kubernetes", fault, "resumed elsewhere from the last periodic checkpoint; without one, begun anew")
     finally:
         installed.hack("start", victim)
         wait_for("the node", lambda: installed.healthy(victim))
@@ -151,4 +155,4 @@ def test_a_notice_that_is_withdrawn_leaves_node_and_job_as_they_were(
     assert {count.life for count in pod.counts()} == {pod.counts()[0].life}
     (still,) = place.pods("stays")
     assert still["metadata"]["uid"] == pod.uid
-    record("cluster", "a notice is withdrawn when the job is saved", "runs on where it was")
+    record("kubernetes", "a notice is withdrawn when the job is saved", "runs on where it was")

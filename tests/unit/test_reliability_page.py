@@ -30,5 +30,5 @@ def test_what_a_part_has_observed_takes_the_place_of_what_was_kept_of_the_same_f
 
 def test_no_trial_has_ended_otherwise_than_it_may() -> None:
     trials = json.loads((ROOT / "docs/reliability.json").read_text())
-    assert {trial["act"] for trial in trials} == {"save", "restore", "name", "soak", "cluster"}
+    assert {trial["act"] for trial in trials} == {"save", "restore", "name", "soak", "cluster", "kubernetes"}
     assert not [trial for trial in trials if trial["outcome"] in {"", "StoreError", "CrikpyError"}]
