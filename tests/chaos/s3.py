@@ -50,6 +50,7 @@ class Fate(StrEnum):
     FLIP = "one byte of the answer flipped"
     LOST = "done, but the answer lost"
     ABSENT = "answered that the object is not there"
+    OLD = "answered as it was the first time"
 
 
 _ERRORS: Final = {
@@ -141,6 +142,7 @@ def what_of(path: str) -> What:
 def troubled(endpoint: str, troubles: Troubles) -> Iterator[str]:
     """Run the proxy in front of a server; yield its URL."""
     behind = urlsplit(endpoint).netloc
+    lists: dict[str, tuple[http.client.HTTPResponse, bytes]] = {}
 
     class Proxy(Quiet):
         def forward(self) -> None:
@@ -162,6 +164,9 @@ def troubled(endpoint: str, troubles: Troubles) -> Iterator[str]:
             if fate is Fate.LOST:
                 self._abort()
                 return
+            if what_of(self.path) is What.LIST:
+                first = lists.setdefault(self.path, (answer, data))
+                answer, data = first if fate is Fate.OLD else (answer, data)
             self._pass_on(answer, data, fate)
 
         def _pass_on(self, answer: http.client.HTTPResponse, data: bytes, fate: Fate | None) -> None:

@@ -23,10 +23,16 @@ _SAVING = (
 _RESTORING = ((What.CHUNK, "GET"), (What.CHUNK, "GET"), (What.CLAIM, "PUT"), (What.QUARANTINE, "PUT"))
 
 
+def _may_be(fate: Fate, what: What, method: str) -> bool:
+    if fate is Fate.OLD:
+        return what is What.LIST
+    return method == "GET" or fate not in {Fate.CUT, Fate.FLIP, Fate.ABSENT}
+
+
 def trouble(chance: random.Random, among: tuple[tuple[What, str], ...]) -> Trouble:
     """Return something that can go wrong."""
     what, method = chance.choice(among)
-    fates = [fate for fate in Fate if method == "GET" or fate not in {Fate.CUT, Fate.FLIP, Fate.ABSENT}]
+    fates = [fate for fate in Fate if _may_be(fate, what, method)]
     return Trouble(
         what=what,
         method=method,

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from crikpy.store.checkpoints import Checkpoints
 from tests.chaos.recording import Record
 from tests.chaos.s3 import FOR_EVER, Fate, Trouble, What
 from tests.chaos.subject import Subject
@@ -53,3 +54,36 @@ def test_a_job_is_resumed_or_starts_from_its_beginning(subject: Subject, record:
     outcome = subject.resume(manifest, trouble)
     assert subject.troubles.met, "it never happened"
     record("restore", str(trouble), outcome)
+
+
+def test_a_list_of_before_the_claim_lets_nobody_resume_a_checkpoint_again(
+    subject: Subject, record: Record
+) -> None:
+    job = subject.bench.begin("memory", 24, 1)
+    manifest = subject.bench.save(job)
+    seen = Checkpoints(subject.shaky, subject.bench.workload)
+    assert seen.newest_resumable() == manifest
+    resumed = subject.bench.resume(manifest)
+    assert seen.newest_resumable() is None
+    old = Trouble(what=What.LIST, method="GET", fate=Fate.OLD, times=FOR_EVER)
+    subject.troubles.begin(old)
+    try:
+        assert seen.newest_resumable() == manifest
+        subject.check_used_up(manifest)
+    finally:
+        subject.troubles.end()
+    resumed.prove()
+    assert resumed.finish() == 0
+    record("restore", "the store lists what was there before the claim", "refused: nobody resumes it again")
+
+
+def test_a_list_of_before_the_last_checkpoint_only_has_more_stored(subject: Subject, record: Record) -> None:
+    job = subject.bench.begin("memory", 24, 1)
+    seen = Checkpoints(subject.shaky, subject.bench.workload)
+    assert seen.newest_resumable() is None
+    manifest = subject.bench.save(job)
+    resumed = subject.bench.resume(manifest)
+    outcome = subject.save(resumed, Trouble(what=What.LIST, method="GET", fate=Fate.OLD, times=FOR_EVER))
+    assert subject.troubles.met, "it never happened"
+    subject.check_saved(resumed, outcome)
+    record("save", "the store lists what was there before the last checkpoint", outcome)
