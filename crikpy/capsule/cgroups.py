@@ -24,6 +24,16 @@ def procs_files(process: Process) -> tuple[Path, ...]:
     )
 
 
+def topmost_files() -> tuple[Path, ...]:
+    """Return the `cgroup.procs` file of the topmost cgroup of each hierarchy that this machine's mounts show.
+
+    Where this process has a cgroup namespace of its own, these are its namespace's.
+    """
+    ours = Path("/proc/self/cgroup").read_text(errors="surrogateescape")
+    tops = "".join(f"{':'.join(line.split(':', 2)[:2])}:/\n" for line in _lines(ours))
+    return resolve(tops, os.fsdecode(Path("/proc/self/mountinfo").read_bytes()))
+
+
 def resolve(membership: str, mountinfo: str) -> tuple[Path, ...]:
     """Return the files, in the order of the membership's lines; a hierarchy that is not mounted is left out.
 

@@ -27,9 +27,19 @@ _JOIN = 'while [ "$1" != -- ]; do echo 0 > "$1" || exit 126; shift; done; shift;
 """Writes `0`, the writer itself, into each named cgroup.procs, then becomes the rest of its words."""
 
 
+_LEAVE = 'while [ "$1" != -- ]; do { echo 0 > "$1"; } 2>/dev/null || :; shift; done; shift; exec "$@"'
+"""The same for cgroups that need not be joined."""
+
+
 def dump_entry(launcher: Process) -> tuple[str, ...]:
-    """Return the words that enter for a dump; memory that CRIU needs is not counted to the job."""
-    return _nsenter(launcher, _NAMESPACES)
+    """Return the words that enter for a dump, out of the cgroups of whoever starts it.
+
+    A container that is killed, or has no memory left, is killed as a whole: a CRIU that went with it in the middle
+    of its work would take a process of the job along. Alone it ends in order, as soon as nobody listens to it.
+    Memory that it needs is not counted to the job either.
+    """
+    files = [str(path) for path in cgroups.topmost_files()]
+    return ("/bin/sh", "-c", _LEAVE, "crikpy-leave", *files, "--", *_nsenter(launcher, _NAMESPACES))
 
 
 def restore_entry(launcher: Process) -> tuple[str, ...]:

@@ -62,6 +62,14 @@ def test_controllers_are_found_in_whatever_order_they_were_mounted() -> None:
     assert _resolve("2:cpu,cpuacct:/a\n", mounted) == ["/cg/a/cgroup.procs"]
 
 
+def test_the_topmost_one_of_each_hierarchy_is_found_here() -> None:
+    found = cgroups.topmost_files()
+    assert found
+    assert all((path.parent / "cgroup.procs").exists() for path in found)
+    memberships = Path("/proc/self/cgroup").read_text().splitlines()
+    assert len(found) <= len(memberships)
+
+
 def test_a_hierarchy_that_is_not_mounted_is_left_out() -> None:
     assert _resolve(f"9:hugetlb:{POD}\n4:memory:/\n0::/\n", V1) == ["/sys/fs/cgroup/memory/cgroup.procs"]
     assert _resolve("4:memory:/\n", V2) == []

@@ -17,6 +17,7 @@ from crikpy.aio.clock import Deadline
 from crikpy.capsule import entering
 from crikpy.errors import CapsuleError, DeadlineError, NodeError
 from tests.capsule.namespaces import inside, run, until
+from tests.chaos.memory import memory_group
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to make namespaces")
 
@@ -138,9 +139,17 @@ def test_a_dump_enters_every_namespace_that_is_the_capsules_own() -> None:
 
 
 def test_a_namespace_that_is_shared_with_the_node_is_not_entered_again(init: int) -> None:
-    *options, end = entering.dump_entry(init)[1:]
+    words = entering.dump_entry(init)
+    *options, end = words[words.index("/usr/bin/nsenter") + 1 :]
     assert (options, end) == ([f"--mount=/proc/{init}/ns/mnt", f"--pid=/proc/{init}/ns/pid"], "--")
     assert run([*entering.dump_entry(init), "/bin/readlink", "/proc/self/ns/net"]).strip() == _space("self", "net")
+
+
+def test_whoever_enters_for_a_dump_is_in_no_cgroup_of_ours(init: int) -> None:
+    with memory_group(100) as group:
+        read = [*group.entered(), *entering.dump_entry(init), "/bin/cat", "/proc/self/cgroup"]
+        found = [line.split(":", 2)[2] for line in run(read).splitlines()]
+    assert set(found) == {"/"}
 
 
 def test_what_is_given_by_descriptor_is_reached_from_inside(init: int, tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -61,6 +63,13 @@ class MemoryGroup:
         name = "memory.events" if self._unified else "memory.oom_control"
         facts = dict(line.split() for line in (self._folder / name).read_text().splitlines())
         return int(facts["oom_kill"])
+
+    def kill(self) -> None:
+        """Kill all that is in it, as a container runtime ends a container, and the kernel one without memory."""
+        while pids := (self._folder / "cgroup.procs").read_text().split():
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
 
     def empty(self) -> bool:
         """Say whether no process is in it."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,6 +51,22 @@ def test_when_the_agent_has_no_memory_left_while_it_saves(
     until(lambda: criu_of(job, patience_s=0) == 0, "the end of the orphaned CRIU")
     local.check_saved(job, "killed")
     record("save", f"the agent killed for want of memory ({moment})", "runs on")
+
+
+def test_when_the_agents_container_is_killed_as_a_whole_while_criu_is_inside_the_job(
+    group: MemoryGroup, plain_bench: Bench, local: Subject, record: Record
+) -> None:
+    chance = random.Random(0)
+    job = plain_bench.begin("memory", 12 * _JOB_MIB, 1)
+    for _ in range(10):
+        with Agent(plain_bench, job, "save", before=group.entered()):
+            assert criu_of(job)
+            time.sleep(chance.choice([chance.uniform(0, 0.05), chance.uniform(0, 0.25)]))
+            group.kill()
+        until(lambda: criu_of(job, patience_s=0) == 0, "the end of the orphaned CRIU")
+        job.prove()
+    local.check_saved(job, "killed")
+    record("save", "the agent's container killed as a whole, at any moment of the dump", "runs on")
 
 
 @pytest.mark.parametrize("moment", ["chunk", "claimed"])
