@@ -74,7 +74,8 @@ def page(trials: Sequence[Trial]) -> str:
         others = [trial for trial in single if trial not in by_store]
         if by_store:
             parts.append("\n".join(_store_table(by_store)))
-        parts += ["\n".join(table) for table in _tables(others)]
+        tables = _tables(others) if act in _INSTEAD else [_table(others)]
+        parts += ["\n".join(table) for table in tables if others]
         if pairs := [trial for trial in found if ";" in trial.fault]:
             parts.append("\n".join(_pairs(pairs)))
     return "\n\n".join(part.strip() for part in parts) + "\n"
