@@ -42,7 +42,7 @@ MUTE = "connection.recv(1)"
 STUTTERS = "connection.sendall(b'crikpy-launch 1 wai'); connection.recv(1)"
 OTHER_WORDS = "connection.sendall(b'HTTP/1.1 400 Bad Request\\r\\n\\r\\n')"
 _SOUND = "connection.sendall(b'crikpy-launch 1 running 9001 -1\\nok running 9001 -1\\n'); time.sleep(0.5); "
-LATER_NONSENSE = f"{_SOUND}connection.sendall(b'event nonsense\\n'); connection.recv(99)"
+LATER_NONSENSE = f"{_SOUND}connection.sendall(b'nonsense\\n'); connection.recv(99)"
 BABBLES = f"{_SOUND}connection.sendall(b'event term\\n' * 10000000)"
 HALF_A_LINE = f"{_SOUND}connection.sendall(b'event te'); time.sleep(3600)"
 

@@ -24,7 +24,7 @@ from crikpy.aio.clock import Deadline
 from crikpy.capsule import entering
 from crikpy.capsule.changes import inherited_memory
 from crikpy.capsule.launcher import LauncherConnection
-from crikpy.errors import LauncherError
+from crikpy.errors import LauncherError, NoSuchJobError
 from crikpy.model.capsule import Capsule, JobPhase
 from tests.integration.containers import Container
 from tests.jobs import proving
@@ -253,11 +253,14 @@ class PlainJob(JobCapsule):
     @property
     def capsule(self) -> Capsule:
         """The capsule; its temporary directory travels."""
+        inherited: tuple[str, ...] = ()
+        with contextlib.suppress(NoSuchJobError):  # a test has killed it
+            inherited = inherited_memory(self.launcher_pid)
         return Capsule(
             launcher_pid=self.launcher_pid,
             socket=self._socket,
             carried=(str(self._temporary),),
-            inherited=inherited_memory(self.launcher_pid),
+            inherited=inherited,
         )
 
 
