@@ -36,7 +36,8 @@ _GOLDEN = (
     b'"created":"2025-01-31T12:00:00Z","release":"0.1.0",'
     b'"origin":{"host":"node-a","instance":"i-0123456789abcdef0","boot_id":"boot","trigger":"Manual","notice":"",'
     b'"pod":"","pod_uid":"","together":[]},'
-    b'"job":{"command":["train"],"root_pid":9001,"highest_pid":9003,"processes":[],"stdio":[],"stopped":[],"tiles":false},'
+    b'"job":{"command":["train"],"root_pid":9001,"highest_pid":9003,"processes":[],"stdio":[],"stopped":[],"tiles":false,'
+    b'"apparmor":"","container_apparmor":""},'
     b'"compatibility":{"architecture":"x86_64","page_size":4096,"kernel":"6.18","criu":"4.2.1","cpu_model":"",'
     b'"cpu_features":["sse2"],"image":""},'
     b'"images":[{"name":"pages-1.img","size":12288,'
@@ -46,7 +47,9 @@ _GOLDEN = (
 )
 """A manifest, with `@` in place of its hash."""
 
-_FIRST = _GOLDEN.replace(b',"pod":"","pod_uid":"","together":[]', b"")
+_FIRST = _GOLDEN.replace(b',"pod":"","pod_uid":"","together":[]', b"").replace(
+    b',"apparmor":"","container_apparmor":""', b""
+)
 """The same of the first release, which knew nothing of pods."""
 
 
