@@ -14,7 +14,7 @@ from tests.integration.moving import Story
 
 pytestmark = [pytest.mark.criu, pytest.mark.s3, pytest.mark.chaos]
 
-SEEDS = range(*map(int, os.environ.get("CRIKPY_CHAOS_SEEDS", "0:16").split(":")))
+SEEDS = range(*map(int, os.environ.get("CRIKPY_CHAOS_SEEDS", "0:8").split(":")))
 _SAVING = (
     *((what, "PUT") for what in (What.STARTED, What.CHUNK, What.CHUNK, What.MANIFEST, What.QUARANTINE)),
     (What.LIST, "GET"),
