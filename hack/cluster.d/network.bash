@@ -32,8 +32,10 @@ make_namespace() {
 }
 
 # Without kube-proxy, the API server itself listens on the "kubernetes" service's address.
+# The bridge has a hardware address of its own: else it takes the lowest of its ports', another one when a node is
+# cut off, and whoever remembers the old one finds no API server for half a minute.
 make_bridge() {
-    has_link control-plane br0 || ip -n crikpy-cp link add br0 type bridge
+    has_link control-plane br0 || ip -n crikpy-cp link add br0 address 02:00:0a:4d:00:01 type bridge
     ip -n crikpy-cp address replace "$control_plane_address/24" dev br0
     ip -n crikpy-cp address replace "$service_address/32" dev lo
     ip -n crikpy-cp link set br0 up

@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import secrets
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -58,6 +59,9 @@ class Installation:
     def __init__(self, cluster: Cluster, folder: Path) -> None:
         self.cluster = cluster
         self._folder = folder
+        self._keys = folder / "keys"
+        self._keys.touch(mode=0o600)
+        self._keys.write_text(base64.b64encode(secrets.token_bytes(32)).decode())
         self._stack = contextlib.ExitStack()
         self._environment: dict[str, str] = {}
         self._url = ""
@@ -86,9 +90,16 @@ class Installation:
         self._stack.close()
 
     def open_store(self) -> ObjectStore:
-        """Return the store that the agents write to."""
+        """Return the store that the agents write to, with their keys."""
+        return self._opened(replace(self._settings(), key_file=str(self._keys)))
+
+    def open_bucket(self) -> ObjectStore:
+        """Return it as whoever has the bucket alone sees it."""
+        return self._opened(self._settings())
+
+    def _opened(self, settings: StoreSettings) -> ObjectStore:
         os.environ.update({name: value for name, value in self._environment.items() if name in _AWS})
-        return open_store(self._url, self._settings())
+        return open_store(self._url, settings)
 
     def saved(self, namespace: str) -> int:
         """Return how many checkpoints the store has of a namespace, whole ones; needs no API server."""
@@ -188,7 +199,7 @@ class Installation:
                 {
                     "name": "crikpy-keys",
                     "namespace": SYSTEM,
-                    "literals": [f"keys={base64.b64encode(secrets.token_bytes(32)).decode()}"],
+                    "literals": [f"keys={self._keys.read_text()}"],
                     "options": {"disableNameSuffixHash": True},
                 }
             ],

@@ -289,7 +289,7 @@ def test_nothing_that_the_agents_store_can_be_read_without_their_keys(
     (pod,) = place.watch("sealed")
     place.order(pod)
     place.await_phase(pod, "Complete")
-    store = installation.open_store()
+    store = installation.open_bucket()
     keys = [key for key in installation.stored(place.name) if key.endswith(names.MANIFEST) or "/chunks/" in key]
     assert keys
     for key in keys:
