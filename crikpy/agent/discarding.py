@@ -11,11 +11,11 @@ import logging
 from typing import Final
 
 from crikpy import names
+from crikpy.agent.following import follow
 from crikpy.agent.reporting import Teller
 from crikpy.agent.threads import in_thread
 from crikpy.aio import retrying
 from crikpy.aio.clock import Deadline
-from crikpy.aio.tasks import stop
 from crikpy.errors import CheckpointClaimedError, CrikpyError
 from crikpy.flows.discarding import discard
 from crikpy.kube.backoff import Backoff
@@ -80,14 +80,7 @@ class Discarder:
 
     async def run(self) -> None:
         """Work for ever; cancel to stop, which waits for the store's answer to what is under way."""
-        mirror = asyncio.create_task(self._mirror.run(), name="objects to discard")
-        try:
-            with self._mirror.subscribe() as changes:
-                async for change, order in changes:
-                    self._take(change, order)
-        finally:
-            for task in [mirror, *self._tasks.values()]:
-                await stop(task)
+        await follow(self._mirror, self._take, self._tasks)
 
     def _take(self, change: Change, order: Order) -> None:
         task = self._tasks.get(order.uid)

@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from typing import Final
 
 from crikpy.agent.acts import Cause, failed_status
+from crikpy.agent.following import follow
 from crikpy.agent.reporting import Teller
 from crikpy.agent.saving import Saver
 from crikpy.agent.sessions import Activity, PodSession
 from crikpy.aio.clock import Deadline
-from crikpy.aio.tasks import stop
 from crikpy.errors import DeadlineError, NoSuchJobError, UsageError
 from crikpy.kube.changes import Change
 from crikpy.kube.client import KubeApi
@@ -80,14 +80,7 @@ class Orders:
 
     async def run(self) -> None:
         """Obey for ever; cancel to stop, which leaves saves to the saver."""
-        mirror = asyncio.create_task(self._mirror.run(), name="orders of this node")
-        try:
-            with self._mirror.subscribe() as changes:
-                async for change, order in changes:
-                    self._take(change, order)
-        finally:
-            for task in [mirror, *self._tasks.values()]:
-                await stop(task)
+        await follow(self._mirror, self._take, self._tasks)
 
     def _take(self, change: Change, order: Order) -> None:
         if change is Change.DELETED or order.deleted is not None:
