@@ -37,9 +37,6 @@ _WITHIN_S: Final = 60.0
 
 _FIRST_PAUSE_S: Final = 2.0
 _LONGEST_PAUSE_S: Final = 60.0
-_BUSY: Final = (OrderPhase.DUMPING, OrderPhase.RESTORING)
-"""Phases in which somebody writes the checkpoint, or reads it."""
-
 _AT_ONCE: Final = 2
 """Of these, so that a namespace that is deleted with hundreds of them disturbs no save."""
 
@@ -100,8 +97,7 @@ class Discarder:
 
     async def _discard(self, order: Order) -> None:
         """Remove what an object stands for, however long the store is away; its deletion waits meanwhile."""
-        phase = order.status.phase
-        if phase in _BUSY or not phase.known or not order.status.checkpoint:
+        if order.status.phase.in_use or not order.status.checkpoint:
             return
         backoff = Backoff(first_s=_FIRST_PAUSE_S, longest_s=_LONGEST_PAUSE_S)
         told = False

@@ -14,7 +14,7 @@ from datetime import timedelta
 from crikpy.controller.actions import DiscardOn, KeepOrder, ReleaseOrder
 from crikpy.controller.viewing import ClusterView, KnownOrder
 from crikpy.kube.orders import is_label
-from crikpy.model.orders import Order, OrderPhase
+from crikpy.model.orders import Order
 
 _SETTLES = timedelta(seconds=5)
 """How long the order's own agent has for letting jobs run on that stand still for its sake alone."""
@@ -40,7 +40,7 @@ def _next(view: ClusterView, known: KnownOrder) -> DiscardOn | ReleaseOrder | No
     since = order.deleted or view.now
     if view.now > since + _PATIENCE:
         return ReleaseOrder(order=order, left=f"no agent has removed it within {_PATIENCE.seconds // 60} minutes")
-    if view.now < since + _SETTLES or _is_in_use(order):
+    if view.now < since + _SETTLES or order.status.phase.in_use:
         return None
     if _may_discard(view, known.discarder):
         return None
@@ -48,14 +48,9 @@ def _next(view: ClusterView, known: KnownOrder) -> DiscardOn | ReleaseOrder | No
     return None if node is None else DiscardOn(order=order, node=node)
 
 
-def _is_in_use(order: Order) -> bool:
-    """Say whether somebody writes or reads the checkpoint, or may do: later releases may have words for it."""
-    return order.status.phase in (OrderPhase.DUMPING, OrderPhase.RESTORING) or not order.status.phase.known
-
-
 def _stores_nothing(order: Order) -> bool:
     """Say whether nothing was ever stored for an order: it was not begun, or given up before its commit."""
-    return not order.status.checkpoint and not _is_in_use(order)
+    return not order.status.checkpoint and not order.status.phase.in_use
 
 
 def _is_needed(view: ClusterView, order: Order) -> bool:

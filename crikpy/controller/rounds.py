@@ -143,7 +143,7 @@ class Rounds:
             nodes=dict(self._sight.nodes.items),
             pods=pods,
             orders=self._sight.orders_in_force(),
-            leaving=tuple(known for known in self._sight.orders.items.values() if known.order.deleted is not None),
+            leaving=self._sight.orders_leaving(),
             warned=frozenset(self._warned),
         )
 

@@ -44,6 +44,10 @@ class Sight:
         """Return the Checkpoint objects that mean something: one that is being deleted orders nothing any more."""
         return tuple(known for known in self.orders.items.values() if known.order.deleted is None)
 
+    def orders_leaving(self) -> tuple[KnownOrder, ...]:
+        """Return the Checkpoint objects that are being deleted."""
+        return tuple(known for known in self.orders.items.values() if known.order.deleted is not None)
+
     def node_of(self, instance: str) -> Node | None:
         """Return the node that is an EC2 instance, or None; the ready one of several that claim to be it."""
         found = [node for node in self.nodes.items.values() if instance and node.instance == instance]

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from datetime import timedelta
 from typing import Final
 
 from crikpy.errors import CheckpointClaimedError, CheckpointNotFoundError, FormatVersionError, IntegrityError
+from crikpy.flows.gathering import collect_chunks
 from crikpy.model.workload import Workload
 from crikpy.store.base import ObjectStore
 from crikpy.store.checkpoints import Checkpoints
-from crikpy.store.gc import apply_gc, plan_gc
 from crikpy.store.records import RESUMED, Claim
-
-_log = logging.getLogger(__name__)
 
 _AT_ONCE: Final = timedelta(0)
 """However young a chunk is, nobody relies on it who has not announced a checkpoint of the workload."""
@@ -44,11 +41,7 @@ def discard(store: ObjectStore, first: Workload, checkpoint: str, claim: Claim, 
     parts = [Checkpoints(store, workload) for workload in _together(head, checkpoint) if workload != first]
     for part in [*parts, head]:  # the first one last: it tells which the others are
         part.remove(checkpoint)
-        try:
-            apply_gc(store, plan_gc(store, part.workload, min_age=_AT_ONCE))
-        except (IntegrityError, FormatVersionError) as fault:
-            facts = {"workload": str(part.workload), "why": str(fault)}
-            _log.warning("no chunks are removed", extra=facts)
+        collect_chunks(store, part.workload, min_age=_AT_ONCE)
 
 
 def _together(head: Checkpoints, checkpoint: str) -> list[Workload]:

@@ -19,7 +19,7 @@ from crikpy.model.manifest import Manifest
 from crikpy.model.workload import Workload
 from crikpy.store.base import ObjectStore
 from crikpy.store.checkpoints import Checkpoints
-from crikpy.store.gc import apply_gc, plan_gc
+from crikpy.store.gc import DEFAULT_AGE, apply_gc, plan_gc
 from crikpy.store.layout import time_of
 from crikpy.store.records import RESUMED, CheckpointSummary, Claim, Quarantine
 
@@ -132,11 +132,25 @@ def thin_out(store: ObjectStore, workloads: Sequence[Workload], pod_uid: str, ke
         for workload in found[checkpoint]:
             parts[workload].remove(checkpoint)
     for workload in parts:
-        try:
-            apply_gc(store, plan_gc(store, workload))
-        except (IntegrityError, FormatVersionError) as fault:
-            _log.warning("no chunks are removed", extra={"workload": str(workload), "why": str(fault)})
+        collect_chunks(store, workload)
     return len(doomed)
+
+
+def collect_chunks(store: ObjectStore, workload: Workload, *, min_age: timedelta = DEFAULT_AGE) -> None:
+    """Remove chunks of a workload that nothing needs any more; none where a manifest cannot be read.
+
+    Args:
+        store: where they are.
+        workload: whose.
+        min_age: how old they must be.
+
+    Raises:
+        StoreError: some may be left.
+    """
+    try:
+        apply_gc(store, plan_gc(store, workload, min_age=min_age))
+    except (IntegrityError, FormatVersionError) as fault:
+        _log.warning("no chunks are removed", extra={"workload": str(workload), "why": str(fault)})
 
 
 def superfluous(

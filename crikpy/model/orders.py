@@ -50,6 +50,11 @@ class OrderPhase(Word):
         """Whether an agent has yet to do, or to end, its dump."""
         return self in (OrderPhase.PENDING, OrderPhase.DUMPING)
 
+    @property
+    def in_use(self) -> bool:
+        """Whether somebody writes or reads the checkpoint, or may do: later releases may have words for it."""
+        return self in (OrderPhase.DUMPING, OrderPhase.RESTORING) or not self.known
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderBytes:

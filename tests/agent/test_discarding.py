@@ -46,6 +46,11 @@ class Asking:
         labels = {"metadata": {"labels": {names.LABEL_DISCARD_ON: node}}}
         self.kube.update(CHECKPOINTS, name, labels, namespace=NAMESPACE)
 
+    def discard(self, name: str, node: str) -> None:
+        """Ask for its deletion and name a node for it."""
+        self.delete(name)
+        self.discard_on(name, node)
+
     def order(self, name: str) -> Order:
         """Return the object."""
         raw = self.kube.get(CHECKPOINTS, name, namespace=NAMESPACE)
@@ -76,13 +81,11 @@ async def test_the_one_checkpoint_goes_with_its_chunks_and_the_others_stay(
     async with at_work(settings_of(node), store):
         await runs(pod)
         first, second = await saved(asking, pod, "first"), await saved(asking, pod, "second")
-        asking.delete("second")
-        asking.discard_on("second", node.name)
+        asking.discard("second", node.name)
         await asking.cleared("second")
         assert checkpoints_of(store) == [first]
         assert not [info.key for info in store.list("") if second in info.key]
-        asking.delete("first")
-        asking.discard_on("first", node.name)
+        asking.discard("first", node.name)
         await asking.cleared("first")
         assert not [info.key for info in store.list("") if "/chunks/" in info.key]
         await proves(pod.jobs["main"])
@@ -147,8 +150,7 @@ async def test_any_node_can_be_asked_since_that_of_the_save_is_often_gone(
 ) -> None:
     stored = Stored(store, asking, node.pod())
     async with discarding(api, store, node):
-        asking.delete(stored.name)
-        asking.discard_on(stored.name, node.name)
+        asking.discard(stored.name, node.name)
         await asking.cleared(stored.name)
     assert not stored.there
 
@@ -174,8 +176,7 @@ async def test_nothing_is_removed_from_under_a_job_that_is_resumed_from_it(
     status = {"status": {"phase": "Restoring"}}
     asking.kube.update(CHECKPOINTS, stored.name, status, namespace=NAMESPACE)
     async with discarding(api, store, node):
-        asking.delete(stored.name)
-        asking.discard_on(stored.name, node.name)
+        asking.discard(stored.name, node.name)
         await asyncio.sleep(0.3)
         assert stored.there
         status = {"status": {"phase": "Restored", "restoredBy": "a/b/c"}}
@@ -190,8 +191,7 @@ async def test_what_somebody_has_claimed_is_left_until_the_object_tells_how_that
     stored = Stored(store, asking, node.pod())
     Checkpoints(store, stored.workload).claim(stored.checkpoint, Claim.ours())
     async with discarding(api, store, node):
-        asking.delete(stored.name)
-        asking.discard_on(stored.name, node.name)
+        asking.discard(stored.name, node.name)
         await asyncio.sleep(0.3)
         assert stored.there
         status = {"status": {"phase": "Restored", "restoredBy": "a/b/c"}}
@@ -205,8 +205,7 @@ async def test_an_object_that_points_into_another_namespace_removes_nothing_ther
 ) -> None:
     stored = Stored(store, asking, node.pod(), namespace="another")
     async with discarding(api, store, node):
-        asking.delete(stored.name)
-        asking.discard_on(stored.name, node.name)
+        asking.discard(stored.name, node.name)
         await until(lambda: "DiscardFailed" in asking.desk.events(stored.name), "an event that says so")
     assert stored.there
 
@@ -216,8 +215,7 @@ async def test_a_store_that_is_away_is_asked_until_it_is_back_and_people_hear_of
 ) -> None:
     stored, away = Stored(store, asking, node.pod()), Away(store)
     async with discarding(api, away, node):
-        asking.delete(stored.name)
-        asking.discard_on(stored.name, node.name)
+        asking.discard(stored.name, node.name)
         await until(lambda: "DiscardFailed" in asking.desk.events(stored.name), "an event that says so")
         assert asking.order(stored.name).status.discarded is None
         away.back = True

@@ -44,6 +44,14 @@ def kill(cluster: Cluster, pod: str, namespace: str = SYSTEM) -> None:
     cluster.kubectl("delete", "pod", pod, "-n", namespace, "--force", "--grace-period=0", "--wait=false")
 
 
+def save_by_hand(place: Namespace, app: str) -> None:
+    """Have a job begin and be saved, and run on."""
+    place.apply(job(app, template(app=app)))
+    (pod,) = place.watch(app)
+    place.order(pod)
+    place.await_phase(pod, "Complete")
+
+
 def agent_on(cluster: Cluster, node: str) -> str:
     """Return the name of the agent's pod on a node."""
     found = cluster.kubectl.list("pods", SYSTEM, selector="app=crikpy-agent")
@@ -249,10 +257,7 @@ def test_what_the_store_holds_goes_with_its_object_even_when_the_node_of_the_sav
 def test_a_namespace_that_is_deleted_leaves_nothing_in_the_store(
     installation: Installation, place: Namespace
 ) -> None:
-    place.apply(job("last", template(app="last")))
-    (pod,) = place.watch("last")
-    place.order(pod)
-    place.await_phase(pod, "Complete")
+    save_by_hand(place, "last")
     assert installation.stored(place.name)
     place.kubectl("delete", "namespace", place.name, "--timeout=150s", timeout=160)
     left = [key for key in installation.stored(place.name) if not key.endswith("/collecting.json")]
@@ -262,10 +267,7 @@ def test_a_namespace_that_is_deleted_leaves_nothing_in_the_store(
 def test_the_store_is_tidied_by_the_job_that_the_component_adds(
     installation: Installation, installed: Cluster, place: Namespace
 ) -> None:
-    place.apply(job("tidied", template(app="tidied")))
-    (pod,) = place.watch("tidied")
-    place.order(pod)
-    place.await_phase(pod, "Complete")
+    save_by_hand(place, "tidied")
     before = installation.saved(place.name)
     kubectl = installed.kubectl
     kubectl("create", "job", "tidy-now", "-n", SYSTEM, "--from=cronjob/crikpy-tidy")
@@ -285,10 +287,7 @@ def _ended(found: Json) -> str:
 def test_nothing_that_the_agents_store_can_be_read_without_their_keys(
     installation: Installation, place: Namespace
 ) -> None:
-    place.apply(job("sealed", template(app="sealed")))
-    (pod,) = place.watch("sealed")
-    place.order(pod)
-    place.await_phase(pod, "Complete")
+    save_by_hand(place, "sealed")
     store = installation.open_bucket()
     keys = [key for key in installation.stored(place.name) if key.endswith(names.MANIFEST) or "/chunks/" in key]
     assert keys
