@@ -1,0 +1,10 @@
+"""All workloads of the matrix, in the order of the page."""
+
+from __future__ import annotations
+
+from catalogue import shells
+from catalogue.describing import Group, Workload
+
+GROUPS: tuple[Group, ...] = (shells.GROUP,)
+
+WORKLOADS: dict[str, Workload] = {workload.name: workload for group in GROUPS for workload in group.workloads}
