@@ -16,7 +16,7 @@ import tabling
 from catalogue.describing import Workload
 from catalogue.everything import WORKLOADS
 from measuring import machine
-from trying import Outcome, TrialError, try_out
+from trying import Outcome, TrialError, tell, try_out
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from crikpy import settings
@@ -42,6 +42,7 @@ def run(workloads: Sequence[Workload], *, on_this_machine: bool) -> int:
         try:
             outcome = try_out(workload, lower, here, machine())
         except TrialError as fault:
+            tell(fault)
             print(f"{workload.name}: no trial: {fault}", flush=True)
             surprises += 1
             continue

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from catalogue import shells
+from catalogue import languages, mechanisms, media, science, servers, shells, tools
 from catalogue.describing import Group, Workload
 
-GROUPS: tuple[Group, ...] = (shells.GROUP,)
+GROUPS: tuple[Group, ...] = (
+    shells.GROUP,
+    languages.GROUP,
+    science.GROUP,
+    media.GROUP,
+    servers.GROUP,
+    mechanisms.GROUP,
+    tools.GROUP,
+)
 
 WORKLOADS: dict[str, Workload] = {workload.name: workload for group in GROUPS for workload in group.workloads}
