@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from catalogue.describing import Seen, Verdict, Workload
@@ -102,7 +102,7 @@ def try_out(workload: Workload, lower: Sequence[Path], settings: Settings, machi
         TrialError: it did not even run undisturbed, or was done too early.
     """
     plain = ""
-    if workload.check.compares:
+    if workload.ends and workload.check.compares:
         with _bench(workload, lower, settings) as bench:
             plain = _undisturbed(bench, workload)
     with _bench(workload, lower, settings) as bench:
@@ -177,7 +177,7 @@ def _move(bench: Bench, workload: Workload, plain: str) -> _Moved:
     try:
         manifest = bench.save(job, within_s=workload.timeout_s)
     except CrikpyError as fault:
-        return _unsaved(so_far, job, fault)
+        return _unsaved(so_far, job, workload, fault)
     status = job.wait(patience_s=workload.timeout_s)
     if status != names.EXIT_CHECKPOINTED:
         raise TrialError(f"the saved job ended with {status}", _last_words(job))
@@ -194,31 +194,40 @@ def _move(bench: Bench, workload: Workload, plain: str) -> _Moved:
         second = _end_of(capsule, workload, "after the move") if workload.ends else capsule.stdout.text()
     except (CrikpyError, TrialError) as fault:
         tell(fault)
-        return _Moved(
-            seen=so_far.seen, survey=survey, version=version, verdict=Verdict.LOST, why=_sentence(fault),
-            stored_bytes=sizes[0], frozen_s=sizes[1],
-        )  # fmt: skip
+        return replace(
+            so_far, verdict=Verdict.LOST, why=_sentence(fault), stored_bytes=sizes[0], frozen_s=sizes[1]
+        )
     if workload.ends and not second:
         raise TrialError("nothing was left to do when it was resumed: save it earlier, or give it more to do")
     seen = Seen(plain=plain, first=first, second=second, before=before, after=after)
-    return _Moved(
-        seen=seen, survey=survey, version=version, stored_bytes=sizes[0], frozen_s=sizes[1], restore_s=restore_s
-    )
+    return replace(so_far, seen=seen, stored_bytes=sizes[0], frozen_s=sizes[1], restore_s=restore_s)
 
 
-def _unsaved(so_far: _Moved, job: JobCapsule, fault: CrikpyError) -> _Moved:
-    """Say why it was not saved, once it is seen to run on."""
+def _unsaved(so_far: _Moved, job: JobCapsule, workload: Workload, fault: CrikpyError) -> _Moved:
+    """Say why it was not saved, once it is seen to run on, and to come to what it should."""
     tell(fault)
-    if job.phase() is not JobPhase.RUNNING:
-        raise TrialError(f"it was not saved, and is {job.phase()}: {fault}") from fault
-    refused = isinstance(fault, UnsupportedJobError)
-    return _Moved(
-        seen=so_far.seen,
-        survey=so_far.survey,
-        version=so_far.version,
-        verdict=Verdict.REFUSED if refused else Verdict.UNSAVED,
-        why=_sentence(fault),
-    )
+    try:
+        phase = job.phase()
+    except CrikpyError as gone:
+        raise TrialError(f"it was not saved, and its launcher has gone: {fault}", _last_words(job)) from gone
+    if phase is not JobPhase.RUNNING:
+        raise TrialError(f"it was not saved, and is {phase}: {fault}", _last_words(job)) from fault
+    verdict = Verdict.REFUSED if isinstance(fault, UnsupportedJobError) else Verdict.UNSAVED
+    why = _sentence(fault)
+    if wrong := _harm(so_far.seen, job, workload):
+        verdict, why = Verdict.LOST, f"it could not be saved ({why}), and came to harm: {wrong}"
+    return replace(so_far, verdict=verdict, why=why)
+
+
+def _harm(seen: Seen, job: JobCapsule, workload: Workload) -> str:
+    """Return what is wrong with a job that runs on after a failed attempt, or nothing."""
+    try:
+        if not workload.ends:
+            return workload.check.fault(replace(seen, after=_client(job, workload.after))) if seen.before else ""
+        return workload.check.fault(replace(seen, second=_end_of(job, workload, "after the attempt to save it")))
+    except TrialError as fault:
+        tell(fault)
+        return _sentence(fault)
 
 
 def _begun(bench: Bench, workload: Workload, number: int) -> JobCapsule:

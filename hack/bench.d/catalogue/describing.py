@@ -129,7 +129,7 @@ class Workload:
         after: the same, after it, in the new container.
         ends: whether it ends by itself, with status 0.
         check: says what is wrong with what was seen.
-        expected: what is known to come of it.
+        expected: what is known to come of it, if not the best that its check can say.
         allowed: system calls that its container's seccomp filter lets through although RuntimeDefault's would not.
         uid: user that it runs as.
         timeout_s: the longest that any one run of it may take.
@@ -151,11 +151,16 @@ class Workload:
     after: tuple[str, ...] = ()
     ends: bool = True
     check: Check = SAME_OUTPUT
-    expected: Verdict = Verdict.EXACT
+    expected: Verdict | None = None
     allowed: tuple[str, ...] = ()
     uid: int = 0
     timeout_s: float = 120.0
     note: str = ""
+
+    @property
+    def awaited(self) -> Verdict:
+        """What is known to come of it."""
+        return self.expected or self.check.verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

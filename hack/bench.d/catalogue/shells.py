@@ -53,11 +53,7 @@ GROUP = Group(
             program="GNU parallel (Perl)",
             does="200 short commands, four at a time",
             packages=("parallel",),
-            words=(
-                "bash",
-                "-c",
-                "seq 200 | parallel --jobs 4 --keep-order 'sleep 0.05; echo {}; echo {} | sha256sum'",
-            ),
+            words=("bash", "-c", "seq 200 | parallel -j4 --keep-order 'sleep 0.05; echo {}; echo {} | sha256sum'"),
             progress="^30$",
         ),
         Workload(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from catalogue.describing import Group, Verdict, Workload
+from catalogue.describing import Group, Verdict, Workload, printed
 
 _IO_URING = ("io_uring_setup", "io_uring_enter", "io_uring_register")
 _LOOP = "echo begun; while sleep 0.1; do :; done"
@@ -63,6 +63,8 @@ GROUP = Group(
             ),
             progress="Starting|Jobs",
             settle_s=2.0,
+            check=printed(r"err= 0"),
+            expected=Verdict.REFUSED,
         ),
     ),
 )
