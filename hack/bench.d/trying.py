@@ -110,6 +110,8 @@ def try_out(workload: Workload, lower: Sequence[Path], settings: Settings, machi
     verdict, why = moved.verdict, moved.why
     if verdict is None:
         why = workload.check.fault(moved.seen)
+        if why:
+            tell(TrialError(why, f"{moved.seen}"[-4000:]))
         verdict = Verdict.LOST if why else workload.check.verdict
     shared = max(process.shared_bytes for process in moved.survey.processes)
     return Outcome(
