@@ -27,7 +27,7 @@ sha256sum *.o
 """
 
 _TMUX = "tmux new-session -d 'sleep 300'; echo begun; while tmux has-session; do sleep 0.2; done"
-_COMPRESS = "seq 1 4000000 >/tmp/numbers; echo begun; {0} | sha256sum"
+_COMPRESS = "seq 1 4000000 >/tmp/numbers; echo begun; ({0}) | sha256sum"
 
 GROUP = Group(
     title="Scripts and build tools",
@@ -68,9 +68,23 @@ GROUP = Group(
         Workload(
             name="xz",
             program="xz",
-            does="compresses with two threads",
+            does="compresses a file with two threads",
+            packages=("xz-utils",),
+            words=(
+                "bash",
+                "-c",
+                _COMPRESS.format("xz -T2 --block-size=4MiB /tmp/numbers; cat /tmp/numbers.xz"),
+            ),
+            progress="begun",
+            settle_s=1.0,
+        ),
+        Workload(
+            name="xz-stdout",
+            program="xz",
+            does="the same to its standard output, where it puts itself into a sandbox (Landlock)",
             packages=("xz-utils",),
             words=("bash", "-c", _COMPRESS.format("xz -T2 -6 --block-size=4MiB --stdout /tmp/numbers")),
+            expected=Verdict.UNSAVED,
             progress="begun",
             settle_s=1.0,
         ),
