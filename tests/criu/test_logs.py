@@ -73,7 +73,7 @@ CASES = {
         "(00.013) Error (criu/cr-dump.c:388): Can't get rlimit 0: Operation not permitted",
     ],
     "a process of the job has confined itself by Landlock, which keeps CRIU out: turn its sandbox off": [
-        "(00.0) Error (compel/src/lib/infect.c:712): Unable to connect a transport socket: Operation not permitted",
+        "(0.1) Error (compel/src/lib/infect.c:712): Unable to connect a transport socket: Operation not permitted",
     ],
     "the job has a pipe in packet mode, which CRIU cannot save": [
         "(00.132) Error (criu/pipes.c:490): The packetized mode for pipes is not supported yet",
