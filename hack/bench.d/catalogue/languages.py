@@ -21,7 +21,8 @@ done
 
 _SAT4J = """
 bash /opt/pigeons 9 >/tmp/pigeons.cnf
-exec java -jar /usr/share/java/org.sat4j.core.jar /tmp/pigeons.cnf
+java -jar /usr/share/java/org.sat4j.core.jar /tmp/pigeons.cnf
+[ $? = 20 ] # that it cannot be satisfied
 """
 
 _TERSER = """
