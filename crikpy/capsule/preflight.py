@@ -181,23 +181,26 @@ def summarise(views: Sequence[ProcessView]) -> Survey:
 
 
 def refusals(views: Sequence[ProcessView]) -> tuple[str, ...]:
-    """Return why CRIU cannot save these processes, a sentence each with its remedy; empty when it may.
+    """Return why CRIU cannot save these processes, a sentence for each program and reason; empty when it may.
 
     Args:
         views: every process of the job, the root first.
     """
     tasks = {view.fact.pid for view in views}
-    found: dict[str, None] = {}
+    found: dict[tuple[str, str], dict[int, None]] = {}
     for view in views:
-        who = f"{view.fact.command} (PID {view.fact.pid})"
         for reason in (
             *_of_the_process(view, tasks),
             *_of_its_namespaces(view, views[0]),
             *(why for descriptor in view.descriptors if (why := _of_a_descriptor(descriptor))),
             *(why for mapping in view.mappings if (why := _of_a_mapping(mapping))),
         ):
-            found[f"{who} {reason}"] = None
-    return tuple(found)
+            found.setdefault((view.fact.command, reason), {})[view.fact.pid] = None
+    return tuple(f"{command} ({_pids(list(pids))}) {reason}" for (command, reason), pids in found.items())
+
+
+def _pids(pids: Sequence[int]) -> str:
+    return f"PID {pids[0]}" + (f" and {len(pids) - 1} more" if pids[1:] else "")
 
 
 def _of_the_process(view: ProcessView, tasks: set[int]) -> list[str]:
