@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from catalogue.describing import CLIENT_SAW_THE_SAME, Group, Workload, printed
+from catalogue.describing import CLIENT_SAW_THE_SAME, Group, Verdict, Workload, printed
 
 _REDIS_FILL = """
 for n in $(seq 20000); do echo "SET key:$n $n:$(printf '%0200d' $n)"; done | redis-cli --pipe >/dev/null
@@ -202,6 +202,7 @@ GROUP = Group(
             after=("bash", "-c", _FETCH),
             ends=False,
             check=CLIENT_SAW_THE_SAME,
+            expected=Verdict.REFUSED,
         ),
         Workload(
             name="download",
