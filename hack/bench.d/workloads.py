@@ -21,6 +21,7 @@ from trying import Outcome, TrialError, tell, try_out
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from crikpy import settings
+from crikpy.errors import CrikpyError
 
 
 def keep(name: str, outcome: Outcome) -> None:
@@ -44,7 +45,7 @@ def run(workloads: Sequence[Workload], *, on_this_machine: bool) -> int:
                 [layering.MACHINE] if on_this_machine else layering.lower_of(workload.packages, workload.python)
             )
             outcome = try_out(workload, lower, here, machine())
-        except (TrialError, subprocess.SubprocessError) as fault:
+        except (TrialError, CrikpyError, subprocess.SubprocessError) as fault:
             tell(fault)
             print(f"{workload.name}: no trial: {fault}", flush=True)
             surprises += 1

@@ -67,7 +67,7 @@ q, r, t, k, m, x = 1, 0, 1, 1, 3, 3
 queue = Queue.new
 printer = Thread.new { while (line = queue.pop) do puts line; $stdout.flush; end }
 made = 0
-while made < 2500
+while made < 5000
   if 4 * q + r - t < m * t
     made += 1
     queue << "#{made} #{m}"
