@@ -25,13 +25,15 @@ from crikpy.errors import CrikpyError
 
 
 def keep(name: str, outcome: Outcome) -> None:
-    """Keep what came of a workload, unless CRIKPY_BENCH_KEEP is `no`; forget workloads that are no more."""
+    """Keep what came of a workload and make the page, unless CRIKPY_BENCH_KEEP is `no`; forget workloads that are no more."""
     if os.environ.get("CRIKPY_BENCH_KEEP") == "no":
         return
     path = tabling.RESULTS
     kept = json.loads(path.read_text()) if path.exists() else {}
     kept[name] = asdict(outcome)
-    path.write_text(json.dumps({key: kept[key] for key in sorted(kept) if key in WORKLOADS}, indent=1) + "\n")
+    kept = {key: kept[key] for key in sorted(kept) if key in WORKLOADS}
+    path.write_text(json.dumps(kept, indent=1) + "\n")
+    tabling.PAGE.write_text(tabling.render(kept))
 
 
 def run(workloads: Sequence[Workload], *, on_this_machine: bool) -> int:
