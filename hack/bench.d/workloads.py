@@ -25,7 +25,10 @@ from crikpy.errors import CrikpyError
 
 
 def keep(name: str, outcome: Outcome) -> None:
-    """Keep what came of a workload and make the page, unless CRIKPY_BENCH_KEEP is `no`; forget workloads that are no more."""
+    """Keep what came of a workload and make the page, unless CRIKPY_BENCH_KEEP is `no`.
+
+    Workloads that are no more are forgotten.
+    """
     if os.environ.get("CRIKPY_BENCH_KEEP") == "no":
         return
     path = tabling.RESULTS
