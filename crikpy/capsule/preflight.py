@@ -30,6 +30,9 @@ _UNSAVABLE_KERNEL_OBJECTS = {
     "kvm-vcpu": "a virtual machine",
 }
 
+_AREAS_FOR_CRIU = 16
+"""What CRIU maps into a process, to read it from within, and what it splits for that."""
+
 _NAMESPACES = {
     "mnt": "mount",
     "net": "network",
@@ -114,6 +117,7 @@ class ProcessView:
         descriptors: its open files.
         mappings: its mapped files.
         highest: highest PID or thread id of it.
+        areas_left: how many more mappings the kernel would let it have.
     """
 
     fact: ProcessFact
@@ -125,6 +129,7 @@ class ProcessView:
     descriptors: tuple[Descriptor, ...] = ()
     mappings: tuple[Mapping, ...] = ()
     highest: int = 0
+    areas_left: int = _AREAS_FOR_CRIU
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,6 +216,8 @@ def _of_the_process(view: ProcessView, tasks: set[int]) -> list[str]:
         reasons.append("is traced by a debugger: detach the debugger")
     if view.session not in tasks:
         reasons.append("belongs to a session whose leader has ended: let the leader wait for its children")
+    if view.areas_left < _AREAS_FOR_CRIU and view.state != "Z":
+        reasons.append("has as many mappings as the kernel permits: raise vm.max_map_count on the node")
     if view.state == "Z" and view.fact.threads > 1:
         reasons.append("has ended its main thread but not its others: let the main thread wait for them")
     return reasons

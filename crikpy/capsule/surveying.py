@@ -83,8 +83,14 @@ def _view(pid: int, inside: dict[int, int]) -> ProcessView:
         namespaces=tuple(_links(process / "ns")),
         descriptors=tuple(_descriptors(process)),
         mappings=tuple(_mappings(process)),
+        areas_left=_most_areas() - len(procfs.read_lines(process / "maps")),
         highest=max(_threads(process), default=fact.pid),
     )
+
+
+def _most_areas() -> int:
+    """Return how many mappings a process may have."""
+    return int(Path("/proc/sys/vm/max_map_count").read_bytes())
 
 
 def _innermost(ids: str) -> int:

@@ -74,6 +74,7 @@ def test_an_ordinary_job_is_not_refused() -> None:
         (_view(mappings=(Mapping(target="anon_inode:[io_uring]"),)), "io_uring"),
         (_view(mappings=(Mapping(target="/SYSV00000000 (deleted)"),)), "System V"),
         (_view(mappings=(Mapping(target="/dev/nvidiactl"),)), "GPU"),
+        (_view(areas_left=15), "vm.max_map_count"),
     ],
 )
 def test_each_thing_that_cannot_be_saved_is_told_once_with_its_process(view: ProcessView, words: str) -> None:
@@ -81,6 +82,10 @@ def test_each_thing_that_cannot_be_saved_is_told_once_with_its_process(view: Pro
     assert words in reason
     assert reason.startswith("train (PID 9001) ")
     assert ": " in reason, "a remedy follows"
+
+
+def test_a_process_with_room_for_what_criu_maps_into_it_is_not_refused() -> None:
+    assert refusals([_view(areas_left=16)]) == ()
 
 
 def test_a_zombie_with_threads_is_refused_and_one_without_is_not() -> None:

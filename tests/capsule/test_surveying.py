@@ -95,6 +95,23 @@ if queue < 0 or libc.mq_unlink(name):
     assert "has the POSIX message queue /crikpy-test-" in reason
 
 
+def test_a_process_with_as_many_mappings_as_the_kernel_permits_is_refused() -> None:
+    most = int(Path("/proc/sys/vm/max_map_count").read_text())
+    script = """
+kinds = (mmap.MAP_SHARED | mmap.MAP_ANONYMOUS, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+areas = []
+try:
+    for number in range(%d):
+        areas.append(mmap.mmap(-1, mmap.PAGESIZE, flags=kinds[number %% 2]))
+except OSError:
+    del areas[-%d:]
+"""
+    if most > 200_000:
+        pytest.skip("this kernel permits more than one wants to map")
+    assert "vm.max_map_count" in _reasons(script % (most, 8))
+    assert not _reasons(script % (most, 100))
+
+
 def test_system_v_shared_memory_is_refused() -> None:
     script = """
 libc = ctypes.CDLL(None)
