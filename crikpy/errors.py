@@ -25,6 +25,9 @@ never raised itself. Third-party exceptions are translated in the room that owns
     │   ├── DumpError
     │   │   └── TilesInUseError       at this moment; another may be better; retryable
     │   └── RestoreError
+    ├── GpuError                      the GPU's driver, or NVIDIA's tool for it, refused
+    │   ├── GpuBusyError              at this moment; another may be better; retryable
+    │   └── GpuStateLostError         a process was left without its GPU
     ├── IncompatibleError             the checkpoint does not fit this machine
     ├── StoreError
     │   ├── StoreUnavailableError     network, 5xx, throttling; retryable
@@ -222,6 +225,28 @@ class RestoreError(CriuError):
 
     exit_code = 34
     reason = "RestoreFailed"
+
+
+class GpuError(CrikpyError):
+    """What a job has on its GPUs could not be brought into memory, or back."""
+
+    exit_code = 36
+    reason = "GpuFailed"
+
+
+class GpuBusyError(GpuError):
+    """The GPU could not be halted in time, which work under way may be the reason of; the job runs on."""
+
+    exit_code = 37
+    reason = "GpuBusy"
+    retryable = True
+
+
+class GpuStateLostError(GpuError):
+    """A process of a job that runs on was left without its GPU; only its end helps."""
+
+    exit_code = 38
+    reason = "GpuStateLost"
 
 
 class IncompatibleError(CrikpyError):

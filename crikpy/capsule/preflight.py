@@ -110,6 +110,7 @@ class ProcessView:
         descriptors: its open files.
         mappings: its mapped files.
         highest: highest PID or thread id of it.
+        outer: its PID on the node.
     """
 
     fact: ProcessFact
@@ -121,6 +122,7 @@ class ProcessView:
     descriptors: tuple[Descriptor, ...] = ()
     mappings: tuple[Mapping, ...] = ()
     highest: int = 0
+    outer: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,8 +242,6 @@ def _of_a_mapping(mapping: Mapping) -> str:
         return "uses System V shared memory: use POSIX shared memory (shm_open) instead"
     if target.startswith("anon_inode:"):
         return _of_a_kernel_object(target)
-    if target.startswith("/dev/nvidia"):
-        return _of_a_device(target)
     return ""
 
 
@@ -254,6 +254,8 @@ def _of_a_kernel_object(target: str) -> str:
 
 
 def _of_a_device(target: str) -> str:
-    if target.startswith(("/dev/nvidia", "/dev/dri/", "/dev/kfd")):
-        return f"uses a GPU ({target}): CRIU saves the memory of the CPU only; run it on the CPU"
+    if target.startswith("/dev/nvidia"):
+        return ""  # accelerators.py knows
+    if target.startswith(("/dev/dri/", "/dev/kfd")):
+        return f"uses a GPU ({target}), of which only NVIDIA's can be saved: run it on one of these, or on the CPU"
     return f"has the device {target} open, which CRIU cannot save: close it before"

@@ -8,10 +8,8 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-
-import psutil
 
 import crikpy
 from crikpy import names
@@ -30,12 +28,14 @@ from crikpy.capsule.trees import JobTree, find_tree
 from crikpy.criu.quieting import StoppedTree, stop_tree
 from crikpy.criu.running import Criu
 from crikpy.errors import CapsuleError, CrikpyError, DeadlineError, DumpError, LauncherError
+from crikpy.flows.devices import JobDevices
 from crikpy.flows.members import CheckpointOrder, Member
+from crikpy.flows.room import staging_bytes
 from crikpy.flows.stopping import Inhabitants
 from crikpy.model.capsule import JobPhase, LauncherStatus
 from crikpy.model.manifest import Compatibility, FileArchive, Job, Manifest, Origin
 from crikpy.model.streams import TransferProgress, WrittenImages
-from crikpy.settings import MIB, Settings, StoreSettings
+from crikpy.settings import Settings
 from crikpy.store.base import ObjectStore
 from crikpy.store.checkpoints import Checkpoints
 from crikpy.store.recalling import KnownPages
@@ -52,9 +52,6 @@ _WITHDRAW_S = 10.0
 """How long the store is asked to take back what stands of a checkpoint that failed; the job runs meanwhile."""
 
 _BUFFER_BYTES = 1024 * 1024
-
-_SPARED_BYTES = 512 * MIB
-"""Of the node's free memory, for everybody else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +80,7 @@ class Dump:
         member: whose it is.
         launcher: the connection that holds the launcher, from `hold` on.
         stopped: the job's processes once they stand still.
+        devices: what the job has on GPUs.
     """
 
     def __init__(self, member: Member, store: ObjectStore, order: CheckpointOrder, settings: Settings) -> None:
@@ -114,6 +112,8 @@ class Dump:
                 raise CapsuleError("there is nothing to save: the job has ended, another launcher has its place")
             self._root_pid = _running_job(self.launcher.greeting)
             self._root = self._find_root()
+            self.devices = JobDevices(self.inhabitants, settings)
+            stack.callback(self.devices.close)
             self._resources = stack.pop_all()
 
     def __enter__(self) -> Dump:
@@ -130,8 +130,9 @@ class Dump:
         """Return why CRIU could not save the job as it is now; empty when it may."""
         tree = self._tree()
         survey = surveying.survey(tree.members)
-        self._memory_bytes = sum(process.anonymous_bytes + process.shared_bytes for process in survey.processes)
-        reasons = list(preflight.refusals(survey.views))
+        reasons = [*preflight.refusals(survey.views), *self.devices.refusals(survey.views, self._order.deadline)]
+        self._memory_bytes = self.devices.bytes
+        self._memory_bytes += sum(process.anonymous_bytes + process.shared_bytes for process in survey.processes)
         if tree.strays:
             reasons.append(f"{len(tree.strays)} of its processes left its tree: their parents ended before them")
         return tuple(reasons)
@@ -171,11 +172,15 @@ class Dump:
             deadline=order.deadline,
             on_progress=on_progress,
             pace=order.pace,
-            staging_bytes=_staging_bytes(store) if order.leave_running else 0,
+            staging_bytes=staging_bytes(store) if order.leave_running else 0,
         )
         self._writer = self._resources.enter_context(writer)
         if order.leave_running:
             self._writer.prepare(self._memory_bytes)
+
+    def tree(self) -> tuple[int, ...]:
+        """Return the job's processes as they are now, the root first, by their PIDs on the node."""
+        return self._tree().members
 
     def stop(self) -> float:
         """Stop the job; return the monotonic time by which it stood still.
@@ -273,8 +278,9 @@ class Dump:
                 tiles=found.tiles,
                 apparmor=shown(confinement.profile_of(self._root)),
                 container_apparmor=shown(confinement.profile_of(self.inhabitants.folder)),
+                cuda=self.devices.taken,
             ),
-            compatibility=here,
+            compatibility=replace(here, gpus=self.devices.facts),
             images=(),
             archives=found.archives,
             # Those that the restore's machine must have by itself, as far as they can be named; CRIU asks for all.
@@ -384,8 +390,3 @@ def _travels(path: str, trees: Sequence[CarriedTree]) -> bool:
             case members.FILES if relative in tree.names:
                 return True
     return False
-
-
-def _staging_bytes(settings: StoreSettings) -> int:
-    """Return how much memory a job that runs on may be read into, besides what any dump may use."""
-    return max(0, min(settings.staging_bytes, psutil.virtual_memory().available - _SPARED_BYTES))

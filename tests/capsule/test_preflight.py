@@ -62,8 +62,8 @@ def test_an_ordinary_job_is_not_refused() -> None:
         (_device("/dev/pts/0", 136, 0), "terminal /dev/pts/0"),
         (_device("/dev/tty", 5, 0), "terminal /dev/tty"),
         (_device("/dev/ttyS0", 4, 64), "terminal /dev/ttyS0"),
-        (_device("/dev/nvidia0", 195, 0), "GPU"),
-        (_device("/dev/nvidia-uvm", 511, 0), "GPU"),
+        (_device("/dev/kfd", 511, 0), "GPU"),
+        (_device("/dev/dri/renderD128", 226, 128), "GPU"),
         (_device("/dev/fuse", 10, 229), "device /dev/fuse"),
         (_device("/dev/kvm", 10, 232), "device /dev/kvm"),
         (_device("/dev/nbd", 1, 3, Inode.BLOCK), "device /dev/nbd"),
@@ -73,7 +73,6 @@ def test_an_ordinary_job_is_not_refused() -> None:
         (_view(descriptors=(Descriptor(fd=3, target="anon_inode:kvm-vm", inode=Inode.OTHER),)), "virtual machine"),
         (_view(mappings=(Mapping(target="anon_inode:[io_uring]"),)), "io_uring"),
         (_view(mappings=(Mapping(target="/SYSV00000000 (deleted)"),)), "System V"),
-        (_view(mappings=(Mapping(target="/dev/nvidiactl"),)), "GPU"),
     ],
 )
 def test_each_thing_that_cannot_be_saved_is_told_once_with_its_process(view: ProcessView, words: str) -> None:

@@ -76,6 +76,7 @@ class Bench:
         read_only: whether the root of containers may not be written.
         apparmor: AppArmor profile of containers, or none.
         shared_directories: of containers, directories of the machine by their paths inside.
+        devices: of containers, major and minor number of device nodes by their paths inside.
     """
 
     def __init__(self, folder: Path, kind: Kind, settings: Settings) -> None:
@@ -90,6 +91,7 @@ class Bench:
         self.read_only = False
         self.apparmor = ""
         self.shared_directories: dict[str, Path] = {}
+        self.devices: dict[str, tuple[int, int]] = {}
         self._temporary = folder / "tmp"
         self._capsules: list[JobCapsule] = []
         self._numbers = itertools.count()
@@ -129,6 +131,7 @@ class Bench:
                 read_only=self.read_only,
                 apparmor=self.apparmor,
                 shared_directories=self.shared_directories,
+                devices=self.devices,
             )
             made = ContainerJob(container)
         self._capsules.append(made)
