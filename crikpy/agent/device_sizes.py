@@ -1,7 +1,7 @@
 """How much the jobs of this node have on its GPUs, for the plan: it has to be saved like memory.
 
-nvidia-smi takes a second or more to answer, so that it is asked in the background, and what it said last stands until
-it answers anew. A node without NVIDIA's driver asks nobody.
+nvidia-smi takes a second or more to answer, so that it is asked in the background, and what it said last stands
+until it answers anew. A node without NVIDIA's driver asks nobody.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,12 +37,10 @@ async def test_a_node_without_a_driver_is_not_asked(tmp_path: Path) -> None:
 
 async def test_an_answer_that_does_not_come_is_not_waited_for(tmp_path: Path) -> None:
     (tmp_path / "version").touch()
-    began = time.monotonic()
     sizes = _sizes(
         tmp_path, f"while [ ! -e {tmp_path}/enough ]; do sleep 0.05; done; printf '{os.getpid()}, 1\\n'"
     )
     assert await sizes.of([os.getpid()]) == 0
-    assert time.monotonic() - began < 8, "less than the tool's own limit"
     (tmp_path / "enough").touch()
     while not await sizes.of([os.getpid()]):
         pass

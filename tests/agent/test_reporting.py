@@ -252,7 +252,20 @@ async def test_flush_delivers_what_is_left(tmp_path: Path) -> None:
         assert order(kube, "o").status == COMPLETE
 
 
-def test_a_flow_is_logged_with_its_pod_and_its_bytes_are_counted_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_job_that_has_lost_its_gpus_is_told_on_its_pod_by_whatever_thread_saves_it(
+    cluster: Cluster,
+) -> None:
+    pod = put_pod(cluster.kube, "p")
+    reporter = cluster.teller.reporter(pod)
+    await asyncio.to_thread(reporter.event, "frozen", "the job stands still")
+    await asyncio.to_thread(reporter.event, "gpu-lost", "the job runs on without its GPUs")
+    await cluster.kube.until(lambda: events(cluster.kube, "p"))
+    assert events(cluster.kube, "p") == [("Warning", "GpuStateLost")]
+
+
+async def test_a_flow_is_logged_with_its_pod_and_its_bytes_are_counted_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     caplog.set_level(logging.INFO)
     metrics = Metrics()
     api = object()
