@@ -167,8 +167,8 @@ def _container_notes(container: Json) -> Iterator[str]:
     for device in raw.mapping(raw.mapping(container.get("resources")).get("limits")):
         if device == _GPU:
             yield (
-                f"container {name} asks for {device}: crikpy can save it on nodes with NVIDIA's cuda-checkpoint only,"
-                " as their condition CrikpyReady says"
+                f"container {name} asks for {device}: crikpy can save it on nodes with NVIDIA's cuda-checkpoint"
+                " only, as their condition CrikpyReady says"
             )
         elif device.startswith(_DEVICES):
             yield f"container {name} asks for {device}: while its job uses that, crikpy cannot save it"

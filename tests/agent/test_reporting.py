@@ -252,11 +252,11 @@ async def test_flush_delivers_what_is_left(tmp_path: Path) -> None:
         assert order(kube, "o").status == COMPLETE
 
 
-async def test_a_job_that_has_lost_its_gpus_is_told_on_its_pod_by_whatever_thread_saves_it(
+async def test_a_job_that_has_lost_its_gpus_is_told_on_its_pod_from_any_thread(
     cluster: Cluster,
 ) -> None:
     pod = put_pod(cluster.kube, "p")
-    reporter = cluster.teller.reporter(pod)
+    reporter = cluster.teller.reporter(parse_pod(pod))
     await asyncio.to_thread(reporter.event, "frozen", "the job stands still")
     await asyncio.to_thread(reporter.event, "gpu-lost", "the job runs on without its GPUs")
     await cluster.kube.until(lambda: events(cluster.kube, "p"))

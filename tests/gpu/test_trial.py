@@ -36,9 +36,7 @@ def _steps(count: int, first: int = 1) -> str:
 
 
 @pytest.mark.parametrize(("second", "status"), [(_steps(4, 3), 0), (_steps(4, 2), 1), (_steps(4, 4), 1)])
-def test_steps_that_are_lost_or_repeated_are_not_those_of_one_job(
-    tmp_path: Path, second: str, status: int
-) -> None:
+def test_lost_or_repeated_steps_are_not_those_of_one_job(tmp_path: Path, second: str, status: int) -> None:
     (tmp_path / "first").write_text(f"hello\n{_steps(2)}")
     (tmp_path / "second").write_text(second)
     words = (sys.executable, ROOT / "hack/gpu-trial.d/proof.py", "1", tmp_path / "first", tmp_path / "second")
