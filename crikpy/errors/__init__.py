@@ -56,32 +56,8 @@ never raised itself. Third-party exceptions are translated in the room that owns
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-
-class CrikpyError(Exception):
-    """The root of the tree; catch it, never raise it.
-
-    Attributes:
-        exit_code: exit status of the command line, unique for each class.
-        reason: CamelCase word for Kubernetes Events and conditions.
-        retryable: whether the same act may succeed when tried again.
-        remedy: what the user can do, in one sentence; may be empty.
-        detail: further lines (the end of a log), shown below the message.
-    """
-
-    exit_code: ClassVar[int] = 1
-    reason: ClassVar[str] = "Failed"
-    retryable: ClassVar[bool] = False
-
-    def __init__(self, message: str, *, remedy: str = "", detail: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.remedy = remedy
-        self.detail = detail
-
-    def __str__(self) -> str:
-        return f"{self.message} ({self.remedy})" if self.remedy else self.message
+from crikpy.errors.base import CrikpyError as CrikpyError
+from crikpy.errors.kubernetes import *  # noqa: F403 - they belong into this tree
 
 
 class UsageError(CrikpyError):
@@ -362,61 +338,3 @@ class RegistryError(CrikpyError):
 
     exit_code = 61
     reason = "RegistryFailed"
-
-
-class KubeError(CrikpyError):
-    """The Kubernetes API answered something that cannot be worked with."""
-
-    exit_code = 80
-    reason = "KubernetesFailed"
-
-
-class KubeUnavailableError(KubeError):
-    """The API server could not be reached, was too busy or broke off."""
-
-    exit_code = 81
-    reason = "KubernetesUnavailable"
-    retryable = True
-
-
-class KubeForbiddenError(KubeError):
-    """The API server refused our credentials or what they may do."""
-
-    exit_code = 82
-    reason = "KubernetesForbidden"
-
-
-class KubeNotFoundError(KubeError):
-    """There is no such object, or the cluster does not know its kind."""
-
-    exit_code = 83
-    reason = "KubernetesNotFound"
-
-
-class KubeConflictError(KubeError):
-    """The object exists already, or was changed since it was read."""
-
-    exit_code = 84
-    reason = "KubernetesConflict"
-
-
-class KubeInvalidError(KubeError):
-    """The API server does not take the object as it is."""
-
-    exit_code = 85
-    reason = "KubernetesInvalid"
-
-
-class KubeExpiredError(KubeError):
-    """The resource version is too old to watch from; the list must be read again."""
-
-    exit_code = 86
-    reason = "KubernetesExpired"
-
-
-class EvictionBlockedError(KubeError):
-    """A disruption budget does not allow the eviction now."""
-
-    exit_code = 87
-    reason = "EvictionBlocked"
-    retryable = True
