@@ -273,6 +273,7 @@ class Dump:
                 tiles=found.tiles,
                 apparmor=shown(confinement.profile_of(self._root)),
                 container_apparmor=shown(confinement.profile_of(self.inhabitants.folder)),
+                lost_sessions=survey.lost_sessions,
             ),
             compatibility=here,
             images=(),

@@ -260,6 +260,7 @@ def _restore_processes(
             pipes,
             deadline,
             may_use_tiles=job.tiles,
+            lost_sessions=job.lost_sessions,
             # In a container like its last one it has its own again, and so have its children.
             apparmor=confined if confined != job.container_apparmor else "",
         )

@@ -178,6 +178,7 @@ class Job:
         tiles: it may have asked for AMX's tile registers, so that its restore asks for them too.
         apparmor: AppArmor profile of the root process, or empty.
         container_apparmor: that of its launcher, and so of all that its container starts.
+        lost_sessions: children of the root are in sessions whose leaders have ended.
     """
 
     command: tuple[str, ...]
@@ -189,6 +190,7 @@ class Job:
     tiles: bool = False
     apparmor: str = ""
     container_apparmor: str = ""
+    lost_sessions: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
