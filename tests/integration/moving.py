@@ -76,6 +76,7 @@ class Bench:
         read_only: whether the root of containers may not be written.
         apparmor: AppArmor profile of containers, or none.
         shared_directories: of containers, directories of the machine by their paths inside.
+        network: what connects each container to be to a network, before its job begins.
     """
 
     def __init__(self, folder: Path, kind: Kind, settings: Settings) -> None:
@@ -90,6 +91,7 @@ class Bench:
         self.read_only = False
         self.apparmor = ""
         self.shared_directories: dict[str, Path] = {}
+        self.network: Callable[[JobCapsule], None] | None = None
         self._temporary = folder / "tmp"
         self._capsules: list[JobCapsule] = []
         self._numbers = itertools.count()
@@ -133,6 +135,8 @@ class Bench:
             made = ContainerJob(container)
         self._capsules.append(made)
         made.await_launcher()
+        if self.network is not None:
+            self.network(made)
         return made
 
     def save(
