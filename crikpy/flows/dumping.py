@@ -6,8 +6,7 @@ Nothing here decides when the job may run again or must end; crikpy.flows.saving
 from __future__ import annotations
 
 import contextlib
-import io
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -15,9 +14,7 @@ import crikpy
 from crikpy import names
 from crikpy.aio import retrying
 from crikpy.aio.clock import Deadline
-from crikpy.capsule import confinement, entering, members, preflight, surveying
-from crikpy.capsule.archives import write_archive
-from crikpy.capsule.beneath import exists_inside
+from crikpy.capsule import confinement, entering, preflight, surveying
 from crikpy.capsule.changes import Place, place_of, places_of, plan_changes
 from crikpy.capsule.launcher import LauncherConnection
 from crikpy.capsule.members import CarriedTree
@@ -28,12 +25,15 @@ from crikpy.capsule.trees import JobTree, find_tree
 from crikpy.criu.quieting import StoppedTree, stop_tree
 from crikpy.criu.running import Criu
 from crikpy.errors import CapsuleError, CrikpyError, DeadlineError, DumpError, LauncherError
+from crikpy.flows.archiving import travels, write_archives
 from crikpy.flows.devices import JobDevices
 from crikpy.flows.members import CheckpointOrder, Member
 from crikpy.flows.room import staging_bytes
 from crikpy.flows.stopping import Inhabitants
+from crikpy.flows.surroundings import network_of
 from crikpy.model.capsule import JobPhase, LauncherStatus
 from crikpy.model.manifest import Compatibility, FileArchive, Job, Manifest, Origin
+from crikpy.model.network import Network
 from crikpy.model.streams import TransferProgress, WrittenImages
 from crikpy.settings import Settings
 from crikpy.store.base import ObjectStore
@@ -51,8 +51,6 @@ _EXIT_S = 1.0
 _WITHDRAW_S = 10.0
 """How long the store is asked to take back what stands of a checkpoint that failed; the job runs meanwhile."""
 
-_BUFFER_BYTES = 1024 * 1024
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Read:
@@ -64,6 +62,7 @@ class Read:
         places: where the directories among these really lie.
         archives: the files that are being stored.
         tiles: what the dump's outcome said of tiles.
+        network: what of the capsule's network it uses.
     """
 
     survey: Survey
@@ -71,6 +70,7 @@ class Read:
     places: tuple[Place, ...]
     archives: tuple[FileArchive, ...]
     tiles: bool
+    network: Network
 
 
 class Dump:
@@ -219,13 +219,14 @@ class Dump:
         survey = surveying.survey(self._tree().members)
         node_root = self._settings.criu.node_root
         trees = plan_changes(capsule, survey.written, node_root=node_root, elsewhere=elsewhere, launcher=launcher)
-        archives = tuple(_write_archives(trees, writer, deadline))
+        archives = tuple(write_archives(trees, writer, deadline))
         return Read(
             survey=survey,
             trees=trees,
             places=places_of(trees, read_mounts(launcher)),
             archives=archives,
             tiles=outcome.tiles,
+            network=network_of(launcher, outcome.sockets),
         )
 
     def go_on(self) -> None:
@@ -279,16 +280,18 @@ class Dump:
                 apparmor=shown(confinement.profile_of(self._root)),
                 container_apparmor=shown(confinement.profile_of(self.inhabitants.folder)),
                 cuda=self.devices.taken,
+                lost_sessions=survey.lost_sessions,
             ),
             compatibility=replace(here, gpus=self.devices.facts),
             images=(),
             archives=found.archives,
+            network=found.network,
             # Those that the restore's machine must have by itself, as far as they can be named; CRIU asks for all.
             open_files=tuple(
                 file
                 for file in survey.files
                 if is_text(file.path)
-                and not _travels(file.path, found.trees)
+                and not travels(file.path, found.trees)
                 and not place_of(file.path, mounts).lies_in(carried)
             ),
         )
@@ -368,25 +371,3 @@ def _inner_pids(pids: Collection[int]) -> Iterator[int]:
     for pid in pids:
         with contextlib.suppress(OSError):
             yield entering.inner_pid(pid)
-
-
-def _write_archives(
-    trees: Sequence[CarriedTree], writer: ChunkWriter, deadline: Deadline
-) -> Iterator[FileArchive]:
-    for number, tree in enumerate(trees):
-        image = f"files/{number}.tar"
-        with io.BufferedWriter(writer.file(image), _BUFFER_BYTES) as out:
-            entries = write_archive(tree, out, deadline=deadline)
-        yield FileArchive(image=image, kind=tree.kind, root=tree.root, entries=entries)
-
-
-def _travels(path: str, trees: Sequence[CarriedTree]) -> bool:
-    """Say whether the checkpoint carries a file other than in a whole directory."""
-    for tree in trees:
-        relative = path.removeprefix(tree.root).lstrip("/")
-        match tree.kind:
-            case members.OVERLAY if exists_inside(tree.source, relative):
-                return True
-            case members.FILES if relative in tree.names:
-                return True
-    return False

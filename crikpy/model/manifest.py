@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from crikpy.model.network import Network
+
 _INDEX = "index/"
 
 
@@ -198,6 +200,7 @@ class Job:
         apparmor: AppArmor profile of the root process, or empty.
         container_apparmor: that of its launcher, and so of all that its container starts.
         cuda: PIDs of processes whose GPU memory is in their own, to be given back before they can go on.
+        lost_sessions: children of the root are in sessions whose leaders have ended.
     """
 
     command: tuple[str, ...]
@@ -210,6 +213,7 @@ class Job:
     apparmor: str = ""
     container_apparmor: str = ""
     cuda: tuple[int, ...] = ()
+    lost_sessions: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,6 +251,7 @@ class Manifest:
         images: every image and archive.
         archives: what the archives hold.
         open_files: files that must be on the restore's machine already.
+        network: what of its container's network the job uses.
         sizes: how large it is.
         frozen_s: seconds between the first stopped process and the commit, as far as known then.
     """
@@ -262,6 +267,7 @@ class Manifest:
     images: tuple[StoredImage, ...]
     archives: tuple[FileArchive, ...] = ()
     open_files: tuple[OpenFile, ...] = ()
+    network: Network = field(default_factory=Network)
     sizes: Sizes = field(
         default_factory=lambda: Sizes(image_bytes=0, zero_bytes=0, reused_bytes=0, stored_bytes=0, chunks=0)
     )

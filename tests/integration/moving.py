@@ -77,6 +77,7 @@ class Bench:
         apparmor: AppArmor profile of containers, or none.
         shared_directories: of containers, directories of the machine by their paths inside.
         devices: of containers, major and minor number of device nodes by their paths inside.
+        network: what connects each container to be to a network, before its job begins.
     """
 
     def __init__(self, folder: Path, kind: Kind, settings: Settings) -> None:
@@ -92,6 +93,7 @@ class Bench:
         self.apparmor = ""
         self.shared_directories: dict[str, Path] = {}
         self.devices: dict[str, tuple[int, int]] = {}
+        self.network: Callable[[JobCapsule], None] | None = None
         self._temporary = folder / "tmp"
         self._capsules: list[JobCapsule] = []
         self._numbers = itertools.count()
@@ -136,6 +138,8 @@ class Bench:
             made = ContainerJob(container)
         self._capsules.append(made)
         made.await_launcher()
+        if self.network is not None:
+            self.network(made)
         return made
 
     def save(
