@@ -59,7 +59,7 @@ class JobDevices:
             return ()
         self.facts = gpus.facts_of(self._inhabitants.folder, self.settings)
         self.bytes = gpus.used_bytes([view.outer for view in users], self._tools, deadline)
-        return gpus.refusals(views, self._inhabitants.folder, self.settings, deadline)
+        return gpus.refusals(views, self._inhabitants.folder, self.settings, deadline, used=self.bytes)
 
     @property
     def taken(self) -> tuple[int, ...]:

@@ -58,7 +58,7 @@ def facts_of(folder: Path, settings: Settings) -> GpuFacts:
 
 
 def refusals(
-    views: Sequence[ProcessView], folder: Path, settings: Settings, deadline: Deadline
+    views: Sequence[ProcessView], folder: Path, settings: Settings, deadline: Deadline, *, used: int | None = None
 ) -> tuple[str, ...]:
     """Return why a job could not be saved for its GPUs' sake, a sentence each; none where it uses none, or may.
 
@@ -67,6 +67,7 @@ def refusals(
         folder: its launcher's, below /proc.
         settings: of this node.
         deadline: when an answer is of no use any more.
+        used: bytes that they have on GPUs, where that is known.
     """
     found = accelerators.look(views)
     if not found:
@@ -83,7 +84,10 @@ def refusals(
         *(f"{users} uses a GPU, and {reason}" for reason in reasons),
         *(f"{users} {reason}" for reason in support.obstacles_of(facts_of(folder, settings))),
         *accelerators.refusals(found, settings.gpu.managed_bytes),
-        *_no_room([process.view.outer for process in found], folder, tools, deadline),
+        *_no_room(
+            used_bytes([process.view.outer for process in found], tools, deadline) if used is None else used,
+            folder,
+        ),
     )
 
 
@@ -115,9 +119,8 @@ def used_bytes(pids: Collection[int], tools: NodeTools, deadline: Deadline) -> i
     return sum(used.get(pid, 0) for pid in pids)
 
 
-def _no_room(pids: Collection[int], folder: Path, tools: NodeTools, deadline: Deadline) -> Iterator[str]:
+def _no_room(needed: int, folder: Path) -> Iterator[str]:
     """Yield why what a job has on GPUs does not fit into memory, where it goes before it is stored."""
-    needed = used_bytes(pids, tools, deadline)
     free = room.spare_bytes()
     allowed = cgroups.memory_room(folder)
     what = f"the job has {needed // MIB} MiB on its GPUs, which go into its memory while it is saved"

@@ -33,16 +33,29 @@ going() { # waits until a process is not stopped any more; fails when it is gone
         tries=$((tries + 1))
     done
 }
-all() { # one action for every process, all at once
-    for each in $processes; do
-        ( going "${each%%:*}" && timeout -k 5 "$limit" "$@" --pid "${each#*:}" >/dev/null 2>&1 ) &
-    done
-    wait
+back() { # does an action to a process if it is in a state
+    wanted=$1 act=$2 each=$3; shift 3
+    going "${each%%:*}" || return 0
+    case "$(timeout -k 5 "$limit" "$@" --get-state --pid "${each#*:}" 2>/dev/null)" in
+    "$wanted"*) timeout -k 5 "$limit" "$@" --action "$act" --pid "${each#*:}" >/dev/null 2>&1; return 1 ;;
+    running* | failed*) return 0 ;;
+    *) return 1 ;;
+    esac
 }
-all "$@" --action restore
-all "$@" --action unlock
+rounds=0
+while [ $rounds -lt 60 ]; do
+    for each in $processes; do back checkpointed restore "$each" "$@" & done
+    wait
+    others=
+    for each in $processes; do back locked unlock "$each" "$@" & others="$others $!"; done
+    done=yes
+    for other in $others; do wait "$other" || done=; done
+    [ -z "$done" ] || exit 0
+    rounds=$((rounds + 1))
+    sleep 1
+done
 """
-"""What is not checkpointed refuses `restore`, what is not locked refuses `unlock`; neither does harm."""
+"""In rounds, since a tool that we began may still be at work, whose end is not to be hastened."""
 
 _ENDS_S: Final = 2.0
 

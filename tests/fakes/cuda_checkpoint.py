@@ -3,7 +3,8 @@
 It keeps the tool's command line and its states, writes each call into `calls` beside itself, and fails, loudly,
 when it is called in the wrong order, for a process that it does not know, or for one that is stopped, in which the
 real tool would hang. `plan` beside it says what is to go wrong: lines `ACTION HOW [TIMES]`, where HOW is `fails`
-(before anything is done), `breaks` (CUDA has failed in the process after it) or `hangs`. Standard library only.
+(before anything is done), `breaks` (CUDA has failed in the process after it), `hangs`, or `lingers` for a second
+before it is done. Standard library only.
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ def main() -> int:
     if how == "hangs":
         time.sleep(words.timeout / 1000 if words.timeout else 600)
         return fail(words, "operation timed out")
+    if how == "lingers":
+        time.sleep(1)
     if how == "fails":
         return fail(words, "operation not supported")
     if (state := state_of(folder)) != BEFORE[words.action]:

@@ -68,6 +68,12 @@ class GpuNode:
         found.unlink(missing_ok=True)
         return lines
 
+    def called(self, action: str) -> list[str]:
+        """Return the calls of an action until now, without forgetting any."""
+        found = self.folder / "calls"
+        lines = found.read_text().splitlines() if found.exists() else []
+        return [line for line in lines if line.startswith(f"{action} ")]
+
     def variables(self) -> dict[str, str]:
         """Return the settings of this node as variables, for a process of its own."""
         return {

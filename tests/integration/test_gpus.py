@@ -59,6 +59,7 @@ def test_a_job_moves_with_what_it_has_on_its_gpus(
     assert job.wait() == names.EXIT_CHECKPOINTED
     calls = node.calls()
     assert actions(calls) == TAKEN, "all are locked before the first is taken, and nothing is given back"
+    assert not node.guards()
     assert len(calls) == 4
     assert len(manifest.job.cuda) == 2
     assert manifest.compatibility.gpus.models == ("NVIDIA Test",)
@@ -202,6 +203,19 @@ def test_if_we_are_killed_the_job_gets_its_gpus_back(gpu_bench: Bench, job: JobC
     with Agent(gpu_bench, job, "save", pause="frozen", environment=node.variables()) as agent:
         agent.await_pause()
         assert actions(node.calls()) == TAKEN
+        agent.kill()
+    until(lambda: not node.guards(), "the end of who watched over the GPUs")
+    assert [call for call in actions(node.calls()) if call != "get-state"] == GIVEN_BACK
+    job.prove()
+    _runs_on(gpu_bench, job, node)
+
+
+def test_if_we_are_killed_while_the_tool_works_the_job_gets_its_gpus_back_after_that(
+    gpu_bench: Bench, job: JobCapsule, node: GpuNode
+) -> None:
+    node.plan("checkpoint lingers 2")
+    with Agent(gpu_bench, job, "save", environment=node.variables()) as agent:
+        until(lambda: len(node.called("checkpoint")) == 2, "the tool at work")
         agent.kill()
     job.prove()
     until(lambda: not node.guards(), "the end of who watched over the GPUs")
