@@ -6,8 +6,7 @@ Nothing here decides when the job may run again or must end; crikpy.flows.saving
 from __future__ import annotations
 
 import contextlib
-import io
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,9 +16,7 @@ import crikpy
 from crikpy import names
 from crikpy.aio import retrying
 from crikpy.aio.clock import Deadline
-from crikpy.capsule import confinement, entering, members, preflight, surveying
-from crikpy.capsule.archives import write_archive
-from crikpy.capsule.beneath import exists_inside
+from crikpy.capsule import confinement, entering, refusing, surveying, systemv
 from crikpy.capsule.changes import Place, place_of, places_of, plan_changes
 from crikpy.capsule.launcher import LauncherConnection
 from crikpy.capsule.members import CarriedTree
@@ -29,7 +26,8 @@ from crikpy.capsule.procfs import is_text, shown
 from crikpy.capsule.trees import JobTree, find_tree
 from crikpy.criu.quieting import StoppedTree, stop_tree
 from crikpy.criu.running import Criu
-from crikpy.errors import CapsuleError, CrikpyError, DeadlineError, DumpError, LauncherError
+from crikpy.errors import CapsuleError, CrikpyError, DeadlineError, DumpError, LauncherError, UnsupportedJobError
+from crikpy.flows.carrying import travels, write_archives
 from crikpy.flows.members import CheckpointOrder, Member
 from crikpy.flows.stopping import Inhabitants
 from crikpy.model.capsule import JobPhase, LauncherStatus
@@ -50,8 +48,6 @@ _EXIT_S = 1.0
 
 _WITHDRAW_S = 10.0
 """How long the store is asked to take back what stands of a checkpoint that failed; the job runs meanwhile."""
-
-_BUFFER_BYTES = 1024 * 1024
 
 _SPARED_BYTES = 512 * MIB
 """Of the node's free memory, for everybody else."""
@@ -128,13 +124,11 @@ class Dump:
 
     def refusals(self) -> tuple[str, ...]:
         """Return why CRIU could not save the job as it is now; empty when it may."""
-        tree = self._tree()
-        survey = surveying.survey(tree.members)
-        self._memory_bytes = sum(process.anonymous_bytes + process.shared_bytes for process in survey.processes)
-        reasons = list(preflight.refusals(survey.views))
-        if tree.strays:
-            reasons.append(f"{len(tree.strays)} of its processes left its tree: their parents ended before them")
-        return tuple(reasons)
+        limit = self._settings.criu.ghost_limit_bytes
+        seen = refusing.look(self._tree(), self.inhabitants.folder, self._inhabitants(), ghost_limit_bytes=limit)
+        processes = seen.survey.processes
+        self._memory_bytes = sum(process.anonymous_bytes + process.shared_bytes for process in processes)
+        return seen.refusals
 
     def hold(self) -> None:
         """Keep the launcher from exiting, and others from saving.
@@ -209,12 +203,15 @@ class Dump:
         capsule, deadline = self.member.capsule, self._order.deadline
         writer = self._ready()
         launcher = self.inhabitants.folder
-        entry = entering.dump_entry(launcher)
+        fate = systemv.fate_of(self._root, launcher, self._inhabitants())
+        if fate.refusal:  # only since it was looked at
+            raise UnsupportedJobError(f"the job cannot be saved: {fate.refusal}")
+        entry = entering.dump_entry(launcher, saves_ipc=fate.travels)
         outcome = Criu(self._settings.criu).dump(entry, self._root_pid, writer, deadline)
         survey = surveying.survey(self._tree().members)
         node_root = self._settings.criu.node_root
         trees = plan_changes(capsule, survey.written, node_root=node_root, elsewhere=elsewhere, launcher=launcher)
-        archives = tuple(_write_archives(trees, writer, deadline))
+        archives = tuple(write_archives(trees, writer, deadline))
         return Read(
             survey=survey,
             trees=trees,
@@ -283,7 +280,7 @@ class Dump:
                 file
                 for file in survey.files
                 if is_text(file.path)
-                and not _travels(file.path, found.trees)
+                and not travels(file.path, found.trees)
                 and not place_of(file.path, mounts).lies_in(carried)
             ),
         )
@@ -340,6 +337,9 @@ class Dump:
             raise CapsuleError("nothing was made ready to read the job")
         return self._writer
 
+    def _inhabitants(self) -> set[int]:
+        return {self.member.capsule.launcher_pid, *self.inhabitants.pids()}
+
     def _tree(self) -> JobTree:
         return find_tree(self.member.capsule.launcher_pid, self._root, self.inhabitants.folder)
 
@@ -363,28 +363,6 @@ def _inner_pids(pids: Collection[int]) -> Iterator[int]:
     for pid in pids:
         with contextlib.suppress(OSError):
             yield entering.inner_pid(pid)
-
-
-def _write_archives(
-    trees: Sequence[CarriedTree], writer: ChunkWriter, deadline: Deadline
-) -> Iterator[FileArchive]:
-    for number, tree in enumerate(trees):
-        image = f"files/{number}.tar"
-        with io.BufferedWriter(writer.file(image), _BUFFER_BYTES) as out:
-            entries = write_archive(tree, out, deadline=deadline)
-        yield FileArchive(image=image, kind=tree.kind, root=tree.root, entries=entries)
-
-
-def _travels(path: str, trees: Sequence[CarriedTree]) -> bool:
-    """Say whether the checkpoint carries a file other than in a whole directory."""
-    for tree in trees:
-        relative = path.removeprefix(tree.root).lstrip("/")
-        match tree.kind:
-            case members.OVERLAY if exists_inside(tree.source, relative):
-                return True
-            case members.FILES if relative in tree.names:
-                return True
-    return False
 
 
 def _staging_bytes(settings: StoreSettings) -> int:
