@@ -58,6 +58,21 @@ class Inode(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LostName:
+    """A regular file that has lost the name by which it was opened, and has another.
+
+    Attributes:
+        path: the lost name.
+        device: major and minor number of its filesystem.
+        inode: its number there.
+    """
+
+    path: str
+    device: tuple[int, int]
+    inode: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Descriptor:
     """One open file of a process.
 
@@ -70,6 +85,7 @@ class Descriptor:
         size: bytes of a regular file.
         writable: whether it is open for writing.
         ghost: bytes that a file takes up which was deleted while open; 0 for all others.
+        lost: of a file that has lost this name, and has another.
     """
 
     fd: int
@@ -80,6 +96,7 @@ class Descriptor:
     size: int = 0
     writable: bool = False
     ghost: int = 0
+    lost: LostName | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +110,7 @@ class Mapping:
         shared: whether writes to the memory go to the file.
         build_id: GNU build id in hex of an ELF file mapped to be run, or empty.
         ghost: bytes that a file takes up which was deleted while mapped; 0 for all others.
+        lost: of a file that has lost this name, and has another.
     """
 
     target: str
@@ -101,6 +119,7 @@ class Mapping:
     shared: bool = False
     build_id: str = ""
     ghost: int = 0
+    lost: LostName | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +163,7 @@ class Survey:
         stopped: processes that a signal stopped.
         lost_sessions: whether children of the root are in sessions whose leaders have ended.
         attaches_system_v: whether there is System V shared memory among what is mapped.
+        lost: files open or mapped that have lost the name by which they were.
     """
 
     views: tuple[ProcessView, ...]
@@ -155,6 +175,7 @@ class Survey:
     stopped: tuple[int, ...]
     lost_sessions: bool = False
     attaches_system_v: bool = False
+    lost: frozenset[LostName] = frozenset()
 
 
 def summarise(views: Sequence[ProcessView]) -> Survey:
@@ -185,6 +206,15 @@ def summarise(views: Sequence[ProcessView]) -> Survey:
         highest_pid=max((view.highest for view in views), default=0),
         stopped=tuple(view.fact.pid for view in views if view.state == "T"),
         lost_sessions=not {view.session for view in views} <= {view.fact.pid for view in views},
+        lost=frozenset(
+            lost
+            for view in views
+            for lost in (
+                *(found.lost for found in view.descriptors),
+                *(found.lost for found in view.mappings),
+            )
+            if lost is not None
+        ),
         attaches_system_v=any(found.target.startswith("/SYSV") for view in views for found in view.mappings),
     )
 

@@ -17,7 +17,7 @@ from crikpy.capsule import procfs, syscalls
 from crikpy.capsule.beneath import stat_inside
 from crikpy.capsule.buildids import read_build_id
 from crikpy.capsule.mounts import read_mounts
-from crikpy.capsule.preflight import Descriptor, Inode, Mapping, ProcessView, Survey, summarise
+from crikpy.capsule.preflight import Descriptor, Inode, LostName, Mapping, ProcessView, Survey, summarise
 from crikpy.capsule.syscalls import Seen
 from crikpy.errors import NoSuchJobError
 from crikpy.model.manifest import ProcessFact
@@ -126,6 +126,7 @@ def _descriptors(process: Path) -> Iterator[Descriptor]:
                 size=status.size if inode is Inode.REGULAR else 0,
                 writable=flags & os.O_ACCMODE != os.O_RDONLY,
                 ghost=_ghost(target, status),
+                lost=_lost(process, target, status),
             )
 
 
@@ -142,6 +143,14 @@ def _ghost(target: str, status: Seen) -> int:
     if status.links or not stat.S_ISREG(status.mode) or target.startswith(_MEMORY):
         return 0
     return status.occupied
+
+
+def _lost(process: Path, target: str, status: Seen) -> LostName | None:
+    if not stat.S_ISREG(status.mode) or not target.startswith("/") or not target.endswith(_DELETED):
+        return None
+    if not status.links or _path(process, target, status):
+        return None
+    return LostName(path=target.removesuffix(_DELETED), device=status.device, inode=status.inode)
 
 
 def _mappings(process: Path) -> Iterator[Mapping]:
@@ -178,6 +187,7 @@ def _mapping(process: Path, area: str, rights: str, name: str, *, readable: bool
         shared=rights[1] == "w" and rights[3] == "s",
         build_id=build_id if path and rights[2] == "x" else "",
         ghost=_ghost(target, status),
+        lost=_lost(process, target, status),
     )
 
 
