@@ -123,7 +123,7 @@ GROUP = Group(
             program="Stockfish",
             does="a chess engine searches its bench positions",
             packages=("stockfish",),
-            words=("/usr/games/stockfish", "bench", "16", "1", "13"),
+            words=("/usr/games/stockfish", "bench", "16", "1", "12"),
             progress=r"^Position: 10/",
             check=same(r"^Nodes searched.*|^bestmove.*"),
         ),
