@@ -22,6 +22,7 @@ from crikpy.errors import (
     UnsupportedJobError,
 )
 from crikpy.model.capsule import JobPhase
+from crikpy.settings import MIB
 from tests.integration.capsules import PATIENCE_S, JobCapsule, until
 from tests.integration.gpus import UUID, GpuNode, actions
 from tests.integration.moving import Bench, Story
@@ -126,11 +127,18 @@ def test_a_tool_that_hangs_costs_no_more_than_the_time_there_is(
     _runs_on(gpu_bench, job, node)
 
 
+def _ghost(job: JobCapsule) -> Path:
+    """Return a file of a job that has no name any more."""
+    links = (link for pid in job.members() for link in Path(f"/proc/{pid}/fd").iterdir())
+    return next(link for link in links if str(link.readlink()).endswith(" (deleted)"))
+
+
 def test_a_dump_that_fails(gpu_bench: Bench, job: JobCapsule, node: GpuNode) -> None:
     able = gpu_bench.settings
-    gpu_bench.settings = replace(able, criu=replace(able.criu, ghost_limit_bytes=4096))
+    gpu_bench.settings = replace(able, criu=replace(able.criu, ghost_limit_bytes=MIB))
+    grow = WatchedStore(gpu_bench.store, before_started=lambda: _ghost(job).write_bytes(bytes(2 * MIB)))
     with pytest.raises(DumpError):
-        gpu_bench.save(job)
+        gpu_bench.save(job, store=grow)
     assert actions(node.calls()) == TAKEN + GIVEN_BACK
     gpu_bench.settings = able
     _runs_on(gpu_bench, job, node)
