@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ from crikpy.model.capsule import JobPhase
 from tests.integration.capsules import PATIENCE_S, JobCapsule, until
 from tests.integration.gpus import UUID, GpuNode, actions
 from tests.integration.moving import Bench, Story
-from tests.integration.processes import Agent
+from tests.integration.processes import Agent, criu_of
 from tests.integration.stores import WatchedStore
 
 pytestmark = pytest.mark.criu
@@ -127,12 +128,16 @@ def test_a_tool_that_hangs_costs_no_more_than_the_time_there_is(
 
 
 def test_a_dump_that_fails(gpu_bench: Bench, job: JobCapsule, node: GpuNode) -> None:
-    able = gpu_bench.settings
-    gpu_bench.settings = replace(able, criu=replace(able.criu, ghost_limit_bytes=4096))
+    killed = threading.Event()
+
+    def kill() -> None:
+        if not killed.is_set():
+            killed.set()
+            os.kill(criu_of(job), signal.SIGKILL)
+
     with pytest.raises(DumpError):
-        gpu_bench.save(job)
+        gpu_bench.save(job, store=WatchedStore(gpu_bench.store, before_chunk=kill))
     assert actions(node.calls()) == TAKEN + GIVEN_BACK
-    gpu_bench.settings = able
     _runs_on(gpu_bench, job, node)
 
 
