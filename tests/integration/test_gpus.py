@@ -26,6 +26,7 @@ from crikpy.settings import MIB
 from tests.integration.capsules import PATIENCE_S, JobCapsule, until
 from tests.integration.gpus import UUID, GpuNode, actions
 from tests.integration.moving import Bench, Story
+from tests.integration.pods import Pod
 from tests.integration.processes import Agent
 from tests.integration.stores import WatchedStore
 
@@ -83,6 +84,26 @@ def test_a_job_that_runs_on_has_its_gpus_again(gpu_bench: Bench, job: JobCapsule
     moved = gpu_bench.move(job)
     moved.prove()
     assert moved.finish() == 0
+
+
+def test_the_containers_of_a_pod_leave_and_get_their_gpus_together(container_pod: Pod, node: GpuNode) -> None:
+    pod = container_pod
+    for bench in pod.benches.values():
+        node.equip(bench)
+    pod.begin({"one": ("gpus", 1), "two": ("gpus", 1)})
+    with pod.save() as saved:
+        assert actions(node.calls()) == TAKEN, "both are locked before the first is taken"
+        saved.run_on()
+    assert actions(node.calls()) == GIVEN_BACK
+    for capsule in pod.capsules:
+        capsule.prove()
+    checkpoint = pod.end_saved()
+    pod.replace()
+    node.calls()
+    pod.resume(checkpoint)
+    assert actions(node.calls()) == GIVEN_BACK
+    for capsule in pod.capsules:
+        capsule.prove()
 
 
 def _runs_on(bench: Bench, job: JobCapsule, node: GpuNode) -> None:
