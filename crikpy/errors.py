@@ -217,6 +217,13 @@ class TilesInUseError(DumpError):
     retryable = True
 
 
+class GroupError(CrikpyError):
+    """A group of pods could not be saved or resumed as one, for the sake of another member."""
+
+    exit_code = 41
+    reason = "GroupAbandoned"
+
+
 class RestoreError(CriuError):
     """A restore failed; nothing of the job runs."""
 
