@@ -124,11 +124,8 @@ class Regrouper:
         Raises:
             StoreError: the store does not tell.
         """
-        wanted = {one.set: one.group for one in candidates if one.set and one.resumable}
-        return {
-            set_id: self._standing(self._companies.talk(pod.namespace, name, set_id))
-            for set_id, name in wanted.items()
-        }
+        wanted = {one.set: one for one in candidates if one.set and one.resumable}
+        return {set_id: self._standing(self._talk(one, pod)) for set_id, one in wanted.items()}
 
     def abandon(self, candidate: Candidate, pod: Pod, question: Question, reason: str) -> None:
         """Have nobody go on from a checkpoint's set; blocks.
@@ -139,20 +136,27 @@ class Regrouper:
         decision = Decision(outcome=ABANDONED, by=str(pod), reason=f"{pod}: {reason}")
         self._talk(candidate, pod).decide(question, decision)
 
-    async def gather(self, candidate: Candidate, pod: Pod, leaving: Callable[[], bool], limit: Deadline) -> None:
+    async def renounce(self, candidate: Candidate, pod: Pod, reason: str) -> None:
+        """Have the others not wait for a replacement that will not resume their set; never raises."""
+        try:
+            async with asyncio.timeout(_UNSAY_S):
+                await asyncio.to_thread(self.abandon, candidate, pod, Question.GATHERED, reason)
+        except (TimeoutError, CrikpyError) as fault:
+            _log.warning("the others of group %s were not told: %s", candidate.group, fault)
+
+    async def gather(self, candidate: Candidate, pod: Pod, leaving: Callable[[], bool]) -> None:
         """Wait until the replacements of all members wait, as this one does.
 
         Args:
             candidate: what this one will resume.
             pod: this one.
             leaving: whether its launchers are being ended.
-            limit: until when the others may come.
 
         Raises:
             GroupError: not all have come, or one will not resume the set: it is abandoned.
             PodEndingError: this one is being ended, and its own replacement may come in time.
         """
-        talk = self._talk(candidate, pod)
+        talk, limit = self._talk(candidate, pod), Deadline.after(self._gather_s)
         members: dict[str, str] = {}
         said = False
         while True:
@@ -212,11 +216,8 @@ class Regrouper:
     def _standing(talk: Talk) -> Standing:
         """Return what is known of a set; one of which all is stored is completed by whoever comes first."""
         record, seen = talk.record(), talk.look()
-        if (
-            record is not None
-            and Question.SAVED not in seen.decided
-            and not seen.missing(Said.STORED, record.pods)
-        ):
+        stored = record is not None and not seen.missing(Said.STORED, record.pods)
+        if stored and Question.SAVED not in seen.decided:
             talk.decide(Question.SAVED, Decision(outcome=Question.SAVED.yes, by="a replacement"))
         saved = talk.decision(Question.SAVED)
         if saved is None:

@@ -184,14 +184,11 @@ class Resumer:
             await in_thread(executor, self._restore, session, pod, holds, candidate, story)
         except CrikpyError as fault:
             session.activity = Activity.WAITING
-            if (
-                not candidate.set
-                and not story.claimed_at
-                and (isinstance(fault, CheckpointClaimedError) or _may_pass(fault))
-            ):
+            passes = isinstance(fault, CheckpointClaimedError) or _may_pass(fault)
+            if not candidate.set and not story.claimed_at and passes:
                 raise NotNowError(str(fault)) from fault
-            alone = isinstance(fault, IncompatibleError) and not candidate.set
-            if alone and (misfit := await self._misfit(session, pod, candidate)):
+            unfit = isinstance(fault, IncompatibleError) and not candidate.set  # its group counts on this one
+            if unfit and (misfit := await self._misfit(session, pod, candidate)):
                 return misfit
             self._teller.tell_restore_failed(
                 pod, checkpoint=candidate.checkpoint, origin_uid=candidate.pod_uid, fault=fault

@@ -26,7 +26,7 @@ _DIGEST_CHARS = 16
 
 _COMPLETION_INDEX = "batch.kubernetes.io/job-completion-index"
 _JOBSET_UID = "jobset.sigs.k8s.io/jobset-uid"
-"""Label of the pods of a JobSet (kubernetes-sigs/jobset, "JobSet labels"), whose Jobs are made anew by their names."""
+"""Label of a JobSet's pods (kubernetes-sigs/jobset, "JobSet labels"); its Jobs are made anew by their names."""
 
 _TEMPLATE_HASHES = ("pod-template-hash", "controller-revision-hash")
 
