@@ -62,43 +62,56 @@ def _recognized(labels: Mapping[str, str]) -> str:
     return ""
 
 
-def members_of(pods: Iterable[Pod], namespace: str, group: str) -> tuple[Pod, ...]:
-    """Return the pods of a group that have not ended, those that have not opted in among them, by name."""
-    found = (pod for pod in pods if pod.group == group and pod.namespace == namespace and not pod.over)
-    return tuple(sorted(found, key=lambda pod: pod.name))
-
-
-def why_not_whole(pods: Iterable[Pod], members: Sequence[Pod]) -> str:
-    """Say why a group cannot be saved as it is now; nothing when it can.
+def never_whole(members: Sequence[Pod]) -> str:
+    """Say why a group cannot be saved as long as its pods are what they are; nothing when it may be.
 
     Args:
-        pods: all pods that were seen, for those of the group that have ended well count for its size.
-        members: those of the group that have not ended.
+        members: its pods that have not ended, those that have not opted in among them.
     """
-    if not members:
-        return "it has no pods"
     if len(members) > MOST_MEMBERS:
         return f"it has {len(members)} pods, more than {MOST_MEMBERS}"
     if strangers := [pod.name for pod in members if not pod.opted_in]:
         return f"{_listed(strangers)} of it has not opted in ({names.OPT_IN})"
     if bare := [pod.name for pod in members if not pod.injected]:
         return f"no container of {_listed(bare)} runs below crikpy's launcher"
+    running = [pod for pod in members if not pod.deleting]
+    twins = [name for name, count in Counter(pod.workload for pod in running).items() if count > 1]
+    if twins:
+        same = [pod.name for pod in running if pod.workload == twins[0]]
+        return f"{_listed(same)} cannot be told from each other: they have no names or indices of their own"
+    return ""
+
+
+def not_yet_whole(pods: Iterable[Pod], members: Sequence[Pod]) -> str:
+    """Say what a group lacks now to be saved, and may have soon; nothing when it is whole.
+
+    Args:
+        pods: all pods that were seen: those of the group that have ended well count for its size.
+        members: its pods that have not ended.
+    """
     if pending := [pod.name for pod in members if pod.phase != "Running"]:
         return f"{_listed(pending)} of it does not run yet"
-    if twins := [name for name, count in Counter(pod.workload for pod in members).items() if count > 1]:
-        same = [pod.name for pod in members if pod.workload == twins[0]]
-        return f"{_listed(same)} cannot be told from each other: they have no names or indices of their own"
-    size = max(pod.group_size for pod in members)
-    first = members[0]
+    first, size = members[0], max(pod.group_size for pod in members)
     done = {
         pod.workload
         for pod in pods
         if pod.group == first.group and pod.namespace == first.namespace and pod.phase == "Succeeded"
     }
     there = len({pod.workload for pod in members} | done)
-    if there < size:
-        return f"{there} of its {size} pods are there"
-    return ""
+    return f"{there} of its {size} pods are there" if there < size else ""
+
+
+def groups_of(pods: Iterable[Pod]) -> dict[tuple[str, str], tuple[Pod, ...]]:
+    """Return the pods that have not ended of each group of which one has opted in, by namespace and name."""
+    found: dict[tuple[str, str], list[Pod]] = {}
+    for pod in pods:
+        if pod.group and not pod.over:
+            found.setdefault((pod.namespace, pod.group), []).append(pod)
+    return {
+        key: tuple(sorted(members, key=lambda pod: pod.name))
+        for key, members in found.items()
+        if any(pod.opted_in for pod in members)
+    }
 
 
 def group_order(members: Sequence[Pod], occasion: str, *, cause: str = "") -> GroupOrder:
