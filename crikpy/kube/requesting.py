@@ -101,7 +101,7 @@ async def _members_of(api: KubeApi, pod: Pod) -> tuple[Pod, ...]:
     if fault := never_whole(members) or not_yet_whole(pods, members):
         raise UsageError(
             f"group {pod.group} of pod {pod} cannot be saved: {fault}",
-            remedy=f'a pod that is to be saved alone needs the annotation {names.GROUP}: "{NO_GROUP}" when it is made',
+            remedy=f'a pod that is to be saved alone needs {names.GROUP}: "{NO_GROUP}" in its annotations',
         )
     return members
 

@@ -293,6 +293,7 @@ def test_people_see_the_columns_that_tell_the_story() -> None:
     assert [column["name"] for column in columns if column.get("priority")] == [
         "Restored By",
         "Message",
+        "Group",
         "Location",
     ]
 
