@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -80,9 +81,9 @@ class Ring:
 
 
 @contextlib.asynccontextmanager
-async def a_ring(make_node: MakeNode, kube: FakeKube, store: ObjectStore, **agent: float) -> AsyncIterator[Ring]:
+async def a_ring(make_node: MakeNode, kube: FakeKube, store: ObjectStore, **agent: Any) -> AsyncIterator[Ring]:
     nodes = make_node("node-a"), make_node("node-b")
-    patience = {"group_wait_s": 10.0, "group_gather_s": 20.0, **agent}
+    patience: dict[str, Any] = {"group_wait_s": 10.0, "group_gather_s": 20.0, **agent}
     async with contextlib.AsyncExitStack() as agents:
         for node in nodes:
             await agents.enter_async_context(at_work(settings_of(node, **patience), store))
