@@ -1,8 +1,7 @@
 """Every error of crikpy, as one tree.
 
-A caller decides by class, never by text: each class carries the exit status of the command line, the reason
-used in Kubernetes Events and conditions, and whether the same act can succeed when tried again. The root is
-never raised itself. Third-party exceptions are translated in the room that owns the library.
+A caller decides by class, never by text: each says the command line's exit status, the reason in Kubernetes, and
+whether the same act can succeed when tried again. Third-party exceptions are translated where their library is.
 
     CrikpyError
     ├── UsageError                    what the user typed or configured cannot be
@@ -25,6 +24,7 @@ never raised itself. Third-party exceptions are translated in the room that owns
     │   ├── DumpError
     │   │   └── TilesInUseError       at this moment; another may be better; retryable
     │   └── RestoreError
+    ├── GroupError                    another pod of the group could not be saved, or resumed
     ├── IncompatibleError             the checkpoint does not fit this machine
     ├── StoreError
     │   ├── StoreUnavailableError     network, 5xx, throttling; retryable
@@ -53,8 +53,6 @@ never raised itself. Third-party exceptions are translated in the room that owns
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 
 class CrikpyError(Exception):
     """The root of the tree; catch it, never raise it.
@@ -63,19 +61,16 @@ class CrikpyError(Exception):
         exit_code: exit status of the command line, unique for each class.
         reason: CamelCase word for Kubernetes Events and conditions.
         retryable: whether the same act may succeed when tried again.
-        remedy: what the user can do, in one sentence; may be empty.
-        detail: further lines (the end of a log), shown below the message.
+        remedy: what the user can do, in one sentence, or empty; `detail`: further lines (a log's end), shown below.
     """
 
-    exit_code: ClassVar[int] = 1
-    reason: ClassVar[str] = "Failed"
-    retryable: ClassVar[bool] = False
+    exit_code: int = 1
+    reason: str = "Failed"
+    retryable: bool = False
 
     def __init__(self, message: str, *, remedy: str = "", detail: str = "") -> None:
         super().__init__(message)
-        self.message = message
-        self.remedy = remedy
-        self.detail = detail
+        self.message, self.remedy, self.detail = message, remedy, detail
 
     def __str__(self) -> str:
         return f"{self.message} ({self.remedy})" if self.remedy else self.message
@@ -217,18 +212,18 @@ class TilesInUseError(DumpError):
     retryable = True
 
 
-class GroupError(CrikpyError):
-    """A group of pods could not be saved or resumed as one, for the sake of another member."""
-
-    exit_code = 41
-    reason = "GroupAbandoned"
-
-
 class RestoreError(CriuError):
     """A restore failed; nothing of the job runs."""
 
     exit_code = 34
     reason = "RestoreFailed"
+
+
+class GroupError(CrikpyError):
+    """A group of pods could not be saved or resumed as one, for the sake of another member."""
+
+    exit_code = 41
+    reason = "GroupAbandoned"
 
 
 class IncompatibleError(CrikpyError):
