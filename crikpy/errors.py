@@ -61,7 +61,7 @@ class CrikpyError(Exception):
         exit_code: exit status of the command line, unique for each class.
         reason: CamelCase word for Kubernetes Events and conditions.
         retryable: whether the same act may succeed when tried again.
-        remedy: what the user can do, in one sentence, or empty; `detail`: further lines (a log's end), shown below.
+        remedy: what the user can do, in one sentence, or empty; `detail`: further lines (a log's end).
     """
 
     exit_code: int = 1
