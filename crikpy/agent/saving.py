@@ -182,12 +182,14 @@ class Saver:
         for task, act in self._acts.items():
             act.stirred.set()
             act.fate.hasten()
+            if act.company is not None and not act.company.standing:
+                self._give_way(act, "its agent is being stopped")
             if not act.begun:
                 task.cancel()
         if self._acts:
             await asyncio.wait(self._acts, timeout=max(0.0, deadline.remaining() - _UNDO_S))
         for act in self._acts.values():
-            act.fate.give_way()
+            self._give_way(act, "its agent is being stopped")
         if self._acts:
             await asyncio.wait(self._acts, timeout=deadline.remaining())
         self._performer.dumper.leave()
@@ -227,7 +229,14 @@ class Saver:
         for other in self.acts_of(session):
             if other is not act and other.begun and not other.outcome.done():
                 other.fate.overtake()
-                asyncio.get_running_loop().call_later(patience_s(by), other.fate.give_way)
+                what = "it gave way to the checkpoint by which the job moves"
+                asyncio.get_running_loop().call_later(patience_s(by), self._give_way, other, what)
+
+    def _give_way(self, act: Act, reason: str) -> None:
+        """Have an act come to an end; one that waits for others of its group by having that wait no more."""
+        act.fate.give_way()
+        if act.group is not None and not act.outcome.done():
+            self.renounce(act.pod.namespace, act.group, act.pod.name, reason)
 
     def _begin(self, session: PodSession, pod: Pod, cause: Cause) -> Act:
         act = Act(session, pod, cause)

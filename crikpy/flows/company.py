@@ -153,6 +153,9 @@ class Together:
         question: what is not answered yet and is abandoned after an error: SAVED or RESUMED.
         room: lends what a transfer needs.
         hear: told what is waited for.
+
+    Attributes:
+        standing: ours stand still, or have been stored.
     """
 
     alone = False
@@ -181,6 +184,7 @@ class Together:
         self._hear = hear
         self._open = question
         self._settled = False
+        self.standing = False
         self._lent = contextlib.ExitStack()
         self._pulse: _Pulse | None = None
 
@@ -228,6 +232,7 @@ class Together:
             GroupError: the set is abandoned.
             CrikpyError: it cannot be said, or there is no room in time.
         """
+        self.standing = True
         self._meet(Said.FROZEN, self._deadline.earlier(self._patience.wait_s))
         self._hear("waits for room to be stored")
         self._lent.enter_context(self._room(self._deadline))

@@ -14,14 +14,16 @@ import pytest
 
 from crikpy import names
 from crikpy.kube.resources import PODS
-from crikpy.model.groups import GroupMember, GroupOrder
+from crikpy.model.groups import GroupMember, GroupOrder, Question
 from crikpy.model.orders import OrderPhase
 from crikpy.store.base import ObjectStore
 from crikpy.store.checkpoints import Checkpoints, list_workloads
+from crikpy.store.sets import GroupSets
 from tests.agent.agents import events_of, hears, prove, prove_afresh
 from tests.agent.conftest import MakeNode
 from tests.agent.node import NAMESPACE, FakeNode, NodePod
 from tests.agent.whole import Desk, at_work, checkpoints_of, ends, proves, runs, settings_of, stands_still, until
+from tests.fakes.imds import FakeImds
 from tests.fakes.kube import FakeKube
 
 pytestmark = pytest.mark.criu
@@ -264,3 +266,37 @@ def _folder(store: ObjectStore) -> str:
 
 def _of(store: ObjectStore, pod: str) -> str:
     return next(str(workload) for workload in list_workloads(store) if pod in workload.name)
+
+
+async def test_a_notice_of_its_own_node_saves_no_member_alone_but_with_the_group_once_that_is_ordered(
+    make_node: MakeNode, kube: FakeKube, store: ObjectStore
+) -> None:
+    nodes = make_node("node-a"), make_node("node-b")
+    async with FakeImds().serving() as imds, contextlib.AsyncExitStack() as agents:
+        for node, source in zip(nodes, (imds, None), strict=True):
+            await agents.enter_async_context(at_work(settings_of(node, source, group_wait_s=10.0), store))
+        ring = Ring(Desk(kube), nodes, store)
+        pods = ring.pods()
+        await begun(*pods)
+        imds.spot(in_s=120)
+        await until(lambda: "InterruptionNotice" in ring.desk.events("node-a"), "that the agent has heard")
+        await proves(pods[0].jobs["main"])
+        await ring.saves(*pods)
+        assert all(stands_still(pod.jobs["main"]) for pod in pods)
+
+
+async def test_an_agent_that_ends_in_order_keeps_the_others_no_longer(
+    make_node: MakeNode, kube: FakeKube, store: ObjectStore
+) -> None:
+    nodes = make_node("node-a"), make_node("node-b")
+    async with at_work(settings_of(nodes[0], group_wait_s=60.0), store):
+        ring = Ring(Desk(kube), nodes, store)
+        pods = ring.pods()
+        await begun(pods[0])
+        (order,) = ring.order(*pods, only=1)
+        await until(lambda: "waits for rank-1" in ring.desk.status(order).message, "that it waits for the other")
+    talk = GroupSets(store, cluster=next(store.folders("")), namespace=NAMESPACE, group="ring").of("s1")
+    decided = talk.decision(Question.SAVED)
+    assert decided is not None
+    assert "is being stopped" in decided.reason
+    await proves(pods[0].jobs["main"])
