@@ -17,12 +17,14 @@ from crikpy.capsule import procfs, syscalls
 from crikpy.capsule.beneath import stat_inside
 from crikpy.capsule.buildids import read_build_id
 from crikpy.capsule.mounts import read_mounts
-from crikpy.capsule.preflight import Descriptor, Inode, LostName, Mapping, ProcessView, Survey, summarise
+from crikpy.capsule.preflight import Descriptor, Inode, LostName, Mapping, ProcessView, Survey, Watched, summarise
 from crikpy.capsule.syscalls import Seen
 from crikpy.errors import NoSuchJobError
 from crikpy.model.manifest import ProcessFact
 
 _DELETED = " (deleted)"
+_WATCHING = frozenset({"anon_inode:inotify", "anon_inode:[fanotify]"})
+_WATCH = re.compile(r"^(?:inotify wd:[0-9a-f]+|fanotify) ino:([0-9a-f]+) sdev:([0-9a-f]+) ", re.MULTILINE)
 _MEMORY = ("/memfd:", "/SYSV", "/dev/zero (deleted)", "/anon_hugepage")
 _MQUEUE_MAGIC = 0x19800202
 _FLAGS = re.compile(r"^flags:\s*([0-7]+)$", re.MULTILINE)
@@ -114,7 +116,8 @@ def _descriptors(process: Path) -> Iterator[Descriptor]:
     for name, target in sorted(_links(process / "fd"), key=lambda link: int(link[0])):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             status = syscalls.look(process / "fd" / name)
-            found = _FLAGS.search((process / "fdinfo" / name).read_text(errors="surrogateescape"))
+            facts = (process / "fdinfo" / name).read_text(errors="surrogateescape")
+            found = _FLAGS.search(facts)
             flags = int(found[1], 8) if found else 0
             inode = _inode(process / "fd" / name, target, status)
             yield Descriptor(
@@ -127,6 +130,7 @@ def _descriptors(process: Path) -> Iterator[Descriptor]:
                 writable=flags & os.O_ACCMODE != os.O_RDONLY,
                 ghost=_ghost(target, status),
                 lost=_lost(process, target, status),
+                watched=tuple(_watched(facts)) if target in _WATCHING else (),
             )
 
 
@@ -143,6 +147,13 @@ def _ghost(target: str, status: Seen) -> int:
     if status.links or not stat.S_ISREG(status.mode) or target.startswith(_MEMORY):
         return 0
     return status.occupied
+
+
+def _watched(facts: str) -> Iterator[Watched]:
+    """Yield what the lines of an inotify or fanotify name."""
+    for inode, device in _WATCH.findall(facts):
+        number = int(device, 16)  # as the kernel keeps it
+        yield Watched(device=f"{number >> 20}:{number & 0xFFFFF}", inode=int(inode, 16))
 
 
 def _lost(process: Path, target: str, status: Seen) -> LostName | None:

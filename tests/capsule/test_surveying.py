@@ -87,6 +87,18 @@ libc.shmctl(segment, 0, None)
         assert refusals(survey([pid]).views, ghost_limit_bytes=0) == ()
 
 
+def test_what_is_watched_is_known_by_its_filesystem_and_number(tmp_path: Path) -> None:
+    script = (
+        f"libc = ctypes.CDLL(None); libc.inotify_add_watch(libc.inotify_init1(0), {os.fsencode(tmp_path)!r}, 2)"
+    )
+    with _running(script) as pid:
+        found = survey([pid]).watched
+    (watched,) = found
+    status = tmp_path.stat()
+    assert watched.inode == status.st_ino
+    assert watched.device == f"{os.major(status.st_dev)}:{os.minor(status.st_dev)}"
+
+
 def test_a_deleted_file_is_measured_and_memory_that_looks_like_one_is_none(tmp_path: Path) -> None:
     script = f"""
 import mmap, os
