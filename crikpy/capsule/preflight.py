@@ -73,6 +73,19 @@ class LostName:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """A file or directory that inotify or fanotify watches.
+
+    Attributes:
+        device: `major:minor` of its filesystem.
+        inode: its number there.
+    """
+
+    device: str
+    inode: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Descriptor:
     """One open file of a process.
 
@@ -86,6 +99,7 @@ class Descriptor:
         writable: whether it is open for writing.
         ghost: bytes that a file takes up which was deleted while open; 0 for all others.
         lost: of a file that has lost this name, and has another.
+        watched: by an inotify or fanotify.
     """
 
     fd: int
@@ -97,6 +111,7 @@ class Descriptor:
     writable: bool = False
     ghost: int = 0
     lost: LostName | None = None
+    watched: tuple[Watched, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +181,7 @@ class Survey:
         lost_sessions: whether children of the root are in sessions whose leaders have ended.
         attaches_system_v: whether there is System V shared memory among what is mapped.
         lost: files open or mapped that have lost the name by which they were.
+        watched: what inotify and fanotify watch.
     """
 
     views: tuple[ProcessView, ...]
@@ -178,6 +194,7 @@ class Survey:
     lost_sessions: bool = False
     attaches_system_v: bool = False
     lost: frozenset[LostName] = frozenset()
+    watched: frozenset[Watched] = frozenset()
 
 
 def summarise(views: Sequence[ProcessView]) -> Survey:
@@ -217,6 +234,7 @@ def summarise(views: Sequence[ProcessView]) -> Survey:
             )
             if lost is not None
         ),
+        watched=frozenset(one for view in views for found in view.descriptors for one in found.watched),
         attaches_system_v=any(found.target.startswith("/SYSV") for view in views for found in view.mappings),
     )
 
