@@ -18,7 +18,7 @@ from crikpy.capsule import confinement, entering, refusing, remaps, surveying, s
 from crikpy.capsule.changes import Place, place_of, places_of, plan_changes
 from crikpy.capsule.launcher import LauncherConnection
 from crikpy.capsule.members import CarriedTree
-from crikpy.capsule.mounts import read_mounts
+from crikpy.capsule.mounts import PSEUDO_TYPES, mount_of, read_mounts
 from crikpy.capsule.preflight import LostName, Survey
 from crikpy.capsule.procfs import is_text, shown
 from crikpy.capsule.trees import JobTree, find_tree
@@ -300,6 +300,7 @@ class Dump:
                 file
                 for file in survey.files
                 if is_text(file.path)
+                and mount_of(file.path, mounts).fstype not in PSEUDO_TYPES  # /proc/PID is there once the job is
                 and not travels(file.path, found.trees)
                 and not place_of(file.path, mounts).lies_in(carried)
             ),
