@@ -134,7 +134,7 @@ def _descriptors(process: Path) -> Iterator[Descriptor]:
             link = f"{folder}/fd/{name}"
             status = syscalls.look(link)
             inode = _inode(link, target, status)
-            telling = inode is Inode.REGULAR or target in _WATCHING
+            telling = inode is Inode.REGULAR or target in _WATCHING or target.startswith("pipe:")
             facts = _facts(f"{folder}/fdinfo/{name}") if telling else ""
             found = _FLAGS.search(facts)
             flags = int(found[1], 8) if found else 0
