@@ -32,7 +32,7 @@ sha256sum /tmp/small.js
 """
 
 _RAV1E = """
-ffmpeg -v error -f lavfi -i testsrc=size=320x180:rate=25:duration=2 -pix_fmt yuv420p /tmp/film.y4m
+ffmpeg -v error -f lavfi -i testsrc=size=320x180:rate=25:duration=4 -pix_fmt yuv420p /tmp/film.y4m
 echo begun
 rav1e --threads 2 --speed 6 --quiet /tmp/film.y4m -o /tmp/film.ivf
 sha256sum /tmp/film.ivf
@@ -67,7 +67,7 @@ q, r, t, k, m, x = 1, 0, 1, 1, 3, 3
 queue = Queue.new
 printer = Thread.new { while (line = queue.pop) do puts line; $stdout.flush; end }
 made = 0
-while made < 5000
+while made < 9000
   if 4 * q + r - t < m * t
     made += 1
     queue << "#{made} #{m}"
@@ -118,7 +118,8 @@ GROUP = Group(
             packages=("restic", "openssl"),
             words=("bash", "-c", _RESTIC),
             progress="backing up",
-            settle_s=1.5,
+            settle_s=1.0,
+            check=same(r"^[0-9a-f]{64} .*"),
         ),
         Workload(
             name="rust",
@@ -127,7 +128,7 @@ GROUP = Group(
             packages=("rav1e", "ffmpeg"),
             words=("bash", "-c", _RAV1E),
             progress="begun",
-            settle_s=2.0,
+            settle_s=1.0,
         ),
         Workload(
             name="r",

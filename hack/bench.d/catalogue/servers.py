@@ -202,7 +202,6 @@ GROUP = Group(
             after=("bash", "-c", _FETCH),
             ends=False,
             check=CLIENT_SAW_THE_SAME,
-            expected=Verdict.REFUSED,
         ),
         Workload(
             name="download",
