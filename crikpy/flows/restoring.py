@@ -125,7 +125,10 @@ def restore(
             for one in ordered:
                 one.launcher.adopt(one.manifest.job.root_pid, deadline)
         for one, capsule in zip(ordered, capsules, strict=True):
+            alarmed = set(one.manifest.job.alarmed).difference(one.manifest.job.stopped)
+            unheard = capsule.unheard_alarms(alarmed)
             capsule.let_go(but=one.manifest.job.stopped)
+            capsule.ring(unheard)
     pids = [one.manifest.job.root_pid for one in ordered]
     reporter.event("resumed", "the job goes on" if len(pids) == 1 else "the jobs go on", pid=pids[0], pids=pids)
 
