@@ -63,21 +63,21 @@ for (chain in 1:40) {
 """
 
 _RUBY = """
+ticks = 0
+Thread.new { loop { sleep 0.01; ticks += 1 } }
+$stdout.sync = true
 q, r, t, k, m, x = 1, 0, 1, 1, 3, 3
-queue = Queue.new
-printer = Thread.new { while (line = queue.pop) do puts line; $stdout.flush; end }
 made = 0
-while made < 9000
+while made < 4000
   if 4 * q + r - t < m * t
     made += 1
-    queue << "#{made} #{m}"
+    puts "#{made} #{m}"
     q, r, m = 10 * q, 10 * (r - m * t), (10 * (3 * q + r)) / t - 10 * m
   else
     q, r, t, k, m, x = q * k, (2 * q + r) * x, t * x, k + 1, (q * (7 * k + 2) + r * x) / (t * x), x + 2
   end
 end
-queue << nil
-printer.join
+puts ticks > 10
 """
 
 GROUP = Group(
@@ -141,7 +141,7 @@ GROUP = Group(
         Workload(
             name="ruby",
             program="Ruby",
-            does="digits of pi in one thread, printed by another",
+            does="digits of pi, beside a thread that sleeps",
             packages=("ruby",),
             versioned="ruby3.3",
             words=("ruby", "-e", _RUBY),
