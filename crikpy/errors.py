@@ -1,8 +1,6 @@
 """Every error of crikpy, as one tree.
 
-A caller decides by class, never by text: each class carries the exit status of the command line, the reason
-used in Kubernetes Events and conditions, and whether the same act can succeed when tried again. The root is
-never raised itself. Third-party exceptions are translated in the room that owns the library.
+A caller decides by class, never by text. Third-party exceptions are translated in the room that owns the library.
 
     CrikpyError
     ├── UsageError                    what the user typed or configured cannot be
@@ -17,6 +15,7 @@ never raised itself. Third-party exceptions are translated in the room that owns
     │   ├── NoSuchJobError            nothing of that name runs here
     │   ├── JobRunningError           somebody else runs a job of that name
     │   ├── FilesystemError           files of the job could not be read or put back
+    │   ├── SelfSaveError             a job that was asked to save itself has not, or that could not be stored
     │   └── NotNowError               nothing was touched, another attempt may do; retryable
     │       └── PodEndingError        the pod is being ended and begins nothing
     ├── UnsupportedJobError           the job uses something that CRIU cannot save
@@ -51,8 +50,6 @@ never raised itself. Third-party exceptions are translated in the room that owns
         └── EvictionBlockedError      429 of an eviction: a disruption budget; retryable
 """
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 
@@ -63,8 +60,7 @@ class CrikpyError(Exception):
         exit_code: exit status of the command line, unique for each class.
         reason: CamelCase word for Kubernetes Events and conditions.
         retryable: whether the same act may succeed when tried again.
-        remedy: what the user can do, in one sentence; may be empty.
-        detail: further lines (the end of a log), shown below the message.
+        remedy, detail: what the user can do, in one sentence, and further lines (the end of a log); may be empty.
     """
 
     exit_code: ClassVar[int] = 1
@@ -163,6 +159,13 @@ class FilesystemError(CapsuleError):
 
     exit_code = 24
     reason = "FilesystemFailed"
+
+
+class SelfSaveError(CapsuleError):
+    """A job that was asked to save itself has not, or what it saved could not be stored; it may have ended."""
+
+    exit_code = 28
+    reason = "SelfSaveFailed"
 
 
 class NotNowError(CapsuleError):

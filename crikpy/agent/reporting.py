@@ -6,10 +6,14 @@ here but the words.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
 from crikpy import names
 from crikpy.agent.outbox import Outbox
@@ -28,6 +32,7 @@ from crikpy.model.streams import TransferProgress
 _log = logging.getLogger(__name__)
 
 FAILED_EVENT = "CheckpointFailed"
+_FLOW_EVENTS = {"hook-failed": "HookFailed", "signal-not-sent": "SignalNotSent", "saves-itself": "SavesItself"}
 
 _LOOKUP_S = 900.0
 """How long the order of a resumed checkpoint is looked for: there may be none, or its status is on its way."""
@@ -239,22 +244,34 @@ class Teller:
     # Flows.
 
     def reporter(self, pod: Pod, *, order: str = "") -> Reporter:
-        """Return a reporter for one flow, that logs with the pod's name and counts transferred bytes."""
+        """Return a reporter for one flow, that logs with the pod's name and counts transferred bytes.
+
+        What the pod's owner has to know by the way becomes an event of the pod.
+        """
         facts = {"pod": str(pod), "order": order} if order else {"pod": str(pod)}
-        return _FlowReporter(self._metrics, facts)
+        loop = asyncio.get_running_loop()
+
+        def tell(reason: str, message: str) -> None:
+            with contextlib.suppress(RuntimeError):  # the agent has ended
+                loop.call_soon_threadsafe(partial(self.tell_pod, pod, reason, message, warning=True))
+
+        return _FlowReporter(self._metrics, facts, tell)
 
 
 class _FlowReporter:
     """Hears one flow, in whatever threads."""
 
-    def __init__(self, metrics: Metrics, facts: dict[str, str]) -> None:
+    def __init__(self, metrics: Metrics, facts: dict[str, str], tell: Callable[[str, str], None]) -> None:
         self._metrics = metrics
         self._facts = facts
+        self._tell = tell
         self._lock = threading.Lock()
         self._counted: dict[str, int] = {}
 
     def event(self, name: str, message: str, **facts: object) -> None:
-        """Log it."""
+        """Log it, and tell the pod of what concerns its owner."""
+        if name in _FLOW_EVENTS:
+            self._tell(_FLOW_EVENTS[name], message)
         said = {f"fact_{key}" if key in _RESERVED else key: value for key, value in facts.items()}
         _log.info(message, extra={**said, **self._facts, "event": name})
 

@@ -32,7 +32,7 @@ from crikpy.flows.saving import Saved
 from crikpy.kube.identity import container_workload
 from crikpy.metrics import Metrics
 from crikpy.model.capsule import Capsule, JobPhase
-from crikpy.model.pods import Pod
+from crikpy.model.pods import Pod, PodOptions
 from crikpy.model.workload import Workload
 from crikpy.settings import Settings
 
@@ -143,6 +143,7 @@ class PodSession:
                 workload=workload,
                 command=described[capsule.container].command if capsule.container in described else (),
                 image=described[capsule.container].image_digest if capsule.container in described else "",
+                saving=(pod.options or PodOptions()).saving,
             )
             for capsule, workload in zip(chosen, self.workloads(settings), strict=True)
         )

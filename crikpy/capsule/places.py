@@ -52,6 +52,7 @@ class JobPlace:
 
     Attributes:
         socket: where its launcher listens.
+        hooks: where it listens itself for its checkpoints (crikpy.job).
         temporary: its directory for temporary files, the same path on every machine.
     """
 
@@ -62,6 +63,7 @@ class JobPlace:
         self._lib = settings.lib_dir / folder
         self.socket = self._run / names.LAUNCHER_SOCKET
         self.temporary = self._lib / "tmp"
+        self.hooks = self.temporary / names.JOB_DIR
 
     def require_free(self) -> None:
         """Make sure that no job of this name runs here; what an earlier one left may still lie here.
@@ -121,6 +123,7 @@ class JobPlace:
                     carried=tuple(facts["carried"]),
                     excluded=tuple(facts["excluded"]),
                     inherited=tuple(facts.get("inherited", ())),
+                    hooks=str(self.hooks),
                 ),
                 holder=facts["holder"],
             )

@@ -82,6 +82,7 @@ class Dump:
     Attributes:
         member: whose it is.
         launcher: the connection that holds the launcher, from `hold` on.
+        root_pid: PID of the job's root inside.
         stopped: the job's processes once they stand still.
     """
 
@@ -112,7 +113,7 @@ class Dump:
             )
             if self.launcher.launcher_pid != member.capsule.launcher_pid:
                 raise CapsuleError("there is nothing to save: the job has ended, another launcher has its place")
-            self._root_pid = _running_job(self.launcher.greeting)
+            self.root_pid = _running_job(self.launcher.greeting)
             self._root = self._find_root()
             self._resources = stack.pop_all()
 
@@ -196,7 +197,7 @@ class Dump:
             ) from late
         self._stopped_before = tuple(sorted(_inner_pids(self.stopped.stopped_before)))
         # Its launcher would know if it had ended before, and what was stopped here were something else.
-        if _running_job(self.launcher.status(deadline)) != self._root_pid:
+        if _running_job(self.launcher.status(deadline)) != self.root_pid:
             raise CapsuleError("there is nothing to save: the job has just ended")
         return self.stopped.at
 
@@ -210,7 +211,7 @@ class Dump:
         writer = self._ready()
         launcher = self.inhabitants.folder
         entry = entering.dump_entry(launcher)
-        outcome = Criu(self._settings.criu).dump(entry, self._root_pid, writer, deadline)
+        outcome = Criu(self._settings.criu).dump(entry, self.root_pid, writer, deadline)
         survey = surveying.survey(self._tree().members)
         node_root = self._settings.criu.node_root
         trees = plan_changes(capsule, survey.written, node_root=node_root, elsewhere=elsewhere, launcher=launcher)
@@ -265,7 +266,7 @@ class Dump:
             origin=origin,
             job=Job(
                 command=self.member.command,
-                root_pid=self._root_pid,
+                root_pid=self.root_pid,
                 highest_pid=survey.highest_pid,
                 processes=survey.processes,
                 stdio=survey.stdio,
@@ -346,7 +347,7 @@ class Dump:
         """Return the job's root process as the node sees it."""
         inside = {inner: outer for outer, inner in self.inhabitants.pids().items()}
         try:
-            return inside[self._root_pid]
+            return inside[self.root_pid]
         except KeyError as fault:
             raise CapsuleError("there is nothing to save: the job has just ended") from fault
 

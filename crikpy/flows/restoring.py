@@ -30,6 +30,7 @@ from crikpy.criu.argv import InheritedPipe
 from crikpy.criu.features import criu_version
 from crikpy.criu.running import Criu
 from crikpy.errors import CapsuleError, CheckpointClaimedError, CrikpyError, IncompatibleError
+from crikpy.flows.hooks import Hearer, Hooks, Outcome
 from crikpy.flows.members import Member
 from crikpy.flows.reporting import Reporter, Transfers
 from crikpy.flows.stopping import Inhabitants
@@ -112,8 +113,10 @@ def restore(
                 one.launcher.adopt(one.manifest.job.root_pid, deadline)
         for one, capsule in zip(ordered, capsules, strict=True):
             capsule.let_go(but=one.manifest.job.stopped)
-    pids = [one.manifest.job.root_pid for one in ordered]
-    reporter.event("resumed", "the job goes on" if len(pids) == 1 else "the jobs go on", pid=pids[0], pids=pids)
+        pids = [one.manifest.job.root_pid for one in ordered]
+        text = "the job goes on" if len(pids) == 1 else "the jobs go on"
+        reporter.event("resumed", text, pid=pids[0], pids=pids)
+        _hooks(ordered, capsules, reporter).after(Outcome.MOVED)
 
 
 def require_fit(waiting: Sequence[Waiting], settings: Settings, deadline: Deadline) -> None:
@@ -181,6 +184,14 @@ def _confinement_differences(one: Waiting, settings: Settings) -> Iterator[str]:
         return
     if not confinement.is_loaded(job.apparmor, settings.criu.node_root):
         yield f"the AppArmor profile {job.apparmor} is not loaded here"
+
+
+def _hooks(ordered: Sequence[Waiting], capsules: Sequence[Inhabitants], reporter: Reporter) -> Hooks:
+    hearers = [
+        Hearer(member=one.member, inhabitants=capsule, root_pid=one.manifest.job.root_pid)
+        for one, capsule in zip(ordered, capsules, strict=True)
+    ]
+    return Hooks(hearers, reporter)
 
 
 def _claim_all(ordered: Sequence[Waiting], store: ObjectStore, claim: Claim, deadline: Deadline) -> None:

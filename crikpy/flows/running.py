@@ -184,6 +184,7 @@ class _RunningJob:
             carried=(str(self._place.temporary), *self._plan.carried),
             excluded=self._plan.excluded,
             inherited=inherited_memory(launcher.launcher_pid),
+            hooks=str(self._place.hooks),
         )
         self._place.record(self._plan.store_url, self._command, self.capsule, self._claim.token)
         if found is None or not self._resume(launcher, found):

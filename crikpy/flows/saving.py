@@ -23,6 +23,7 @@ from crikpy.criu.features import criu_version
 from crikpy.errors import CrikpyError, DeadlineError, LauncherError, UnsupportedJobError
 from crikpy.flows.completing import completed
 from crikpy.flows.dumping import ANSWER_S, Dump, Read
+from crikpy.flows.hooks import Hearer, Hooks, Outcome
 from crikpy.flows.members import CheckpointOrder, Gate, Member, OrderedGate
 from crikpy.flows.reporting import Reporter, Transfers
 from crikpy.model.manifest import Manifest, Origin
@@ -76,10 +77,12 @@ def save(
         _refuse_unsupported(dumps)
         # What can be learnt before the jobs stand still is learnt now.
         version = criu_version(settings.criu.bundle, order.deadline)
-        with _let_go_on_failure(dumps, reporter):
+        hooks = hooks_of(dumps, reporter)
+        with _let_go_on_failure(dumps, hooks, reporter):
             _hold_and_announce(dumps, order)
             transfers = Transfers(reporter, "upload")
             dumps[0].prepare(transfers.begin())
+            hooks.before(order.deadline)
             frozen_at = _stop(dumps, reporter)
             read = _read(dumps, transfers)
             drafts = [
@@ -92,6 +95,8 @@ def save(
                 for dump, found in zip(dumps, read, strict=True)
             ]
             thawed_at = _go_on(dumps, gate or OrderedGate(order), frozen_at, reporter)
+            if thawed_at is not None:
+                hooks.after(Outcome.CONTINUED)
             written = _store(dumps, reporter)
             frozen_s = (thawed_at or time.monotonic()) - frozen_at
             manifests = [completed(draft, images, frozen_s) for draft, images in zip(drafts, written, strict=True)]
@@ -101,7 +106,7 @@ def save(
             _tell_committed(manifests, reporter)
         stack.pop_all()
     of_workload = {manifest.workload: manifest for manifest in manifests}
-    return Saved(dumps, [of_workload[str(member.workload)] for member in members], reporter)
+    return Saved(dumps, [of_workload[str(member.workload)] for member in members], hooks, reporter)
 
 
 class Saved:
@@ -115,10 +120,13 @@ class Saved:
         manifests: one for each member, in the order in which they were given.
     """
 
-    def __init__(self, dumps: Sequence[Dump], manifests: Sequence[Manifest], reporter: Reporter) -> None:
+    def __init__(
+        self, dumps: Sequence[Dump], manifests: Sequence[Manifest], hooks: Hooks, reporter: Reporter
+    ) -> None:
         self.checkpoint = manifests[0].checkpoint
         self.manifests = tuple(manifests)
         self._dumps = tuple(dumps)
+        self._hooks = hooks
         self._reporter = reporter
         self._undecided = threading.Lock()
         self._decided = threading.Event()
@@ -139,6 +147,7 @@ class Saved:
             if first:
                 _let_go(self._dumps)
                 self._reporter.event("running-on", "the job runs on")
+                self._hooks.after(Outcome.CONTINUED)
 
     def resumed_elsewhere(self) -> bool:
         """Say whether another pod has taken the jobs over, so that they must not go on here; asks the store.
@@ -152,7 +161,7 @@ class Saved:
         """Let the jobs go on, and put the checkpoint in quarantine, as if saving had failed."""
         with self._decision() as first:
             if first:
-                _undo(self._dumps, self._reporter, reason)
+                _undo(self._dumps, self._hooks, self._reporter, reason)
 
     def end(self) -> None:
         """Kill the jobs, none of which can act any more, and have each launcher exit with status 75.
@@ -245,6 +254,12 @@ def _hold_and_announce(dumps: Sequence[Dump], order: CheckpointOrder) -> None:
         dump.announce(claim, checkpoint)
 
 
+def hooks_of(dumps: Sequence[Dump], reporter: Reporter) -> Hooks:
+    """Return those whom the jobs are told by."""
+    hearers = [Hearer(member=dump.member, inhabitants=dump.inhabitants, root_pid=dump.root_pid) for dump in dumps]
+    return Hooks(hearers, reporter)
+
+
 def _stop(dumps: Sequence[Dump], reporter: Reporter) -> float:
     """Stop all; return the monotonic time by which the first stood still."""
     frozen_at = min(dump.stop() for dump in dumps)
@@ -321,19 +336,20 @@ def _tell_committed(manifests: Sequence[Manifest], reporter: Reporter) -> None:
 
 
 @contextlib.contextmanager
-def _let_go_on_failure(dumps: Sequence[Dump], reporter: Reporter) -> Iterator[None]:
+def _let_go_on_failure(dumps: Sequence[Dump], hooks: Hooks, reporter: Reporter) -> Iterator[None]:
     try:
         yield
     except BaseException as fault:
-        _undo(dumps, reporter, f"saving failed: {fault}")
+        _undo(dumps, hooks, reporter, f"saving failed: {fault}")
         raise
 
 
-def _undo(dumps: Sequence[Dump], reporter: Reporter, reason: str) -> None:
+def _undo(dumps: Sequence[Dump], hooks: Hooks, reporter: Reporter, reason: str) -> None:
     """Have all jobs run on first, then put the store in order, which may take its time."""
     _let_go(dumps)
     if any(dump.stopped for dump in dumps):
         reporter.event("released", "the checkpoint failed; the job runs on")
+    hooks.after(Outcome.FAILED)
     for dump in dumps:
         dump.withdraw(reason)
 

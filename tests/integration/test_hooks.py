@@ -1,0 +1,84 @@
+"""Jobs that hear of their checkpoints, by real CRIU in capsules of either kind."""
+
+from __future__ import annotations
+
+import pytest
+
+from crikpy.errors import StoreError
+from crikpy.model.saving import SaveOptions
+from tests.integration.moving import Bench, Kind, Story
+from tests.integration.stores import WatchedStore
+
+pytestmark = pytest.mark.criu
+
+
+def test_a_job_is_told_before_it_is_stopped_and_where_it_goes_on(bench: Bench) -> None:
+    bench.environment["PLACE"] = "old"
+    job = bench.begin("hooked")
+    job.prove()
+    story = Story()
+    manifest = bench.save(job, story)
+    assert job.expect("heard ") == "heard checkpoint"
+    assert "hook-failed" not in story.events
+    bench.environment["PLACE"] = "new"
+    moved = bench.resume(manifest, story)
+    place = "new" if bench.kind is Kind.CONTAINER else "-"
+    assert moved.expect("heard ") == f"heard moved {place} True"
+    assert "hook-failed" not in story.events
+    assert moved.prove() == "proved 2"
+    again = bench.move(moved)
+    assert again.expect("heard ") == f"heard moved {place} True"
+    assert again.prove() == "proved 3"
+    assert again.finish() == 0
+
+
+def test_a_job_that_runs_on_is_told_so(bench: Bench) -> None:
+    job = bench.begin("hooked")
+    bench.save(job, leave_running=True)
+    assert job.expect("heard ") == "heard checkpoint"
+    assert job.expect("heard ").startswith("heard continued ")
+    bench.save(job, leave_running=True)
+    assert job.expect("heard ") == "heard checkpoint"
+    assert job.expect("heard ").startswith("heard continued ")
+    assert job.prove() == "proved 1"
+    assert job.finish() == 0
+
+
+def test_a_job_whose_checkpoint_fails_is_told_so(bench: Bench) -> None:
+    def refuse() -> None:
+        raise StoreError("no more")
+
+    job = bench.begin("hooked")
+    with pytest.raises(StoreError):
+        bench.save(job, store=WatchedStore(bench.store, before_chunk=refuse))
+    assert job.expect("heard ") == "heard checkpoint"
+    assert job.expect("heard ").startswith("heard failed ")
+    assert job.prove() == "proved 1"
+    assert job.finish() == 0
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        ("slow", "in time"),
+        ("deaf", "in time"),
+        ("failing", "RuntimeError: cannot?say why"),
+        ("held", "in time"),
+    ],
+)
+def test_a_job_that_is_late_or_fails_is_saved_all_the_same_and_an_event_says_so(
+    container_bench: Bench, how: str, why: str
+) -> None:
+    container_bench.saving = SaveOptions(hook_timeout_s=1.0)
+    job = container_bench.begin("hooked", how)
+    if how == "deaf":
+        job.prove()
+        job.expect("deaf")
+    story = Story()
+    manifest = container_bench.save(job, story)
+    assert why in story.messages["hook-failed"]
+    assert "committed" in story.events
+    moved = container_bench.resume(manifest)
+    moved.expect("heard moved")
+    moved.prove()
+    assert moved.finish() == 0
