@@ -35,10 +35,11 @@ from crikpy.agent.sizing import Sizes
 from crikpy.agent.threads import in_thread
 from crikpy.agent.turns import Turns
 from crikpy.aio.clock import Deadline
-from crikpy.errors import CapsuleError, CrikpyError, DeadlineError, LauncherError
+from crikpy.errors import CapsuleError, CrikpyError, DeadlineError, LauncherError, SelfSaveError
 from crikpy.flows.saving import CheckpointOrder, Member, Saved
 from crikpy.metrics import Metrics
 from crikpy.model.capsule import JobPhase
+from crikpy.model.manifest import PROCESS_MODE
 from crikpy.model.orders import OrderBytes, OrderPhase, OrderStatus
 from crikpy.model.streams import TransferProgress
 from crikpy.settings import Settings
@@ -197,7 +198,8 @@ class Performer:
             done = await self.dumper.dump(members, order, act.fate, reporter)
         finally:
             crowd = self._crowd.leave(entered)
-        self._learn(act, done, crowd)
+        if done.saved.manifests[0].mode == PROCESS_MODE:
+            self._learn(act, done, crowd)
         self._complete(act, done)
 
     def _complete(self, act: Act, done: Dumped) -> None:
@@ -220,13 +222,14 @@ class Performer:
         if self._ledger.stopping:
             act.outcome.set_result(stopped_outcome(act.status))
             return
-        if act.begun and await _has_ended(act.capsules):
+        if act.begun and not isinstance(fault, SelfSaveError) and await _has_ended(act.capsules):
             status = failed_status(act.status, ENDED_REASON, "the job ended by itself")
             self._teller.tell_pod(act.pod, FAILED_EVENT, "not saved: the job ended by itself")
         else:
             expired = isinstance(fault, DeadlineError) and not act.begun
             status = failed_status(act.status, fault.reason, str(fault), expired=expired)
-            self._teller.tell_pod(act.pod, FAILED_EVENT, f"not saved and runs on: {fault}", warning=True)
+            what = "not saved" if isinstance(fault, SelfSaveError) else "not saved and runs on"
+            self._teller.tell_pod(act.pod, FAILED_EVENT, f"{what}: {fault}", warning=True)
         if fault.detail:
             _log.warning("why a pod was not saved", extra={**act.facts, "detail": fault.detail})
         self._metrics.checkpoints.labels(trigger=act.trigger.value, outcome=status.reason).inc()

@@ -19,7 +19,7 @@ import os
 import re
 import select
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,15 +55,13 @@ class Answer:
     reason: str = ""
 
 
-def listeners(launcher: Path, directory: str, pids: Mapping[int, int]) -> dict[str, int]:
-    """Return the sockets at which processes of a job may listen: name → PID on the node.
+def listeners(launcher: Path, directory: str) -> dict[str, int]:
+    """Return the sockets at which processes of a job may listen, some left over: name → PID inside.
 
     Args:
         launcher: the launcher's folder below /proc, held.
         directory: where the sockets lie, an absolute path inside the capsule.
-        pids: the processes of the capsule, PID on the node → PID inside.
     """
-    outside = {inner: outer for outer, inner in pids.items()}
     parts = [part for part in directory.split("/") if part]
     try:
         with (
@@ -74,8 +72,7 @@ def listeners(launcher: Path, directory: str, pids: Mapping[int, int]) -> dict[s
             named = [_SOCKET.fullmatch(entry.name) for entry in itertools.islice(entries, _MOST_NAMES)]
     except OSError:
         return {}
-    found = {match[0]: outside[int(match[1])] for match in named if match and int(match[1]) in outside}
-    return dict(sorted(found.items())[:_MOST_LISTENERS])
+    return dict(sorted((match[0], int(match[1])) for match in named if match)[:_MOST_LISTENERS])
 
 
 class JobListener:

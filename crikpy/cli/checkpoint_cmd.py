@@ -103,7 +103,7 @@ def _checkpoint_job(settings: Settings, workload: Workload, *, leave_running: bo
 
     with ConsoleReporter(as_json=as_json) as reporter:
         store = open_store(here.store_url, settings.store)
-        member = Member(capsule=here.capsule, workload=here.workload, command=here.command)
+        member = Member(capsule=here.capsule, workload=here.workload, command=here.command, saving=here.saving)
         committed = unless_taken_over(store, workload, here.holder, mark)
         manifest = checkpoint(member, store, order, settings, reporter, on_committed=committed)
     if as_json:

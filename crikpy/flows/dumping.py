@@ -6,10 +6,10 @@ Nothing here decides when the job may run again or must end; crikpy.flows.saving
 from __future__ import annotations
 
 import contextlib
-import io
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Self
 
 import psutil
 
@@ -17,9 +17,7 @@ import crikpy
 from crikpy import names
 from crikpy.aio import retrying
 from crikpy.aio.clock import Deadline
-from crikpy.capsule import confinement, entering, members, preflight, surveying
-from crikpy.capsule.archives import write_archive
-from crikpy.capsule.beneath import exists_inside
+from crikpy.capsule import confinement, entering, preflight, surveying
 from crikpy.capsule.changes import Place, place_of, places_of, plan_changes
 from crikpy.capsule.launcher import LauncherConnection
 from crikpy.capsule.members import CarriedTree
@@ -30,6 +28,7 @@ from crikpy.capsule.trees import JobTree, find_tree
 from crikpy.criu.quieting import StoppedTree, stop_tree
 from crikpy.criu.running import Criu
 from crikpy.errors import CapsuleError, CrikpyError, DeadlineError, DumpError, LauncherError
+from crikpy.flows.carrying import travels, write_archives
 from crikpy.flows.members import CheckpointOrder, Member
 from crikpy.flows.stopping import Inhabitants
 from crikpy.model.capsule import JobPhase, LauncherStatus
@@ -50,8 +49,6 @@ _EXIT_S = 1.0
 
 _WITHDRAW_S = 10.0
 """How long the store is asked to take back what stands of a checkpoint that failed; the job runs meanwhile."""
-
-_BUFFER_BYTES = 1024 * 1024
 
 _SPARED_BYTES = 512 * MIB
 """Of the node's free memory, for everybody else."""
@@ -84,7 +81,10 @@ class Dump:
         launcher: the connection that holds the launcher, from `hold` on.
         root_pid: PID of the job's root inside.
         stopped: the job's processes once they stand still.
+        can_run_on: the job can go on where it is; one that has ended by saving itself cannot.
     """
+
+    can_run_on = True
 
     def __init__(self, member: Member, store: ObjectStore, order: CheckpointOrder, settings: Settings) -> None:
         """Find the job.
@@ -117,7 +117,7 @@ class Dump:
             self._root = self._find_root()
             self._resources = stack.pop_all()
 
-    def __enter__(self) -> Dump:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -215,7 +215,7 @@ class Dump:
         survey = surveying.survey(self._tree().members)
         node_root = self._settings.criu.node_root
         trees = plan_changes(capsule, survey.written, node_root=node_root, elsewhere=elsewhere, launcher=launcher)
-        archives = tuple(_write_archives(trees, writer, deadline))
+        archives = tuple(write_archives(trees, writer, deadline))
         return Read(
             survey=survey,
             trees=trees,
@@ -283,7 +283,7 @@ class Dump:
                 file
                 for file in survey.files
                 if is_text(file.path)
-                and not _travels(file.path, found.trees)
+                and not travels(file.path, found.trees)
                 and not place_of(file.path, mounts).lies_in(carried)
             ),
         )
@@ -363,28 +363,6 @@ def _inner_pids(pids: Collection[int]) -> Iterator[int]:
     for pid in pids:
         with contextlib.suppress(OSError):
             yield entering.inner_pid(pid)
-
-
-def _write_archives(
-    trees: Sequence[CarriedTree], writer: ChunkWriter, deadline: Deadline
-) -> Iterator[FileArchive]:
-    for number, tree in enumerate(trees):
-        image = f"files/{number}.tar"
-        with io.BufferedWriter(writer.file(image), _BUFFER_BYTES) as out:
-            entries = write_archive(tree, out, deadline=deadline)
-        yield FileArchive(image=image, kind=tree.kind, root=tree.root, entries=entries)
-
-
-def _travels(path: str, trees: Sequence[CarriedTree]) -> bool:
-    """Say whether the checkpoint carries a file other than in a whole directory."""
-    for tree in trees:
-        relative = path.removeprefix(tree.root).lstrip("/")
-        match tree.kind:
-            case members.OVERLAY if exists_inside(tree.source, relative):
-                return True
-            case members.FILES if relative in tree.names:
-                return True
-    return False
 
 
 def _staging_bytes(settings: StoreSettings) -> int:

@@ -75,13 +75,14 @@ class Hooks:
         sent = [one for one in self._hearers if self._send(one, one.member.saving.signal_before)]
         wait_s = max((one.member.saving.signal_wait_s for one in sent), default=0.0)
         until = limit.earlier(wait_s)
-        self._ask_all(f"checkpoint {deadline.remaining():.1f}", limit)
+        self._tell_all(f"checkpoint {deadline.remaining():.1f}", limit)
         self._sleep(until)
 
-    def save(self, deadline: Deadline) -> bool:
-        """Have every process that can save its job do so; return whether all have, and in each capsule one."""
+    def save(self, deadline: Deadline) -> tuple[str, ...]:
+        """Have every process that can save its job do so; return for each capsule why it was not, or nothing."""
         self._expecting = True
-        return self._ask_all(f"save {deadline.remaining():.1f}", deadline, only_savers=True)
+        told = self._ask_all(f"save {deadline.remaining():.1f}", deadline, only_savers=True)
+        return tuple("; ".join(_faults(answers)) if answers else "nobody answered" for answers in told)
 
     def savers(self) -> tuple[bool, ...]:
         """Say for each capsule whether a process of it can save the job."""
@@ -98,37 +99,40 @@ class Hooks:
             options = one.member.saving
             self._send(one, options.signal_restored if outcome is Outcome.MOVED else 0)
             self._send(one, options.signal_after)
-        self._ask_all(f"after {outcome}", Deadline.after(self._timeout_s()))
+        self._tell_all(f"after {outcome}", Deadline.after(self._timeout_s()))
 
     def _timeout_s(self) -> float:
         return max((one.member.saving.hook_timeout_s for one in self._hearers), default=0.0)
 
-    def _ask_all(self, request: str, limit: Deadline, *, only_savers: bool = False) -> bool:
-        """Ask every process that listens; return whether all have done it, and in each capsule one."""
-        deadline = limit if only_savers else limit.earlier(self._timeout_s())
-        ask = partial(_asked, request, only_savers=only_savers)
-        faults: list[str] = []
-        complete = True
-        with ThreadPoolExecutor(max(1, min(_AT_ONCE, len(self._hearers)))) as threads:
-            told = threads.map(lambda one: self._each(one, ask, deadline), self._hearers)
-        for one, answers in zip(self._hearers, told, strict=True):
-            done = [answer for answer in answers if answer is not None]
-            complete = complete and bool(done) and all(answer.ready for answer in done)
-            faults += [f"{_name(one)}: {answer.reason}" for answer in done if not answer.ready]
+    def _tell_all(self, request: str, limit: Deadline) -> None:
+        """Tell every process that listens, and tell of those that did not do what they should."""
+        told = self._ask_all(request, limit.earlier(self._timeout_s()))
+        faults = [
+            f"{_name(one)}: {fault}"
+            for one, answers in zip(self._hearers, told, strict=True)
+            for fault in _faults(answers)
+        ]
         if faults:
             more = f"; and {len(faults) - _MOST_FAULTS} more" if len(faults) > _MOST_FAULTS else ""
             word = request.partition(" ")[0]
-            self._reporter.event(
-                "hook-failed", f"the job was told `{word}`: {'; '.join(faults[:_MOST_FAULTS])}{more}", told=word
-            )
-        return complete
+            text = f"the job was told `{word}`: {'; '.join(faults[:_MOST_FAULTS])}{more}"
+            self._reporter.event("hook-failed", text, told=word)
+
+    def _ask_all(self, request: str, deadline: Deadline, *, only_savers: bool = False) -> list[list[Answer]]:
+        """Ask every process that listens; return the answers of each capsule."""
+        ask = partial(_asked, request, only_savers=only_savers)
+        with ThreadPoolExecutor(max(1, min(_AT_ONCE, len(self._hearers)))) as threads:
+            told = threads.map(lambda one: self._each(one, ask, deadline), self._hearers)
+            return [[answer for answer in answers if answer is not None] for answers in told]
 
     def _each(
         self, one: Hearer, act: Callable[[JobListener, Deadline], Answer | None], deadline: Deadline
     ) -> list[Answer | None]:
         """Do something with every process of a capsule that listens, all at once."""
         launcher, directory = one.inhabitants.folder, one.member.capsule.hooks
-        found = hooks.listeners(launcher, directory, one.inhabitants.pids())
+        named = hooks.listeners(launcher, directory)
+        outside = {inner: outer for outer, inner in one.inhabitants.pids().items()} if named else {}
+        found = {name: outside[inner] for name, inner in named.items() if inner in outside}
         if not found:
             return []
 
@@ -179,6 +183,10 @@ def _asked(request: str, listener: JobListener, deadline: Deadline, *, only_save
 def _is_saver(listener: JobListener, deadline: Deadline) -> Answer | None:
     answer = listener.ask("who", deadline)
     return answer if answer.word == "saves" else None
+
+
+def _faults(answers: Sequence[Answer]) -> list[str]:
+    return [answer.reason for answer in answers if not answer.ready]
 
 
 def _name(one: Hearer) -> str:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from crikpy import names
 from crikpy.aio import retrying
 from crikpy.aio.clock import Deadline
 from crikpy.capsule import confinement, entering, stdio
@@ -34,7 +35,7 @@ from crikpy.flows.hooks import Hearer, Hooks, Outcome
 from crikpy.flows.members import Member
 from crikpy.flows.reporting import Reporter, Transfers
 from crikpy.flows.stopping import Inhabitants
-from crikpy.model.manifest import Job, Manifest, StoredImage
+from crikpy.model.manifest import APPLICATION_MODE, PROCESS_MODE, Job, Manifest, StoredImage
 from crikpy.settings import Settings
 from crikpy.store.base import ObjectStore
 from crikpy.store.checkpoints import Checkpoints
@@ -76,8 +77,9 @@ def restore(
 ) -> None:
     """Resume a checkpoint in all the capsules that it was taken of.
 
-    On return the jobs run and their launchers are still held. Tells the reporter `claimed` (fact `checkpoint`) and
-    `resumed` (`pids`, `pid` the first of them), or `restore-failed`.
+    On return the jobs run and their launchers are still held; those that had saved themselves begin with their
+    files. Tells the reporter `claimed` (fact `checkpoint`) and `resumed` (`pids`, `pid` the first of them), or
+    `restore-failed`.
 
     Args:
         waiting: the capsules; their manifests are of one checkpoint.
@@ -108,15 +110,14 @@ def restore(
         checkpoint = ordered[0].manifest.checkpoint
         reporter.event("claimed", f"checkpoint {checkpoint} is ours", checkpoint=checkpoint)
         with _all_or_none(ordered, capsules, store, reporter):
-            _bring_back(list(zip(ordered, capsules, strict=True)), store, deadline, settings, reporter)
-            for one in ordered:
-                one.launcher.adopt(one.manifest.job.root_pid, deadline)
-        for one, capsule in zip(ordered, capsules, strict=True):
+            parts = list(zip(ordered, capsules, strict=True))
+            _bring_back(parts, store, deadline, settings, reporter)
+            pids = [_begin(one, capsule, deadline) for one, capsule in parts]
+        for one, capsule in parts:
             capsule.let_go(but=one.manifest.job.stopped)
-        pids = [one.manifest.job.root_pid for one in ordered]
         text = "the job goes on" if len(pids) == 1 else "the jobs go on"
         reporter.event("resumed", text, pid=pids[0], pids=pids)
-        _hooks(ordered, capsules, reporter).after(Outcome.MOVED)
+        _hooks(parts, reporter).after(Outcome.MOVED)
 
 
 def require_fit(waiting: Sequence[Waiting], settings: Settings, deadline: Deadline) -> None:
@@ -128,6 +129,8 @@ def require_fit(waiting: Sequence[Waiting], settings: Settings, deadline: Deadli
     version = criu_version(settings.criu.bundle, deadline)
     differences = list(_part_differences(waiting))
     for one in waiting:
+        if _saved_itself(one):
+            continue  # it begins like any other
         here = compat.facts(version, one.member.image)
         found = (
             *compat.differences(one.manifest.compatibility, here),
@@ -145,7 +148,12 @@ def require_fit(waiting: Sequence[Waiting], settings: Settings, deadline: Deadli
 def machine_differences(manifests: Sequence[Manifest], settings: Settings, deadline: Deadline) -> tuple[str, ...]:
     """Return what of this machine keeps a checkpoint from being resumed, and another might have; or nothing."""
     here = compat.facts(criu_version(settings.criu.bundle, deadline))
-    found = [one for each in manifests for one in compat.machine_differences(each.compatibility, here)]
+    found = [
+        one
+        for each in manifests
+        if each.mode == PROCESS_MODE
+        for one in compat.machine_differences(each.compatibility, here)
+    ]
     return tuple(dict.fromkeys(found))
 
 
@@ -158,6 +166,8 @@ def _part_differences(waiting: Sequence[Waiting]) -> Iterator[str]:
         together = sorted(one.manifest.origin.together or (one.member.workload.name,))
         if together != here:
             yield f"{', '.join(together)} were saved together, {', '.join(here)} are to be resumed"
+        if one.manifest.mode not in (PROCESS_MODE, APPLICATION_MODE):
+            yield f"{one.member.workload.name} was saved in a way that only a later release knows"
         # A pod of the same name may have been given other words since; on a machine the name alone is the job.
         command = one.manifest.job.command
         if one.manifest.origin.pod_uid and command and one.member.command and command != one.member.command:
@@ -186,12 +196,26 @@ def _confinement_differences(one: Waiting, settings: Settings) -> Iterator[str]:
         yield f"the AppArmor profile {job.apparmor} is not loaded here"
 
 
-def _hooks(ordered: Sequence[Waiting], capsules: Sequence[Inhabitants], reporter: Reporter) -> Hooks:
+def _begin(one: Waiting, capsule: Inhabitants, deadline: Deadline) -> int:
+    """Have a job go on that stands again, or begin with its own files in place; return its PID inside."""
+    if not _saved_itself(one):
+        return one.launcher.adopt(one.manifest.job.root_pid, deadline).job_pid
+    entering.raise_last_pid(capsule.folder, names.PID_FLOOR, deadline)
+    return one.launcher.start(deadline).job_pid
+
+
+def _hooks(parts: Sequence[tuple[Waiting, Inhabitants]], reporter: Reporter) -> Hooks:
+    """Return those who hear that they were moved; who has just begun listens to nobody."""
     hearers = [
         Hearer(member=one.member, inhabitants=capsule, root_pid=one.manifest.job.root_pid)
-        for one, capsule in zip(ordered, capsules, strict=True)
+        for one, capsule in parts
+        if not _saved_itself(one)
     ]
     return Hooks(hearers, reporter)
+
+
+def _saved_itself(one: Waiting) -> bool:
+    return one.manifest.mode == APPLICATION_MODE
 
 
 def _claim_all(ordered: Sequence[Waiting], store: ObjectStore, claim: Claim, deadline: Deadline) -> None:
@@ -233,6 +257,8 @@ def _bring_back(
             with reader(one, archives) as source:
                 _apply_archives(one.manifest, launcher, source, deadline)
     for one, launcher, _, images in divided:
+        if _saved_itself(one):
+            continue
         with reader(one, images) as source:
             _restore_processes(one.manifest.job, launcher, source, settings, deadline)
 

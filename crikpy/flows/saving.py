@@ -17,7 +17,6 @@ from types import TracebackType
 
 from crikpy.aio.clock import Deadline
 from crikpy.capsule.changes import Place
-from crikpy.capsule.launcher import LauncherConnection
 from crikpy.criu import compat
 from crikpy.criu.features import criu_version
 from crikpy.errors import CrikpyError, DeadlineError, LauncherError, UnsupportedJobError
@@ -78,8 +77,8 @@ def save(
         # What can be learnt before the jobs stand still is learnt now.
         version = criu_version(settings.criu.bundle, order.deadline)
         hooks = hooks_of(dumps, reporter)
-        with _let_go_on_failure(dumps, hooks, reporter):
-            _hold_and_announce(dumps, order)
+        with let_go_on_failure(dumps, hooks, reporter):
+            hold_and_announce(dumps, order)
             transfers = Transfers(reporter, "upload")
             dumps[0].prepare(transfers.begin())
             hooks.before(order.deadline)
@@ -89,7 +88,7 @@ def save(
                 dump.draft(
                     found,
                     here=compat.facts(version, dump.member.image),
-                    origin=_origin(order, dumps),
+                    origin=origin(order, dumps),
                     carried=_places(read),
                 )
                 for dump, found in zip(dumps, read, strict=True)
@@ -103,7 +102,7 @@ def save(
             order.deadline.check("committing the checkpoint")
             for dump, manifest in zip(dumps, manifests, strict=True):
                 dump.commit(manifest)
-            _tell_committed(manifests, reporter)
+            tell_committed(manifests, reporter)
         stack.pop_all()
     of_workload = {manifest.workload: manifest for manifest in manifests}
     return Saved(dumps, [of_workload[str(member.workload)] for member in members], hooks, reporter)
@@ -117,6 +116,7 @@ class Saved:
 
     Attributes:
         checkpoint: id of the checkpoint, the same for all members.
+        can_run_on: the jobs can go on here; those that have saved themselves and ended cannot.
         manifests: one for each member, in the order in which they were given.
     """
 
@@ -125,6 +125,7 @@ class Saved:
     ) -> None:
         self.checkpoint = manifests[0].checkpoint
         self.manifests = tuple(manifests)
+        self.can_run_on = all(dump.can_run_on for dump in dumps)
         self._dumps = tuple(dumps)
         self._hooks = hooks
         self._reporter = reporter
@@ -142,7 +143,14 @@ class Saved:
         self.run_on()
 
     def run_on(self) -> None:
-        """Let the jobs go on, but for processes that were stopped before, and let go of their launchers."""
+        """Let the jobs go on, but for processes that were stopped before, and let go of their launchers.
+
+        Jobs that cannot go on have ended for the sake of their checkpoint, and are ended as such.
+        """
+        if not self.can_run_on:
+            with contextlib.suppress(CrikpyError):
+                self.end()
+            return
         with self._decision() as first:
             if first:
                 _let_go(self._dumps)
@@ -216,24 +224,24 @@ class Saved:
                         dump.close()
 
     def _must_end(self, within_s: float) -> bool:
-        launchers = [dump.launcher for dump in self._dumps]
-        if any(map(_must_end, launchers)):
+        if any(map(_must_end, self._dumps)):
             return True
         poll = select.poll()
-        for launcher in launchers:
-            poll.register(launcher, select.POLLIN)
+        for dump in self._dumps:
+            poll.register(dump.launcher, select.POLLIN)
         poll.poll(within_s * 1000)
-        return any(map(_must_end, launchers))
+        return any(map(_must_end, self._dumps))
 
 
-def _must_end(launcher: LauncherConnection) -> bool:
+def _must_end(dump: Dump) -> bool:
+    launcher = dump.launcher
     try:
         launcher.read_news()
     except LauncherError:
         return True
     except DeadlineError:
         return False  # it is in the middle of a word
-    return launcher.term_pending or launcher.ended_status is not None
+    return launcher.term_pending or (launcher.ended_status is not None and dump.can_run_on)
 
 
 def _refuse_unsupported(dumps: Sequence[Dump]) -> None:
@@ -245,7 +253,7 @@ def _refuse_unsupported(dumps: Sequence[Dump]) -> None:
         raise UnsupportedJobError(f"the job cannot be saved: {'; '.join(reasons)}")
 
 
-def _hold_and_announce(dumps: Sequence[Dump], order: CheckpointOrder) -> None:
+def hold_and_announce(dumps: Sequence[Dump], order: CheckpointOrder) -> None:
     """Keep others away, then begin in the store; so whoever is refused leaves nothing there."""
     for dump in dumps:
         dump.hold()
@@ -307,7 +315,7 @@ def _places(read: Sequence[Read]) -> list[Place]:
     return [place for one in read for place in one.places]
 
 
-def _origin(order: CheckpointOrder, dumps: Sequence[Dump]) -> Origin:
+def origin(order: CheckpointOrder, dumps: Sequence[Dump]) -> Origin:
     here = Claim.ours(instance=order.instance)
     names = tuple(dump.member.workload.name for dump in dumps)
     return Origin(
@@ -322,7 +330,7 @@ def _origin(order: CheckpointOrder, dumps: Sequence[Dump]) -> Origin:
     )
 
 
-def _tell_committed(manifests: Sequence[Manifest], reporter: Reporter) -> None:
+def tell_committed(manifests: Sequence[Manifest], reporter: Reporter) -> None:
     checkpoint = manifests[0].checkpoint
     reporter.event(
         "committed",
@@ -336,7 +344,7 @@ def _tell_committed(manifests: Sequence[Manifest], reporter: Reporter) -> None:
 
 
 @contextlib.contextmanager
-def _let_go_on_failure(dumps: Sequence[Dump], hooks: Hooks, reporter: Reporter) -> Iterator[None]:
+def let_go_on_failure(dumps: Sequence[Dump], hooks: Hooks, reporter: Reporter) -> Iterator[None]:
     try:
         yield
     except BaseException as fault:

@@ -11,6 +11,10 @@ from typing import NamedTuple
 
 _INDEX = "index/"
 
+PROCESS_MODE = "process"
+APPLICATION_MODE = "application"
+"""How a job was saved: by CRIU, or by itself, so that the checkpoint holds files alone."""
+
 
 class Extent(NamedTuple):
     """A run of an image's bytes: `length` bytes at `offset` of a chunk's plain bytes; chunk None means zeros."""
@@ -228,6 +232,7 @@ class Manifest:
         open_files: files that must be on the restore's machine already.
         sizes: how large it is.
         frozen_s: seconds between the first stopped process and the commit, as far as known then.
+        mode: how it was saved.
     """
 
     format: int
@@ -245,6 +250,7 @@ class Manifest:
         default_factory=lambda: Sizes(image_bytes=0, zero_bytes=0, reused_bytes=0, stored_bytes=0, chunks=0)
     )
     frozen_s: float = 0.0
+    mode: str = PROCESS_MODE
 
     @property
     def job_images(self) -> tuple[StoredImage, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from crikpy.errors import StoreError
@@ -82,3 +84,35 @@ def test_a_job_that_is_late_or_fails_is_saved_all_the_same_and_an_event_says_so(
     moved.expect("heard moved")
     moved.prove()
     assert moved.finish() == 0
+
+
+def test_a_job_that_asks_for_signals_gets_them_before_and_after(bench: Bench) -> None:
+    bench.saving = SaveOptions(
+        signal_before=signal.SIGALRM,
+        signal_wait_s=1.0,
+        signal_after=signal.SIGWINCH,
+        signal_restored=signal.SIGURG,
+    )
+    job = bench.begin("signalled")
+    bench.save(job, leave_running=True)
+    assert job.expect("heard ") == "heard SIGALRM 1"
+    assert job.expect("heard ") == "heard SIGWINCH 2"
+    story = Story()
+    manifest = bench.save(job, story)
+    assert job.expect("heard ") == "heard SIGALRM 3"
+    moved = bench.resume(manifest, story)
+    assert {moved.expect("heard ")[:-2], moved.expect("heard ")[:-2]} == {"heard SIGURG", "heard SIGWINCH"}
+    assert "signal-not-sent" not in story.events
+    assert moved.prove() == "proved 1"
+    assert moved.finish() == 0
+
+
+def test_a_signal_that_would_end_the_job_is_not_sent(container_bench: Bench) -> None:
+    container_bench.saving = SaveOptions(signal_before=signal.SIGHUP, signal_after=signal.SIGHUP)
+    job = container_bench.begin("signalled")
+    story = Story()
+    container_bench.save(job, story, leave_running=True)
+    assert story.events.count("signal-not-sent") == 2
+    assert "SIGHUP: it does not handle it" in story.messages["signal-not-sent"]
+    assert job.prove() == "proved 1"
+    assert job.finish() == 0
