@@ -56,10 +56,14 @@ class Hearer:
 
 
 class Hooks:
-    """Those who are told of one checkpoint; every method bears whatever the jobs do."""
+    """Those who are told of one checkpoint; every method bears whatever the jobs do.
+
+    Attributes:
+        hearers: the capsules, in the order in which they were given.
+    """
 
     def __init__(self, hearers: Sequence[Hearer], reporter: Reporter) -> None:
-        self._hearers = tuple(hearers)
+        self.hearers = tuple(hearers)
         self._reporter = reporter
         self._expecting = False
         """They were told of a checkpoint, and not yet what became of it."""
@@ -72,7 +76,7 @@ class Hooks:
         """
         self._expecting = True
         limit = Deadline.after(deadline.remaining() * _SHARE)
-        sent = [one for one in self._hearers if self._send(one, one.member.saving.signal_before)]
+        sent = [one for one in self.hearers if self._send(one, one.member.saving.signal_before)]
         wait_s = max((one.member.saving.signal_wait_s for one in sent), default=0.0)
         until = limit.earlier(wait_s)
         self._tell_all(f"checkpoint {deadline.remaining():.1f}", limit)
@@ -87,7 +91,7 @@ class Hooks:
     def savers(self) -> tuple[bool, ...]:
         """Say for each capsule whether a process of it can save the job."""
         deadline = Deadline.after(self._timeout_s())
-        found = (self._each(one, _is_saver, deadline) for one in self._hearers)
+        found = (self._each(one, _is_saver, deadline) for one in self.hearers)
         return tuple(any(answer is not None and answer.ready for answer in answers) for answers in found)
 
     def after(self, outcome: Outcome) -> None:
@@ -95,21 +99,21 @@ class Hooks:
         if not self._expecting and outcome is not Outcome.MOVED:
             return
         self._expecting = False
-        for one in self._hearers:
+        for one in self.hearers:
             options = one.member.saving
             self._send(one, options.signal_restored if outcome is Outcome.MOVED else 0)
             self._send(one, options.signal_after)
         self._tell_all(f"after {outcome}", Deadline.after(self._timeout_s()))
 
     def _timeout_s(self) -> float:
-        return max((one.member.saving.hook_timeout_s for one in self._hearers), default=0.0)
+        return max((one.member.saving.hook_timeout_s for one in self.hearers), default=0.0)
 
     def _tell_all(self, request: str, limit: Deadline) -> None:
         """Tell every process that listens, and tell of those that did not do what they should."""
         told = self._ask_all(request, limit.earlier(self._timeout_s()))
         faults = [
             f"{_name(one)}: {fault}"
-            for one, answers in zip(self._hearers, told, strict=True)
+            for one, answers in zip(self.hearers, told, strict=True)
             for fault in _faults(answers)
         ]
         if faults:
@@ -121,8 +125,8 @@ class Hooks:
     def _ask_all(self, request: str, deadline: Deadline, *, only_savers: bool = False) -> list[list[Answer]]:
         """Ask every process that listens; return the answers of each capsule."""
         ask = partial(_asked, request, only_savers=only_savers)
-        with ThreadPoolExecutor(max(1, min(_AT_ONCE, len(self._hearers)))) as threads:
-            told = threads.map(lambda one: self._each(one, ask, deadline), self._hearers)
+        with ThreadPoolExecutor(max(1, min(_AT_ONCE, len(self.hearers)))) as threads:
+            told = threads.map(lambda one: self._each(one, ask, deadline), self.hearers)
             return [[answer for answer in answers if answer is not None] for answers in told]
 
     def _each(
@@ -161,7 +165,7 @@ class Hooks:
     def _sleep(self, until: Deadline) -> None:
         """Give signals the time to work, unless a job ends of them."""
         while not until.expired():
-            if any(one.root_pid not in one.inhabitants.pids().values() for one in self._hearers):
+            if any(one.root_pid not in one.inhabitants.pids().values() for one in self.hearers):
                 return
             time.sleep(min(_LOOK_S, until.remaining()))
 

@@ -24,9 +24,9 @@ from crikpy.errors import CrikpyError, DeadlineError, LauncherError, SelfSaveErr
 from crikpy.flows.carrying import write_archives
 from crikpy.flows.completing import completed
 from crikpy.flows.dumping import Dump
-from crikpy.flows.hooks import Hooks, Outcome, handles
+from crikpy.flows.hooks import Hearer, Hooks, Outcome, handles
 from crikpy.flows.members import CheckpointOrder, Gate, Member, OrderedGate
-from crikpy.flows.reporting import Reporter, Transfers
+from crikpy.flows.reporting import Reporter, Silent, Transfers
 from crikpy.flows.saving import Saved, hold_and_announce, hooks_of, let_go_on_failure, origin, tell_committed
 from crikpy.model.manifest import APPLICATION_MODE, Compatibility, FileArchive, Job, Manifest, Origin
 from crikpy.model.saving import signal_name
@@ -54,12 +54,6 @@ class SelfSavedJob(Dump):
     def directories(self) -> tuple[str, ...]:
         """Where it saves itself."""
         return self.member.saving.application_directories
-
-    def handles_signal(self) -> bool:
-        """Say whether its root handles the signal that asks it to save itself."""
-        pids = {inner: outer for outer, inner in self.inhabitants.pids().items()}
-        outer = pids.get(self.root_pid)
-        return outer is not None and handles(Path(f"/proc/{outer}"), self.member.saving.application_signal)
 
     def ask_by_signal(self) -> None:
         """Send its root the signal."""
@@ -183,24 +177,54 @@ def save_themselves(
     return Saved(jobs, [of_workload[str(member.workload)] for member in members], hooks, reporter)
 
 
+def obstacle(hearer: Hearer, *, leave_running: bool = False) -> str:
+    """Return why a job could not save itself as it is now; empty when it could.
+
+    Args:
+        hearer: the job.
+        leave_running: whether it would have to run on afterwards.
+    """
+    [called] = Hooks([hearer], Silent()).savers()
+    return _obstacle(hearer, called=called, leave_running=leave_running)
+
+
+def _obstacle(hearer: Hearer, *, called: bool, leave_running: bool) -> str:
+    """Return why a job cannot save itself, or nothing.
+
+    Args:
+        hearer: the job.
+        called: a process of it is called by crikpy.job.
+        leave_running: it is to run on afterwards.
+    """
+    options = hearer.member.saving
+    if not options.application_directories:
+        return f"nobody says in which directory it does ({names.APPLICATION_DIRECTORY}, or --carry)"
+    if leave_running and not called:
+        return "it is to run on afterwards, for which it has to use crikpy.job.on_save"
+    if not called and not _handles(hearer, options.application_signal):
+        signal = signal_name(options.application_signal)
+        return f"its first process neither handles {signal} nor uses crikpy.job.on_save"
+    return ""
+
+
+def _handles(hearer: Hearer, number: int) -> bool:
+    pids = {inner: outer for outer, inner in hearer.inhabitants.pids().items()}
+    return hearer.root_pid in pids and handles(Path(f"/proc/{pids[hearer.root_pid]}"), number)
+
+
 def _require_able(jobs: Sequence[SelfSavedJob], hooks: Hooks, order: CheckpointOrder) -> tuple[bool, ...]:
     """Say for each job whether it is called by crikpy.job, and not by a signal.
 
     Raises:
-        UnsupportedJobError: naming those that can be asked by neither.
+        UnsupportedJobError: naming why one can be asked by neither.
     """
     called = hooks.savers()
-    faults = []
-    for job, by_call in zip(jobs, called, strict=True):
-        signal = signal_name(job.member.saving.application_signal)
-        if not job.directories:
-            faults.append(f"nobody says in which directory it does ({names.APPLICATION_DIRECTORY}, or --carry)")
-        elif order.leave_running and not by_call:
-            faults.append("it is to run on afterwards, for which it has to use crikpy.job.on_save")
-        elif not by_call and not job.handles_signal():
-            faults.append(f"its first process neither handles {signal} nor uses crikpy.job.on_save")
-    if faults:
-        raise UnsupportedJobError(f"the job cannot save itself: {'; '.join(dict.fromkeys(faults))}")
+    found = [
+        _obstacle(hearer, called=by_call, leave_running=order.leave_running)
+        for hearer, by_call in zip(hooks.hearers, called, strict=True)
+    ]
+    if faults := [fault for fault in dict.fromkeys(found) if fault]:
+        raise UnsupportedJobError(f"the job cannot save itself: {'; '.join(faults)}")
     return called
 
 

@@ -115,7 +115,7 @@ def read_options(annotations: Mapping[str, str]) -> tuple[PodOptions, str]:
 
 def _read_saving(reader: _Reader) -> SaveOptions:
     default = SaveOptions()
-    return SaveOptions(
+    found = SaveOptions(
         mode=reader.read(names.MODE, Mode, default=default.mode),
         hook_timeout_s=reader.read(names.HOOK_TIMEOUT, _parse_wait, default=default.hook_timeout_s),
         signal_before=reader.read(names.SIGNAL_BEFORE, read_signal, default=default.signal_before),
@@ -129,6 +129,9 @@ def _read_saving(reader: _Reader) -> SaveOptions:
             names.APPLICATION_DIRECTORY, _parse_directories, default=default.application_directories
         ),
     )
+    if found.mode is Mode.APPLICATION and not found.application_directories:
+        reader.refuse(names.MODE, found.mode, f"that only together with {names.APPLICATION_DIRECTORY}")
+    return found
 
 
 def describe_fault(annotation: str, value: str, allowed: str) -> str:
@@ -167,8 +170,11 @@ class _Reader:
         try:
             return parse(text)
         except ValueError:
-            self._faults.append(describe_fault(name, text, ALLOWED[name]))
+            self.refuse(name, text, ALLOWED[name])
             return default
+
+    def refuse(self, name: str, text: str, allowed: str) -> None:
+        self._faults.append(describe_fault(name, text, allowed))
 
     def faults(self) -> str:
         return "; ".join(self._faults)
