@@ -22,12 +22,14 @@ from blake3 import blake3
 
 from crikpy.aio.clock import Deadline
 from crikpy.capsule.applying import apply_archive
+from crikpy.capsule.hooks import read_answer
 from crikpy.capsule.launcher import LauncherConnection
 from crikpy.criu.framing import encode_request, read_request
 from crikpy.ec2.messages import MessageError, parse_message
 from crikpy.ec2.notices import SOURCES, translate
 from crikpy.errors import (
     AnnotationError,
+    CapsuleError,
     CriuError,
     FilesystemError,
     FormatVersionError,
@@ -106,6 +108,20 @@ def launcher(data: bytes) -> None:
             talker.join()
 
 
+def job_answer(data: bytes) -> None:
+    """Be answered by a process of a job that was told of its checkpoint."""
+    reading, writing = os.pipe2(os.O_NONBLOCK)
+    try:
+        os.write(writing, data[:4096])
+        os.close(writing)
+        with contextlib.suppress(CapsuleError):
+            answer = read_answer(reading, Deadline.after(_PATIENCE_S))
+            assert answer.reason.isprintable()
+            assert data.startswith(answer.word.encode())
+    finally:
+        os.close(reading)
+
+
 def metadata(data: bytes) -> None:
     """Read what the instance metadata service answers; the first byte says on which path."""
     if not data:
@@ -174,6 +190,7 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
         chunk,
         stream,
         launcher,
+        job_answer,
         metadata,
         message,
         order,
