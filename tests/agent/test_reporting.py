@@ -252,7 +252,9 @@ async def test_flush_delivers_what_is_left(tmp_path: Path) -> None:
         assert order(kube, "o").status == COMPLETE
 
 
-def test_a_flow_is_logged_with_its_pod_and_its_bytes_are_counted_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_flow_is_logged_with_its_pod_and_its_bytes_are_counted_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     caplog.set_level(logging.INFO)
     metrics = Metrics()
     api = object()

@@ -20,7 +20,7 @@ MODULE = Path(crikpy.job.__file__).read_text()
 
 HEARING = f"""{MODULE}
 on_checkpoint(lambda coming: print("heard checkpoint", flush=True))
-on_restore(lambda resumed: print("heard", resumed.outcome, resumed.environment["HOSTNAME"], resumed.hostname, flush=True))
+on_restore(lambda told: print("heard", told.outcome, told.environment["HOSTNAME"], told.hostname, flush=True))
 {COUNT}"""
 
 KEEPING = """
