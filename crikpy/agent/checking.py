@@ -23,7 +23,6 @@ from crikpy.flows.selfsaving import obstacle
 from crikpy.flows.stopping import Inhabitants
 from crikpy.kube.identity import container_workload
 from crikpy.model.capsule import Capsule, JobPhase
-from crikpy.model.pods import PodOptions
 from crikpy.model.saving import Mode, SaveOptions
 from crikpy.model.workload import Workload
 from crikpy.settings import Settings
@@ -96,7 +95,7 @@ class Checker:
             status = await capsule.refresh()
             if status.phase is not JobPhase.RUNNING:
                 return
-            found = await asyncio.to_thread(look, capsule, status.job_pid, saving_of(session))
+            found = await asyncio.to_thread(look, capsule, status.job_pid, session.saving)
         except CrikpyError as fault:
             _log.debug("a job could not be looked at: %s", fault, extra={"capsule": str(capsule)})
             return
@@ -113,7 +112,7 @@ class Checker:
         if found.reasons:
             more = f"; and {len(found.reasons) - _MOST_REASONS} more" if len(found.reasons) > _MOST_REASONS else ""
             why = f"{'; '.join(found.reasons[:_MOST_REASONS])}{more}"
-            message = f"container {container} runs on unsaved (mode {saving_of(session).mode}): {why}"
+            message = f"container {container} runs on unsaved (mode {session.saving.mode}): {why}"
             self._teller.tell_pod(pod, CANNOT_BE_SAVED, message, warning=True)
         elif not any(other.reasons for other in known.values()):
             text = f"container {container} {found.instead}" if found.instead else _NOTHING_ANY_MORE
@@ -153,11 +152,6 @@ def look(capsule: CapsuleSession, job_pid: int, saving: SaveOptions) -> Look:
     if by_criu:
         return Look(instead=f"would save itself (mode application), for CRIU cannot: {'; '.join(by_criu)}")
     return Look()
-
-
-def saving_of(session: PodSession) -> SaveOptions:
-    """Return how a pod's jobs want to be saved."""
-    return (session.pod.options if session.pod and session.pod.options else PodOptions()).saving
 
 
 def refusals(launcher_pid: int, job_pid: int) -> tuple[str, ...]:

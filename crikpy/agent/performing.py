@@ -198,8 +198,7 @@ class Performer:
             done = await self.dumper.dump(members, order, act.fate, reporter)
         finally:
             crowd = self._crowd.leave(entered)
-        if done.saved.manifests[0].mode == PROCESS_MODE:
-            self._learn(act, done, crowd)
+        self._learn(act, done, crowd)
         self._complete(act, done)
 
     def _complete(self, act: Act, done: Dumped) -> None:
@@ -239,7 +238,8 @@ class Performer:
 
     def _learn(self, act: Act, done: Dumped, crowd: float) -> None:
         past = self._sizes.remember(act.session.uid, [manifest.sizes for manifest in done.saved.manifests])
-        if not act.paced and done.attempts == 1:  # else it would seem to take longer than it does
+        by_criu = done.saved.manifests[0].mode == PROCESS_MODE
+        if by_criu and not act.paced and done.attempts == 1:  # else it would seem to take longer than it does
             self._meter.learn(
                 Sample(
                     memory=past.memory,

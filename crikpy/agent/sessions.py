@@ -33,6 +33,7 @@ from crikpy.kube.identity import container_workload
 from crikpy.metrics import Metrics
 from crikpy.model.capsule import Capsule, JobPhase
 from crikpy.model.pods import Pod, PodOptions
+from crikpy.model.saving import SaveOptions
 from crikpy.model.workload import Workload
 from crikpy.settings import Settings
 
@@ -101,6 +102,11 @@ class PodSession:
         """What is known of the pod by now; None until the API server or our own memory has told."""
         return self._pods.get(self.uid)
 
+    @property
+    def saving(self) -> SaveOptions:
+        """How its jobs want to be saved."""
+        return (self.pod.options if self.pod and self.pod.options else PodOptions()).saving
+
     def workloads(self, settings: Settings) -> tuple[Workload, ...]:
         """Return the workload of each container below our launcher, in the order of the containers' names.
 
@@ -143,7 +149,7 @@ class PodSession:
                 workload=workload,
                 command=described[capsule.container].command if capsule.container in described else (),
                 image=described[capsule.container].image_digest if capsule.container in described else "",
-                saving=(pod.options or PodOptions()).saving,
+                saving=self.saving,
             )
             for capsule, workload in zip(chosen, self.workloads(settings), strict=True)
         )
