@@ -14,9 +14,11 @@ from crikpy.agent.reporting import Teller
 from crikpy.agent.sessions import Activity, CapsuleSession, PodSession
 from crikpy.agent.threads import in_thread
 from crikpy.aio.clock import Deadline
-from crikpy.capsule import entering, preflight, surveying
+from crikpy.capsule import entering, refusing
+from crikpy.capsule.holding import folder_of
 from crikpy.capsule.trees import find_tree
 from crikpy.errors import CapsuleError, CrikpyError
+from crikpy.flows import gpus
 from crikpy.flows.hooks import Hearer
 from crikpy.flows.members import Member
 from crikpy.flows.selfsaving import obstacle
@@ -32,6 +34,9 @@ _log = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 300.0
 _READY_S = 60.0
+_LOOK_S = 30.0
+"""For the tools of a job's devices, which may hang."""
+
 _MOST_REASONS = 5
 
 _NOTHING_ANY_MORE = "nothing keeps it from being saved any more"
@@ -61,7 +66,9 @@ class Checker:
     ) -> None:
         self._store = store
         self._teller = teller
+        self._settings = settings
         self._cluster = settings.kube.cluster
+        self._ghost_limit_bytes = settings.criu.ghost_limit_bytes
         self._first_s = settings.agent.look_after_s
         self._every_s = every_s
         self._known: dict[str, dict[str, Look]] = {}
@@ -95,7 +102,7 @@ class Checker:
             status = await capsule.refresh()
             if status.phase is not JobPhase.RUNNING:
                 return
-            found = await asyncio.to_thread(look, capsule, status.job_pid, session.saving)
+            found = await asyncio.to_thread(look, capsule, status.job_pid, session.saving, self._settings)
         except CrikpyError as fault:
             _log.debug("a job could not be looked at: %s", fault, extra={"capsule": str(capsule)})
             return
@@ -126,18 +133,19 @@ class Checker:
             self._known.pop(session.uid, None)
 
 
-def look(capsule: CapsuleSession, job_pid: int, saving: SaveOptions) -> Look:
+def look(capsule: CapsuleSession, job_pid: int, saving: SaveOptions, settings: Settings) -> Look:
     """Look at a job, and say what keeps it from being saved in the way that it wants.
 
     Args:
         capsule: its launcher.
         job_pid: PID of the job's root inside.
         saving: how it wants to be saved.
+        settings: what this node can save.
 
     Raises:
         CapsuleError: the job has ended.
     """
-    by_criu = refusals(capsule.launcher_pid, job_pid) if saving.mode is not Mode.APPLICATION else ()
+    by_criu = refusals(capsule.launcher_pid, job_pid, settings) if saving.mode is not Mode.APPLICATION else ()
     if saving.mode is Mode.PROCESS or not (by_criu or saving.mode is Mode.APPLICATION):
         return Look(reasons=by_criu)
     if saving.mode is Mode.AUTO and not saving.application_directories:
@@ -154,12 +162,13 @@ def look(capsule: CapsuleSession, job_pid: int, saving: SaveOptions) -> Look:
     return Look()
 
 
-def refusals(launcher_pid: int, job_pid: int) -> tuple[str, ...]:
+def refusals(launcher_pid: int, job_pid: int, settings: Settings) -> tuple[str, ...]:
     """Return why a job could not be saved as it is now, a sentence each; empty when it may.
 
     Args:
         launcher_pid: PID of the launcher.
         job_pid: PID of the job's root inside the capsule.
+        settings: of this node.
 
     Raises:
         CapsuleError: the job has ended.
@@ -168,11 +177,11 @@ def refusals(launcher_pid: int, job_pid: int) -> tuple[str, ...]:
     if job_pid not in inside:
         raise CapsuleError("the job has just ended")
     tree = find_tree(launcher_pid, inside[job_pid])
-    reasons = preflight.refusals(surveying.survey(tree.members).views)
-    if tree.strays:
-        strays = f"{len(tree.strays)} of its processes left its tree: their parents ended before them"
-        return (*reasons, strays)
-    return reasons
+    everybody = set(inside.values())
+    limit = settings.criu.ghost_limit_bytes
+    seen = refusing.look(tree, launcher_pid, everybody, ghost_limit_bytes=limit)
+    of_gpus = gpus.refusals(seen.survey.views, folder_of(launcher_pid), settings, Deadline.after(_LOOK_S))
+    return (*seen.refusals, *of_gpus)
 
 
 def _is_left_alone(session: PodSession) -> bool:

@@ -14,11 +14,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from typing import Final
 
 from crikpy import names
 from crikpy.agent.outbox import Outbox
 from crikpy.aio.clock import Deadline
-from crikpy.errors import CrikpyError, KubeNotFoundError
+from crikpy.errors import CrikpyError, GpuStateLostError, KubeNotFoundError
 from crikpy.flows.reporting import Reporter
 from crikpy.kube.client import Json, KubeApi, PatchKind
 from crikpy.kube.events import EventRecorder, Reference
@@ -32,7 +33,6 @@ from crikpy.model.streams import TransferProgress
 _log = logging.getLogger(__name__)
 
 FAILED_EVENT = "CheckpointFailed"
-_FLOW_EVENTS = {"hook-failed": "HookFailed", "signal-not-sent": "SignalNotSent", "saves-itself": "SavesItself"}
 
 _LOOKUP_S = 900.0
 """How long the order of a resumed checkpoint is looked for: there may be none, or its status is on its way."""
@@ -263,17 +263,17 @@ class _FlowReporter:
 
     def __init__(self, metrics: Metrics, facts: dict[str, str], tell: Callable[[str, str], None]) -> None:
         self._metrics = metrics
-        self._facts = facts
         self._tell = tell
+        self._facts = facts
         self._lock = threading.Lock()
         self._counted: dict[str, int] = {}
 
     def event(self, name: str, message: str, **facts: object) -> None:
-        """Log it, and tell the pod of what concerns its owner."""
-        if name in _FLOW_EVENTS:
-            self._tell(_FLOW_EVENTS[name], message)
+        """Log it; what its owner alone can help is told on the pod."""
         said = {f"fact_{key}" if key in _RESERVED else key: value for key, value in facts.items()}
         _log.info(message, extra={**said, **self._facts, "event": name})
+        if name in _TOLD:
+            self._tell(_TOLD[name], message)
 
     def transfer(self, direction: str, progress: TransferProgress) -> None:
         """Count what has moved since the last time; a number that falls is that of a new transfer."""
@@ -283,6 +283,14 @@ class _FlowReporter:
         moved = progress.wire_bytes - before if progress.wire_bytes >= before else progress.wire_bytes
         self._metrics.transferred_bytes.labels(direction=direction).inc(moved)
 
+
+_TOLD: Final = {
+    "gpu-lost": GpuStateLostError.reason,
+    "hook-failed": "HookFailed",
+    "signal-not-sent": "SignalNotSent",
+    "saves-itself": "SavesItself",
+}
+"""Reasons of the events by which owners hear of what a flow says."""
 
 _RESERVED = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 

@@ -7,7 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from crikpy.errors import CrikpyError, DumpError, FilesystemError, UnsupportedJobError
+from crikpy.errors import (
+    CrikpyError,
+    DumpError,
+    FilesystemError,
+    GpuError,
+    GpuStateLostError,
+    UnsupportedJobError,
+)
 from crikpy.flows import saving, selfsaving
 from crikpy.flows.members import CheckpointOrder, Gate, Member
 from crikpy.flows.reporting import Reporter
@@ -41,7 +48,7 @@ def save(
         return selfsaving.save_themselves(members, store, order, settings, reporter, gate=gate)
     try:
         return saving.save(members, store, order, settings, reporter, gate=gate)
-    except (UnsupportedJobError, DumpError, FilesystemError) as fault:
+    except (UnsupportedJobError, DumpError, FilesystemError, GpuError) as fault:
         if modes != {Mode.AUTO} or not _may_still(members, order, fault):
             raise
         reporter.event("saves-itself", f"CRIU cannot save the job, which is asked to do so itself: {fault}")
@@ -54,6 +61,7 @@ def save(
 def _may_still(members: Sequence[Member], order: CheckpointOrder, fault: CrikpyError) -> bool:
     return (
         not fault.retryable
+        and not isinstance(fault, GpuStateLostError)
         and order.deadline.remaining() > _LEAST_S
         and all(member.saving.application_directories for member in members)
     )

@@ -31,11 +31,14 @@ from crikpy.criu.argv import InheritedPipe
 from crikpy.criu.features import criu_version
 from crikpy.criu.running import Criu
 from crikpy.errors import CapsuleError, CheckpointClaimedError, CrikpyError, IncompatibleError
+from crikpy.flows import devices, gpus
 from crikpy.flows.hooks import Hearer, Hooks, Outcome
 from crikpy.flows.members import Member
 from crikpy.flows.reporting import Reporter, Transfers
 from crikpy.flows.stopping import Inhabitants
+from crikpy.flows.surroundings import adapted, network_differences
 from crikpy.model.manifest import APPLICATION_MODE, PROCESS_MODE, Job, Manifest, StoredImage
+from crikpy.model.streams import ImageSource
 from crikpy.settings import Settings
 from crikpy.store.base import ObjectStore
 from crikpy.store.checkpoints import Checkpoints
@@ -112,6 +115,9 @@ def restore(
         with _all_or_none(ordered, capsules, store, reporter):
             parts = list(zip(ordered, capsules, strict=True))
             _bring_back(parts, store, deadline, settings, reporter)
+            # Before they are adopted: if we are killed meanwhile they begin anew, and none hangs without its GPU.
+            restored = [(capsule, one.manifest) for one, capsule in parts if not _saved_itself(one)]
+            devices.bring_back(restored, settings, deadline)
             pids = [_begin(one, capsule, deadline) for one, capsule in parts]
         for one, capsule in parts:
             capsule.let_go(but=one.manifest.job.stopped)
@@ -135,7 +141,9 @@ def require_fit(waiting: Sequence[Waiting], settings: Settings, deadline: Deadli
         found = (
             *compat.differences(one.manifest.compatibility, here),
             *_file_differences(one),
+            *network_differences(one.manifest.network, one.member.capsule.launcher_pid),
             *_confinement_differences(one, settings),
+            *gpus.differences(one.manifest, folder_of(one.member.capsule.launcher_pid), settings, deadline),
         )
         differences += [difference for difference in found if difference not in differences]
     if differences:
@@ -148,12 +156,11 @@ def require_fit(waiting: Sequence[Waiting], settings: Settings, deadline: Deadli
 def machine_differences(manifests: Sequence[Manifest], settings: Settings, deadline: Deadline) -> tuple[str, ...]:
     """Return what of this machine keeps a checkpoint from being resumed, and another might have; or nothing."""
     here = compat.facts(criu_version(settings.criu.bundle, deadline))
-    found = [
-        one
-        for each in manifests
-        if each.mode == PROCESS_MODE
-        for one in compat.machine_differences(each.compatibility, here)
-    ]
+    found: list[str] = []
+    for each in manifests:
+        if each.mode == PROCESS_MODE:
+            found += compat.machine_differences(each.compatibility, here)
+            found += gpus.node_differences(each, settings)
     return tuple(dict.fromkeys(found))
 
 
@@ -260,7 +267,8 @@ def _bring_back(
         if _saved_itself(one):
             continue
         with reader(one, images) as source:
-            _restore_processes(one.manifest.job, launcher, source, settings, deadline)
+            fitting = adapted(one.manifest, source, launcher)
+            _restore_processes(one.manifest.job, launcher, fitting, settings, deadline)
 
 
 def _archives_apart(manifest: Manifest) -> tuple[list[StoredImage], list[StoredImage]]:
@@ -282,7 +290,7 @@ def _apply_archives(manifest: Manifest, launcher: Path, reader: ChunkReader, dea
 
 
 def _restore_processes(
-    job: Job, launcher: Path, reader: ChunkReader, settings: Settings, deadline: Deadline
+    job: Job, launcher: Path, source: ImageSource, settings: Settings, deadline: Deadline
 ) -> None:
     """Have CRIU make the tree, its helpers' and its later children's PIDs kept clear of the tree's own."""
     entering.raise_last_pid(launcher, entering.clear_last_pid(job.highest_pid + _SPARE_PIDS), deadline)
@@ -293,10 +301,11 @@ def _restore_processes(
         confined = confinement.profile_of(launcher)
         Criu(settings.criu).restore(
             entry,
-            reader,
+            source,
             pipes,
             deadline,
             may_use_tiles=job.tiles,
+            lost_sessions=job.lost_sessions,
             # In a container like its last one it has its own again, and so have its children.
             apparmor=confined if confined != job.container_apparmor else "",
         )

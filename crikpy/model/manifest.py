@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from crikpy.model.network import Network
+
 _INDEX = "index/"
 
 PROCESS_MODE = "process"
@@ -96,6 +98,23 @@ class FileArchive:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GpuFacts:
+    """The GPUs that a capsule sees, and their driver.
+
+    Attributes:
+        driver: the driver's version, `570.124.06`; empty where there is none, and for jobs that use no GPU.
+        models: names of the GPUs' models, in the order of their bus addresses.
+        uuids: their UUIDs in the same order, `GPU-…`; empty text for one that the driver does not tell.
+        on_node: how many GPUs the whole machine has.
+    """
+
+    driver: str = ""
+    models: tuple[str, ...] = ()
+    uuids: tuple[str, ...] = ()
+    on_node: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Compatibility:
     """Facts of the dump's machine that the restore's machine must match.
 
@@ -107,6 +126,7 @@ class Compatibility:
         cpu_model: for messages only.
         cpu_features: flags of /proc/cpuinfo that user space can use, sorted.
         image: digest of the container's image, or empty on a plain machine.
+        gpus: those that the job uses; empty when it uses none.
     """
 
     architecture: str
@@ -116,6 +136,7 @@ class Compatibility:
     cpu_model: str
     cpu_features: tuple[str, ...]
     image: str = ""
+    gpus: GpuFacts = field(default_factory=GpuFacts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,6 +203,8 @@ class Job:
         tiles: it may have asked for AMX's tile registers, so that its restore asks for them too.
         apparmor: AppArmor profile of the root process, or empty.
         container_apparmor: that of its launcher, and so of all that its container starts.
+        cuda: PIDs of processes whose GPU memory is in their own, to be given back before they can go on.
+        lost_sessions: children of the root are in sessions whose leaders have ended.
     """
 
     command: tuple[str, ...]
@@ -193,6 +216,8 @@ class Job:
     tiles: bool = False
     apparmor: str = ""
     container_apparmor: str = ""
+    cuda: tuple[int, ...] = ()
+    lost_sessions: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,6 +255,7 @@ class Manifest:
         images: every image and archive.
         archives: what the archives hold.
         open_files: files that must be on the restore's machine already.
+        network: what of its container's network the job uses.
         sizes: how large it is.
         frozen_s: seconds between the first stopped process and the commit, as far as known then.
         mode: how it was saved.
@@ -246,6 +272,7 @@ class Manifest:
     images: tuple[StoredImage, ...]
     archives: tuple[FileArchive, ...] = ()
     open_files: tuple[OpenFile, ...] = ()
+    network: Network = field(default_factory=Network)
     sizes: Sizes = field(
         default_factory=lambda: Sizes(image_bytes=0, zero_bytes=0, reused_bytes=0, stored_bytes=0, chunks=0)
     )

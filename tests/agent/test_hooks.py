@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from pathlib import Path
 
 import pytest
 
@@ -115,11 +114,12 @@ async def test_a_job_that_fails_to_save_itself_ends_with_its_own_status_and_its_
 
 
 async def test_a_job_that_criu_cannot_save_is_said_to_save_itself_and_does(
-    node: FakeNode, store: ObjectStore, desk: Desk, kube: FakeKube, folder: Path
+    node: FakeNode, store: ObjectStore, desk: Desk, kube: FakeKube
 ) -> None:
     pod = _saves_itself(node, "device", **{names.MODE: "auto"})
-    async with at_work(settings_of(node, spare_s=60.0), store):
+    async with at_work(settings_of(node), store):
         await runs(pod)
+    async with at_work(settings_of(node, spare_s=60.0), store):  # which looks at a job that has begun
         await until(lambda: "CanBeSaved" in desk.events(pod.name), "how it would be saved")
         assert "would save itself (mode application)" in _message(kube, "CanBeSaved")
         running_on = await desk.reaches(desk.order(pod, "first", leave_running=True), OrderPhase.FAILED)

@@ -81,6 +81,8 @@ class Bench:
         read_only: whether the root of containers may not be written.
         apparmor: AppArmor profile of containers, or none.
         shared_directories: of containers, directories of the machine by their paths inside.
+        devices: of containers, major and minor number of device nodes by their paths inside.
+        network: what connects each container to be to a network, before its job begins.
         environment: variables of the jobs of containers, besides those of every container.
         saving: what the jobs hear of their checkpoints, and who saves them.
     """
@@ -97,6 +99,8 @@ class Bench:
         self.read_only = False
         self.apparmor = ""
         self.shared_directories: dict[str, Path] = {}
+        self.devices: dict[str, tuple[int, int]] = {}
+        self.network: Callable[[JobCapsule], None] | None = None
         self.environment: dict[str, str] = {}
         self.saving = SaveOptions()
         self._temporary = folder / "tmp"
@@ -143,10 +147,13 @@ class Bench:
                 read_only=self.read_only,
                 apparmor=self.apparmor,
                 shared_directories=self.shared_directories,
+                devices=self.devices,
             )
             made = ContainerJob(container)
         self._capsules.append(made)
         made.await_launcher()
+        if self.network is not None:
+            self.network(made)
         return made
 
     def save(
