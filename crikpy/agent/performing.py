@@ -171,9 +171,11 @@ class Performer:
         session.activity = Activity.SAVING
         try:
             await self._dump(act, members)
-        except BaseException:
+        except BaseException as fault:
             if session.activity is Activity.SAVING:
                 session.activity = Activity.RUNNING
+            if isinstance(fault, SelfSaveError) and fault.ended:
+                session.moved = True  # it is not done: what was saved of it before is to be resumed
             raise
         self._on_complete(session, members)
 

@@ -81,7 +81,7 @@ class PodSession:
         activity: what is being done with them; set by whoever holds the lock, and ENDED when the last has ended.
         saved: the jobs that stand still while activity is HELD.
         begun: jobs of it were started or resumed; a launcher that waits later is that of a container made anew.
-        moved: its jobs ended because they had been saved.
+        moved: its jobs ended because they had been saved, or were to save themselves.
     """
 
     def __init__(self, uid: str, pods: Mapping[str, Pod]) -> None:

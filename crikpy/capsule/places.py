@@ -24,6 +24,7 @@ from crikpy.settings import RunSettings
 
 _RECORD = "job.json"
 _MOVED = "moved"
+_UNDONE = "undone"
 _LONGEST_FOLDER = 40
 """Sockets below the temporary directory must fit into the 108 bytes of a Unix address."""
 
@@ -155,6 +156,18 @@ class JobPlace:
     def moved(self) -> bool:
         """Say whether the job was saved and ended for that."""
         return (self._run / _MOVED).exists()
+
+    def mark_undone(self) -> None:
+        """Say that the job has ended as it was asked to save itself, and is not done though nothing was saved.
+
+        Raises:
+            CapsuleError: it cannot be written.
+        """
+        _write(self._run / _UNDONE, "")
+
+    def undone(self) -> bool:
+        """Say whether the job has ended without being done."""
+        return (self._run / _UNDONE).exists()
 
     def empty_temporary(self) -> None:
         """Remove the job's temporary files."""

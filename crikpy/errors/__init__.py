@@ -146,10 +146,15 @@ class FilesystemError(CapsuleError):
 
 
 class SelfSaveError(CapsuleError):
-    """A job that was asked to save itself has not, or what it saved could not be stored; it may have ended."""
+    """A job that was asked to save itself has not, or what it saved could not be stored.
+
+    Attributes:
+        ended: it has ended because it was asked to, and is not done.
+    """
 
     exit_code = 28
     reason = "SelfSaveFailed"
+    ended = False
 
 
 class NotNowError(CapsuleError):

@@ -143,8 +143,6 @@ class _RunningJob:
         self._store = store
         self._checkpoints = Checkpoints(store, plan.workload)
         self._begun = False
-        self._undone = False
-        """It may have ended without being done, since it was asked to save itself."""
 
     def begin(self) -> None:
         """Make the capsule, and resume the newest checkpoint in it or start the command."""
@@ -251,7 +249,8 @@ class _RunningJob:
         try:
             retrying.call(attempt, deadline=deadline)
         except SelfSaveError as fault:
-            self._undone = True
+            if fault.ended:
+                self._place.mark_undone()
             self.reporter.event("not-saved", f"the job was not saved: {fault}", detail=fault.detail)
             return False
         except CrikpyError as fault:
@@ -279,7 +278,7 @@ class _RunningJob:
 
     def finish(self) -> None:
         """Unless the job has moved, or its name has, see to it that nobody resumes what is done."""
-        if self._place.moved() or self._undone:
+        if self._place.moved() or self._place.undone():
             return
         try:
             require_untaken(self._store, self._plan.workload, self._claim.token)

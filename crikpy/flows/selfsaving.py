@@ -307,4 +307,6 @@ def _told_as_whole(jobs: Sequence[SelfSavedJob]) -> Iterator[None]:
         if isinstance(fault, SelfSaveError) and not ended:
             raise
         what = f"the job has ended with status {', '.join(ended)} as it was asked to" if ended else "it runs on"
-        raise SelfSaveError(f"{what}, and was not saved: {fault}", detail=fault.detail) from fault
+        told = SelfSaveError(f"{what}, and was not saved: {fault}", detail=fault.detail)
+        told.ended = bool(ended)
+        raise told from fault

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,7 @@ from crikpy.kube.resources import EVENTS, PODS
 from crikpy.model.capsule import JobPhase
 from crikpy.model.orders import OrderPhase
 from crikpy.store.base import ObjectStore
-from tests.agent.agents import expect
+from tests.agent.agents import expect, records
 from tests.agent.node import NAMESPACE, FakeNode, NodePod
 from tests.agent.whole import Desk, at_work, checkpoints_of, ends, proves, runs, settings_of, until
 from tests.fakes.kube import FakeKube
@@ -111,6 +112,19 @@ async def test_a_job_that_fails_to_save_itself_ends_with_its_own_status_and_its_
         assert await ends(pod.jobs["main"]) == 3
         await until(lambda: "CheckpointFailed" in desk.events(pod.name), "the event")
         assert "runs on" not in _message(kube, "CheckpointFailed")
+
+
+async def test_what_was_saved_before_of_a_job_that_fails_to_save_itself_is_left_to_be_resumed(
+    node: FakeNode, store: ObjectStore, desk: Desk, folder: Path
+) -> None:
+    pod = _saves_itself(node, "call", "once")
+    async with at_work(settings_of(node), store):
+        await runs(pod)
+        first = await desk.reaches(desk.order(pod, "first", leave_running=True), OrderPhase.COMPLETE)
+        await desk.reaches(desk.order(pod, "second"), OrderPhase.FAILED)
+        assert await ends(pod.jobs["main"]) == 3
+    assert checkpoints_of(store) == [first.checkpoint]
+    assert not records(folder, "claim.json")
 
 
 async def test_a_job_that_criu_cannot_save_is_said_to_save_itself_and_does(

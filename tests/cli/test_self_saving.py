@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from crikpy import names
+from crikpy.cli.saving import save_options
 from crikpy.errors import UsageError
 from tests.cli.machines import NAME, Machine
 from tests.integration.capsules import job_words
@@ -44,14 +46,40 @@ def test_checkpoint_obeys_what_run_was_told(machine: Machine, folder: Path) -> N
     assert run.finish().status == 0
 
 
+def test_what_was_saved_before_of_a_job_that_fails_to_save_itself_is_left_to_be_resumed(
+    machine: Machine, folder: Path
+) -> None:
+    kept = folder / "kept"
+    options = ("--mode", "application", "--carry", str(kept))
+    run = machine.run(*job_words("selfsaving", kept, "call", "once"), options=options)
+    run.expect("ready at 0")
+    assert machine.crikpy("checkpoint", NAME, "--leave-running").status == 0
+    ended = run.terminate()
+    assert ended.status == 3
+    assert "the job has ended with status 3" in ended.err
+    assert machine.states() == ["resumable"]
+
+
+WISHES: dict[str, Any] = {
+    "mode": "auto",
+    "hook_timeout": 10.0,
+    "signal_before": None,
+    "signal_wait": 5.0,
+    "signal_after": None,
+    "signal_restored": None,
+    "application_signal": None,
+}
+
+
 @pytest.mark.parametrize(
-    ("options", "word"),
+    ("wish", "word"),
     [
-        (("--mode", "application"), "directory"),
-        (("--signal-before", "SIGKILL"), "SIGKILL"),
-        (("--signal-after", "SIGTERM"), "SIGTERM"),
+        ({"mode": "application"}, "directory"),
+        ({"signal_before": "SIGKILL"}, "SIGKILL"),
+        ({"signal_after": "SIGTERM"}, "SIGTERM"),
+        ({"application_signal": "SIGSTOP"}, "SIGSTOP"),
     ],
 )
-def test_what_cannot_be_is_refused(machine: Machine, options: tuple[str, ...], word: str) -> None:
-    words = ("run", "--name", NAME, "--store", machine.store, *options, "--", "true")
-    machine.crikpy(*words).require(UsageError, word)
+def test_what_cannot_be_is_refused(wish: dict[str, str], word: str) -> None:
+    with pytest.raises(UsageError, match=word):
+        save_options((), **{**WISHES, **wish})

@@ -34,25 +34,25 @@ def test_a_job_is_told_before_it_is_stopped_and_where_it_goes_on(bench: Bench) -
     assert again.finish() == 0
 
 
-def test_a_job_that_runs_on_is_told_so(bench: Bench) -> None:
-    job = bench.begin("hooked")
-    bench.save(job, leave_running=True)
+def test_a_job_that_runs_on_is_told_so(plain_bench: Bench) -> None:
+    job = plain_bench.begin("hooked")
+    plain_bench.save(job, leave_running=True)
     assert job.expect("heard ") == "heard checkpoint"
     assert job.expect("heard ").startswith("heard continued ")
-    bench.save(job, leave_running=True)
+    plain_bench.save(job, leave_running=True)
     assert job.expect("heard ") == "heard checkpoint"
     assert job.expect("heard ").startswith("heard continued ")
     assert job.prove() == "proved 1"
     assert job.finish() == 0
 
 
-def test_a_job_whose_checkpoint_fails_is_told_so(bench: Bench) -> None:
+def test_a_job_whose_checkpoint_fails_is_told_so(container_bench: Bench) -> None:
     def refuse() -> None:
         raise StoreError("no more")
 
-    job = bench.begin("hooked")
+    job = container_bench.begin("hooked")
     with pytest.raises(StoreError):
-        bench.save(job, store=WatchedStore(bench.store, before_chunk=refuse))
+        container_bench.save(job, store=WatchedStore(container_bench.store, before_chunk=refuse))
     assert job.expect("heard ") == "heard checkpoint"
     assert job.expect("heard ").startswith("heard failed ")
     assert job.prove() == "proved 1"
@@ -86,21 +86,21 @@ def test_a_job_that_is_late_or_fails_is_saved_all_the_same_and_an_event_says_so(
     assert moved.finish() == 0
 
 
-def test_a_job_that_asks_for_signals_gets_them_before_and_after(bench: Bench) -> None:
-    bench.saving = SaveOptions(
+def test_a_job_that_asks_for_signals_gets_them_before_and_after(container_bench: Bench) -> None:
+    container_bench.saving = SaveOptions(
         signal_before=signal.SIGALRM,
         signal_wait_s=1.0,
         signal_after=signal.SIGWINCH,
         signal_restored=signal.SIGURG,
     )
-    job = bench.begin("signalled")
-    bench.save(job, leave_running=True)
+    job = container_bench.begin("signalled")
+    container_bench.save(job, leave_running=True)
     assert job.expect("heard ") == "heard SIGALRM 1"
     assert job.expect("heard ") == "heard SIGWINCH 2"
     story = Story()
-    manifest = bench.save(job, story)
+    manifest = container_bench.save(job, story)
     assert job.expect("heard ") == "heard SIGALRM 3"
-    moved = bench.resume(manifest, story)
+    moved = container_bench.resume(manifest, story)
     assert {moved.expect("heard ")[:-2], moved.expect("heard ")[:-2]} == {"heard SIGURG", "heard SIGWINCH"}
     assert "signal-not-sent" not in story.events
     assert moved.prove() == "proved 1"

@@ -46,16 +46,16 @@ def test_a_job_that_saves_itself_ends_with_75_and_begins_again_with_its_files(be
     assert last.finish() == 0
 
 
-def test_a_job_that_answers_can_save_itself_and_run_on(bench: Bench) -> None:
-    job = _begin(bench, "call")
-    manifest = bench.save(job, leave_running=True)
+def test_a_job_that_answers_can_save_itself_and_run_on(container_bench: Bench) -> None:
+    job = _begin(container_bench, "call")
+    manifest = container_bench.save(job, leave_running=True)
     job.expect("saved")
     job.expect("heard continued")
     assert job.prove() == "proved 3 of 3"
     assert manifest.mode == APPLICATION_MODE
-    final = bench.save(job)
+    final = container_bench.save(job)
     assert job.wait() == names.EXIT_CHECKPOINTED
-    moved = bench.resume(final)
+    moved = container_bench.resume(final)
     moved.expect("ready at 3")
     assert moved.finish() == 0
 
@@ -128,14 +128,14 @@ def test_a_store_that_is_away_for_a_moment_after_the_job_has_ended_costs_nothing
     container_bench.resume(manifest).expect("ready at 2")
 
 
-def test_a_job_that_criu_cannot_save_saves_itself_where_it_says_a_directory(bench: Bench) -> None:
-    job = _begin(bench, "device", mode=Mode.AUTO)
+def test_a_job_that_criu_cannot_save_saves_itself_where_it_says_a_directory(plain_bench: Bench) -> None:
+    job = _begin(plain_bench, "device", mode=Mode.AUTO)
     story = Story()
-    manifest = bench.save(job, story)
+    manifest = plain_bench.save(job, story)
     assert job.wait() == names.EXIT_CHECKPOINTED
     assert manifest.mode == APPLICATION_MODE
     assert "ptmx" in story.messages["saves-itself"]
-    bench.resume(manifest).expect("ready at 2")
+    plain_bench.resume(manifest).expect("ready at 2")
 
 
 def test_a_job_that_criu_can_save_is_saved_by_criu_unless_it_wants_otherwise(container_bench: Bench) -> None:

@@ -1,10 +1,10 @@
 """Counts its proofs, and saves itself: asked by SIGTERM it writes its count and ends, or by crikpy.job it answers.
 
-    selfsaving DIRECTORY [call|deaf|late|worse|empty|device]...
+    selfsaving DIRECTORY [call|once|deaf|late|worse|empty|device]...
 
-`call` uses crikpy.job instead of the signal, `deaf` handles nothing, `late` takes longer than there is time,
-`worse` ends with a status that says that it has failed, `empty` leaves nothing, `device` has something open that
-CRIU cannot save.
+`call` uses crikpy.job instead of the signal, `once` ends with status 3 when that calls it again, `deaf` handles
+nothing, `late` takes longer than there is time, `worse` ends with a status that says that it has failed, `empty`
+leaves nothing, `device` has something open that CRIU cannot save.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ def main() -> None:
         os._exit(3 if "worse" in how else 0)
 
     def on_save(coming: job.Coming) -> None:
+        if "once" in how and kept.exists():
+            os._exit(3)
         if "worse" in how:
             raise OSError("no room")
         write()
