@@ -79,8 +79,8 @@ async def test_a_pod_that_saves_itself_ends_at_its_eviction_and_its_successor_fi
         assert await ends(heir.jobs["main"]) == 0
 
 
-async def test_a_pod_that_has_saved_itself_ends_when_its_node_is_spared(
-    node: FakeNode, store: ObjectStore, desk: Desk
+async def test_a_pod_that_has_saved_itself_ends_when_its_node_is_spared_and_can_be_resumed(
+    node: FakeNode, store: ObjectStore, desk: Desk, folder: Path
 ) -> None:
     pod = _saves_itself(node)
     async with at_work(settings_of(node, spare_s=0.5), store):
@@ -88,6 +88,7 @@ async def test_a_pod_that_has_saved_itself_ends_when_its_node_is_spared(
         status = await desk.reaches(desk.order(pod), OrderPhase.COMPLETE)
         assert await ends(pod.jobs["main"]) == names.EXIT_CHECKPOINTED
     assert checkpoints_of(store) == [status.checkpoint]
+    assert not records(folder, "claim.json")
 
 
 async def test_a_pod_that_is_evicted_is_asked_to_save_itself(
