@@ -84,6 +84,8 @@ SIGNAL_RESTORED: Final = f"{DOMAIN}/signal-restored"
 MODE: Final = f"{DOMAIN}/mode"
 APPLICATION_SIGNAL: Final = f"{DOMAIN}/application-signal"
 APPLICATION_DIRECTORY: Final = f"{DOMAIN}/application-directory"
+GROUP: Final = f"{DOMAIN}/group"
+GROUP_SIZE: Final = f"{DOMAIN}/group-size"
 """Annotations of pods that users write; crikpy.kube.annotations says which values they take."""
 
 INJECTED: Final = f"{DOMAIN}/injected"

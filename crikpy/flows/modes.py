@@ -16,6 +16,7 @@ from crikpy.errors import (
     UnsupportedJobError,
 )
 from crikpy.flows import saving, selfsaving
+from crikpy.flows.company import Company
 from crikpy.flows.members import CheckpointOrder, Gate, Member
 from crikpy.flows.reporting import Reporter
 from crikpy.flows.saving import Saved
@@ -35,6 +36,7 @@ def save(
     reporter: Reporter,
     *,
     gate: Gate | None = None,
+    company: Company | None = None,
 ) -> Saved:
     """Save jobs together in the way that they want; arguments, events and result as in crikpy.flows.saving.save.
 
@@ -45,11 +47,13 @@ def save(
     """
     modes = {member.saving.mode for member in members}
     if modes == {Mode.APPLICATION}:
-        return selfsaving.save_themselves(members, store, order, settings, reporter, gate=gate)
+        return selfsaving.save_themselves(members, store, order, settings, reporter, gate=gate, company=company)
     try:
-        return saving.save(members, store, order, settings, reporter, gate=gate)
+        return saving.save(members, store, order, settings, reporter, gate=gate, company=company)
     except (UnsupportedJobError, DumpError, FilesystemError, GpuError) as fault:
-        if modes != {Mode.AUTO} or not _may_still(members, order, fault):
+        # Others of a group have been told by now that they wait in vain.
+        in_company = company is not None and not company.alone
+        if modes != {Mode.AUTO} or in_company or not _may_still(members, order, fault):
             raise
         reporter.event("saves-itself", f"CRIU cannot save the job, which is asked to do so itself: {fault}")
         try:

@@ -22,12 +22,13 @@ from crikpy.criu import compat
 from crikpy.criu.features import criu_version
 from crikpy.errors import CrikpyError, DeadlineError, LauncherError, SelfSaveError, UnsupportedJobError
 from crikpy.flows.carrying import write_archives
+from crikpy.flows.company import Alone, Company
 from crikpy.flows.completing import completed
 from crikpy.flows.dumping import Dump
 from crikpy.flows.hooks import Hearer, Hooks, Outcome, handles
 from crikpy.flows.members import CheckpointOrder, Gate, Member, OrderedGate
 from crikpy.flows.reporting import Reporter, Silent, Transfers
-from crikpy.flows.saving import Saved, hold_and_announce, hooks_of, let_go_on_failure, origin, tell_committed
+from crikpy.flows.saving import Saved, hold_and_announce, let_go_on_failure, origin, tell_committed
 from crikpy.model.manifest import APPLICATION_MODE, Compatibility, FileArchive, Job, Manifest, Origin
 from crikpy.model.saving import signal_name
 from crikpy.settings import Settings
@@ -130,6 +131,7 @@ def save_themselves(
     reporter: Reporter,
     *,
     gate: Gate | None = None,
+    company: Company | None = None,
 ) -> Saved:
     """Have jobs save themselves, all or none, and store what they leave; arguments as in crikpy.flows.saving.save.
 
@@ -143,19 +145,23 @@ def save_themselves(
         CrikpyError: something else failed before they were asked.
     """
     ordered = sorted(members, key=lambda member: member.workload)
-    with contextlib.ExitStack() as stack:
+    company = company or Alone()
+    with contextlib.ExitStack() as stack, company:
         jobs = [stack.enter_context(SelfSavedJob(member, store, order, settings)) for member in ordered]
-        hooks = hooks_of(jobs, reporter)
+        hooks = Hooks([job.hearer for job in jobs], reporter)
         called = _require_able(jobs, hooks, order)
         version = criu_version(settings.criu.bundle, order.deadline)
         with let_go_on_failure(jobs, hooks, reporter):
             hold_and_announce(jobs, order)
+            company.ready()
             with _told_as_whole(jobs):
                 _ask(jobs, called, hooks, order, reporter)
                 frozen_at = min((job.stop() for job in jobs if job.can_run_on), default=0.0)
                 if frozen_at:
                     reporter.event("frozen", "the job stands still", at=frozen_at)
-                found = retrying.call(lambda: _read(jobs, reporter), deadline=order.deadline)
+                # The others are not waited for before: they may take longer, and an ended job loses nothing.
+                with company.room():
+                    found = retrying.call(lambda: _read(jobs, reporter), deadline=order.deadline)
                 thawed_at = _go_on(jobs, gate or OrderedGate(order), hooks, frozen_at, reporter)
                 written = [job.store() for job in jobs]
                 frozen_s = (thawed_at or time.monotonic()) - frozen_at if frozen_at else 0.0
@@ -171,6 +177,7 @@ def save_themselves(
                 ]
                 for job, manifest in zip(jobs, manifests, strict=True):
                     _commit(job, manifest, order)
+                company.stored()
             tell_committed(manifests, reporter)
         stack.pop_all()
     of_workload = {manifest.workload: manifest for manifest in manifests}

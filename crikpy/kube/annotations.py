@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 
 from crikpy import names
 from crikpy.errors import AnnotationError
+from crikpy.model.groups import MOST_MEMBERS
 from crikpy.model.pods import OnMisfit, OnRebalance, OnRestoreFailure, Placement, PodOptions
 from crikpy.model.saving import (
     APPLICATION_SIGNALS,
@@ -32,11 +33,14 @@ _INT32 = 2**31
 _LONGEST_QUOTE = 80
 _LONGEST_WAIT_S = 600.0
 _MOST_DIRECTORIES = 16
+_LONGEST_GROUP = 63
 
 _DURATION = re.compile(r"(?:([0-9]{1,6})h)?(?:([0-9]{1,8})m)?(?:([0-9]{1,10})s)?")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,10}")
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 """A name of a container or volume: a DNS label (Kubernetes API conventions)."""
+
+_GROUP = re.compile(r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?")
 
 ALLOWED: Final[Mapping[str, str]] = {
     names.OPT_IN: '"true" or "false"',
@@ -58,6 +62,8 @@ ALLOWED: Final[Mapping[str, str]] = {
     names.MODE: ", ".join(Mode),
     names.APPLICATION_SIGNAL: APPLICATION_SIGNALS,
     names.APPLICATION_DIRECTORY: "absolute paths of directories inside the container, separated by commas",
+    names.GROUP: f"a name of at most {_LONGEST_GROUP} of a-z, 0-9, - and ., or none",
+    names.GROUP_SIZE: f"a whole number from 1 to {MOST_MEMBERS}",
 }
 """The annotations that users may write, each with the values that it takes, in words."""
 
@@ -96,6 +102,8 @@ def read_options(annotations: Mapping[str, str]) -> tuple[PodOptions, str]:
     """
     reader = _Reader(annotations)
     reader.read(names.OPT_IN, _parse_bool, default=False)
+    reader.read(names.GROUP, _parse_group, default="")  # kube/grouping.py has what they mean
+    reader.read(names.GROUP_SIZE, _parse_size, default=0)
     default = PodOptions()
     options = PodOptions(
         containers=reader.read(names.CONTAINERS, _parse_names, default=default.containers),
@@ -232,6 +240,16 @@ def _parse_priority(text: str) -> int:
 
 def _parse_keep(text: str) -> int:
     return _parse_integer(text, 1, _MOST_KEPT)
+
+
+def _parse_group(text: str) -> str:
+    if len(text) > _LONGEST_GROUP or not _GROUP.fullmatch(text):
+        raise ValueError
+    return text
+
+
+def _parse_size(text: str) -> int:
+    return _parse_integer(text, 1, MOST_MEMBERS)
 
 
 def _parse_integer(text: str, least: int, most: int) -> int:
