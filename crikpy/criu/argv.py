@@ -18,7 +18,6 @@ from crikpy import names
 
 _COMMON = (
     "--stream",
-    "--tcp-close",
     "--network-lock=skip",
     "--manage-cgroups=ignore",
     "--file-locks",
@@ -95,6 +94,7 @@ def dump(
         f"--tree={root_pid}",
         *_directories(descriptors),
         "--leave-stopped",
+        "--tcp-close",
         "--skip-in-flight",  # connections that a listener has not accepted yet: they are cut like all others
         f"--ghost-limit={ghost_limit_bytes}",
         f"--timeout={collect_timeout_s}",
@@ -102,12 +102,19 @@ def dump(
     )
 
 
-def restore(descriptors: Descriptors, *, pipes: Sequence[InheritedPipe], apparmor: str = "") -> tuple[str, ...]:
+def restore(
+    descriptors: Descriptors,
+    *,
+    pipes: Sequence[InheritedPipe],
+    keeps_connections: bool = False,
+    apparmor: str = "",
+) -> tuple[str, ...]:
     """Return the words of a restore whose root becomes a stopped child of the capsule's init.
 
     Args:
         descriptors: what CRIU inherits.
         pipes: what replaces the job's standard streams.
+        keeps_connections: the images say which TCP connections go on (crikpy.criu.tcpstreams); else none does.
         apparmor: the profile that confines all of the job, instead of those that it was dumped under; or empty.
     """
     inherited = [f"--inherit-fd=fd[{pipe.descriptor}]:{pipe.identity}" for pipe in pipes]
@@ -118,6 +125,7 @@ def restore(descriptors: Descriptors, *, pipes: Sequence[InheritedPipe], apparmo
         *_directories(descriptors),
         "--restore-detached",
         "--leave-stopped",
+        "--tcp-established" if keeps_connections else "--tcp-close",
         *inherited,
         *confined,
         *_COMMON,

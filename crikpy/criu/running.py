@@ -106,6 +106,7 @@ class Criu:
         deadline: Deadline,
         *,
         may_use_tiles: bool,
+        keeps_connections: bool = False,
         apparmor: str = "",
     ) -> None:
         """Restore a tree from a source and leave it stopped below the capsule's init.
@@ -116,6 +117,7 @@ class Criu:
             pipes: what replaces the job's standard streams; the descriptors must be open here.
             deadline: when the tree must stand.
             may_use_tiles: what the dump's outcome said of tiles.
+            keeps_connections: the images say which TCP connections go on; else all are closed.
             apparmor: the AppArmor profile that confines the job from now on, instead of its own; or empty.
 
         Raises:
@@ -129,7 +131,7 @@ class Criu:
             self._workspace(deadline, library, RestoreError) as (descriptors, images_dir, log),
             ServeServer(images_dir, source) as server,
         ):
-            words = argv.restore(descriptors, pipes=pipes, apparmor=apparmor)
+            words = argv.restore(descriptors, pipes=pipes, keeps_connections=keeps_connections, apparmor=apparmor)
             with _start((*entry, *words), descriptors, *(pipe.descriptor for pipe in pipes)) as child:
                 status = _wait(child, server, deadline, self._undo_s)
             # A record that ends with a piece looks like the last one to CRIU.

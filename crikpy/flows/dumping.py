@@ -30,6 +30,7 @@ from crikpy.capsule.trees import JobTree, find_tree
 from crikpy.criu.quieting import StoppedTree, stop_tree
 from crikpy.criu.running import Criu
 from crikpy.errors import CapsuleError, CrikpyError, DeadlineError, DumpError, LauncherError
+from crikpy.flows.connecting import store_connections
 from crikpy.flows.members import CheckpointOrder, Member
 from crikpy.flows.stopping import Inhabitants
 from crikpy.flows.surroundings import network_of
@@ -215,7 +216,9 @@ class Dump:
         launcher = self.inhabitants.folder
         entry = entering.dump_entry(launcher)
         outcome = Criu(self._settings.criu).dump(entry, self._root_pid, writer, deadline)
-        survey = surveying.survey(self._tree().members)
+        pids = self._tree().members
+        store_connections(outcome.sockets, pids, writer)
+        survey = surveying.survey(pids)
         node_root = self._settings.criu.node_root
         trees = plan_changes(capsule, survey.written, node_root=node_root, elsewhere=elsewhere, launcher=launcher)
         archives = tuple(_write_archives(trees, writer, deadline))
