@@ -38,8 +38,13 @@ def dump_entry(launcher: Process) -> tuple[str, ...]:
     of its work would take a process of the job along. Alone it ends in order, as soon as nobody listens to it.
     Memory that it needs is not counted to the job either.
     """
+    return (*outside(), *_nsenter(launcher, _NAMESPACES))
+
+
+def outside() -> tuple[str, ...]:
+    """Return the words that start a program out of the cgroups of whoever starts it."""
     files = [str(path) for path in cgroups.topmost_files()]
-    return ("/bin/sh", "-c", _LEAVE, "crikpy-leave", *files, "--", *_nsenter(launcher, _NAMESPACES))
+    return ("/bin/sh", "-c", _LEAVE, "crikpy-leave", *files, "--")
 
 
 def restore_entry(launcher: Process) -> tuple[str, ...]:

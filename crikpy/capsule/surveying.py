@@ -84,6 +84,7 @@ def _view(pid: int, inside: dict[int, int]) -> ProcessView:
         descriptors=tuple(_descriptors(process)),
         mappings=tuple(_mappings(process)),
         highest=max(_threads(process), default=fact.pid),
+        outer=pid,
     )
 
 

@@ -107,6 +107,7 @@ class Criu:
         *,
         may_use_tiles: bool,
         keeps_connections: bool = False,
+        lost_sessions: bool = False,
         apparmor: str = "",
     ) -> None:
         """Restore a tree from a source and leave it stopped below the capsule's init.
@@ -118,6 +119,7 @@ class Criu:
             deadline: when the tree must stand.
             may_use_tiles: what the dump's outcome said of tiles.
             keeps_connections: the images say which TCP connections go on; else all are closed.
+            lost_sessions: children of the root are in a session whose leader has ended.
             apparmor: the AppArmor profile that confines the job from now on, instead of its own; or empty.
 
         Raises:
@@ -126,9 +128,9 @@ class Criu:
             CrikpyError: the source failed; its own error is raised. Where CRIU took what had come for all, what it
                 has made is left stopped, for whoever owns the capsule to kill.
         """
-        library = preloading.for_restore(may_use_tiles=may_use_tiles)
+        libraries = preloading.for_restore(may_use_tiles=may_use_tiles, lost_sessions=lost_sessions)
         with (
-            self._workspace(deadline, library, RestoreError) as (descriptors, images_dir, log),
+            self._workspace(deadline, libraries, RestoreError) as (descriptors, images_dir, log),
             ServeServer(images_dir, source) as server,
         ):
             words = argv.restore(descriptors, pipes=pipes, keeps_connections=keeps_connections, apparmor=apparmor)
@@ -140,12 +142,12 @@ class Criu:
 
     @contextlib.contextmanager
     def _workspace(
-        self, deadline: Deadline, library: str | None, failed: type[CriuError]
+        self, deadline: Deadline, libraries: Sequence[str], failed: type[CriuError]
     ) -> Iterator[tuple[argv.Descriptors, Path, Path]]:
         """Open the bundle and make a private folder for the stream's socket and the log."""
         with contextlib.ExitStack() as stack:
             try:
-                made = self._make_workspace(stack, deadline, library)
+                made = self._make_workspace(stack, deadline, libraries)
             except OSError as fault:
                 raise failed(
                     f"CRIU's working files could not be made: {fault.strerror}: {fault.filename or ''}",
@@ -154,7 +156,7 @@ class Criu:
             yield made
 
     def _make_workspace(
-        self, stack: contextlib.ExitStack, deadline: Deadline, library: str | None
+        self, stack: contextlib.ExitStack, deadline: Deadline, libraries: Sequence[str]
     ) -> tuple[argv.Descriptors, Path, Path]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="crikpy-")))
         log = folder / "criu.log"
@@ -179,13 +181,13 @@ class Criu:
             keep(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)),
         ]
         learning.hand_over(bundle, folder, deadline)
-        preloaded = preloading.open_library(self._settings.launcher, library) if library else None
+        opened = (preloading.open_library(self._settings.launcher, library) for library in libraries)
         descriptors = argv.Descriptors(
             bundle=of_bundle[0],
             loader=of_bundle[1],
             images=own[0],
             log=own[1],
-            preloaded=None if preloaded is None else keep(preloaded),
+            preloaded=tuple(keep(library) for library in opened if library is not None),
         )
         return descriptors, folder, log
 

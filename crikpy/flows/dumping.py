@@ -6,20 +6,15 @@ Nothing here decides when the job may run again or must end; crikpy.flows.saving
 from __future__ import annotations
 
 import contextlib
-import io
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
-
-import psutil
 
 import crikpy
 from crikpy import names
 from crikpy.aio import retrying
 from crikpy.aio.clock import Deadline
-from crikpy.capsule import confinement, entering, members, preflight, surveying
-from crikpy.capsule.archives import write_archive
-from crikpy.capsule.beneath import exists_inside
+from crikpy.capsule import confinement, entering, preflight, surveying
 from crikpy.capsule.changes import Place, place_of, places_of, plan_changes
 from crikpy.capsule.launcher import LauncherConnection
 from crikpy.capsule.members import CarriedTree
@@ -31,14 +26,17 @@ from crikpy.criu.quieting import StoppedTree, stop_tree
 from crikpy.criu.running import Criu
 from crikpy.errors import CapsuleError, CrikpyError, DeadlineError, DumpError, LauncherError
 from crikpy.flows.connecting import store_connections
+from crikpy.flows.archiving import travels, write_archives
+from crikpy.flows.devices import JobDevices
 from crikpy.flows.members import CheckpointOrder, Member
+from crikpy.flows.room import staging_bytes
 from crikpy.flows.stopping import Inhabitants
 from crikpy.flows.surroundings import network_of
 from crikpy.model.capsule import JobPhase, LauncherStatus
 from crikpy.model.manifest import Compatibility, FileArchive, Job, Manifest, Origin
 from crikpy.model.network import Network
 from crikpy.model.streams import TransferProgress, WrittenImages
-from crikpy.settings import MIB, Settings, StoreSettings
+from crikpy.settings import Settings
 from crikpy.store.base import ObjectStore
 from crikpy.store.checkpoints import Checkpoints
 from crikpy.store.recalling import KnownPages
@@ -53,11 +51,6 @@ _EXIT_S = 1.0
 
 _WITHDRAW_S = 10.0
 """How long the store is asked to take back what stands of a checkpoint that failed; the job runs meanwhile."""
-
-_BUFFER_BYTES = 1024 * 1024
-
-_SPARED_BYTES = 512 * MIB
-"""Of the node's free memory, for everybody else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +81,7 @@ class Dump:
         member: whose it is.
         launcher: the connection that holds the launcher, from `hold` on.
         stopped: the job's processes once they stand still.
+        devices: what the job has on GPUs.
     """
 
     def __init__(self, member: Member, store: ObjectStore, order: CheckpointOrder, settings: Settings) -> None:
@@ -119,6 +113,8 @@ class Dump:
                 raise CapsuleError("there is nothing to save: the job has ended, another launcher has its place")
             self._root_pid = _running_job(self.launcher.greeting)
             self._root = self._find_root()
+            self.devices = JobDevices(self.inhabitants, settings)
+            stack.callback(self.devices.close)
             self._resources = stack.pop_all()
 
     def __enter__(self) -> Dump:
@@ -135,8 +131,9 @@ class Dump:
         """Return why CRIU could not save the job as it is now; empty when it may."""
         tree = self._tree()
         survey = surveying.survey(tree.members)
-        self._memory_bytes = sum(process.anonymous_bytes + process.shared_bytes for process in survey.processes)
-        reasons = list(preflight.refusals(survey.views))
+        reasons = [*preflight.refusals(survey.views), *self.devices.refusals(survey.views, self._order.deadline)]
+        self._memory_bytes = self.devices.bytes
+        self._memory_bytes += sum(process.anonymous_bytes + process.shared_bytes for process in survey.processes)
         if tree.strays:
             reasons.append(f"{len(tree.strays)} of its processes left its tree: their parents ended before them")
         return tuple(reasons)
@@ -176,11 +173,15 @@ class Dump:
             deadline=order.deadline,
             on_progress=on_progress,
             pace=order.pace,
-            staging_bytes=_staging_bytes(store) if order.leave_running else 0,
+            staging_bytes=staging_bytes(store) if order.leave_running else 0,
         )
         self._writer = self._resources.enter_context(writer)
         if order.leave_running:
             self._writer.prepare(self._memory_bytes)
+
+    def tree(self) -> tuple[int, ...]:
+        """Return the job's processes as they are now, the root first, by their PIDs on the node."""
+        return self._tree().members
 
     def stop(self) -> float:
         """Stop the job; return the monotonic time by which it stood still.
@@ -221,7 +222,7 @@ class Dump:
         survey = surveying.survey(pids)
         node_root = self._settings.criu.node_root
         trees = plan_changes(capsule, survey.written, node_root=node_root, elsewhere=elsewhere, launcher=launcher)
-        archives = tuple(_write_archives(trees, writer, deadline))
+        archives = tuple(write_archives(trees, writer, deadline))
         return Read(
             survey=survey,
             trees=trees,
@@ -281,8 +282,10 @@ class Dump:
                 tiles=found.tiles,
                 apparmor=shown(confinement.profile_of(self._root)),
                 container_apparmor=shown(confinement.profile_of(self.inhabitants.folder)),
+                cuda=self.devices.taken,
+                lost_sessions=survey.lost_sessions,
             ),
-            compatibility=here,
+            compatibility=replace(here, gpus=self.devices.facts),
             images=(),
             archives=found.archives,
             network=found.network,
@@ -291,7 +294,7 @@ class Dump:
                 file
                 for file in survey.files
                 if is_text(file.path)
-                and not _travels(file.path, found.trees)
+                and not travels(file.path, found.trees)
                 and not place_of(file.path, mounts).lies_in(carried)
             ),
         )
@@ -371,30 +374,3 @@ def _inner_pids(pids: Collection[int]) -> Iterator[int]:
     for pid in pids:
         with contextlib.suppress(OSError):
             yield entering.inner_pid(pid)
-
-
-def _write_archives(
-    trees: Sequence[CarriedTree], writer: ChunkWriter, deadline: Deadline
-) -> Iterator[FileArchive]:
-    for number, tree in enumerate(trees):
-        image = f"files/{number}.tar"
-        with io.BufferedWriter(writer.file(image), _BUFFER_BYTES) as out:
-            entries = write_archive(tree, out, deadline=deadline)
-        yield FileArchive(image=image, kind=tree.kind, root=tree.root, entries=entries)
-
-
-def _travels(path: str, trees: Sequence[CarriedTree]) -> bool:
-    """Say whether the checkpoint carries a file other than in a whole directory."""
-    for tree in trees:
-        relative = path.removeprefix(tree.root).lstrip("/")
-        match tree.kind:
-            case members.OVERLAY if exists_inside(tree.source, relative):
-                return True
-            case members.FILES if relative in tree.names:
-                return True
-    return False
-
-
-def _staging_bytes(settings: StoreSettings) -> int:
-    """Return how much memory a job that runs on may be read into, besides what any dump may use."""
-    return max(0, min(settings.staging_bytes, psutil.virtual_memory().available - _SPARED_BYTES))

@@ -66,6 +66,7 @@ class Container:
         read_only: whether the root may not be written.
         agent_wait_s: after this long without an agent the launcher starts the job.
         apparmor: the AppArmor profile of everything inside, or none.
+        devices: further device nodes, major and minor number by their paths inside.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Container:
     read_only: bool = False
     agent_wait_s: int = 3600
     apparmor: str = ""
+    devices: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def bundle(self) -> Path:
@@ -175,6 +177,10 @@ class Container:
                 "namespaces": [{"type": kind} for kind in _NAMESPACES],
                 "cgroupsPath": f"/{self.name}",
                 "resources": {"devices": list(_DEVICES)},
+                "devices": [
+                    {"path": path, "type": "c", "major": major, "minor": minor, "fileMode": 0o666}
+                    for path, (major, minor) in self.devices.items()
+                ],
                 "maskedPaths": list(_MASKED),
                 "readonlyPaths": list(_READ_ONLY),
                 "seccomp": {

@@ -76,6 +76,7 @@ class Bench:
         read_only: whether the root of containers may not be written.
         apparmor: AppArmor profile of containers, or none.
         shared_directories: of containers, directories of the machine by their paths inside.
+        devices: of containers, major and minor number of device nodes by their paths inside.
         network: what connects each container to be to a network, before its job begins.
     """
 
@@ -91,6 +92,7 @@ class Bench:
         self.read_only = False
         self.apparmor = ""
         self.shared_directories: dict[str, Path] = {}
+        self.devices: dict[str, tuple[int, int]] = {}
         self.network: Callable[[JobCapsule], None] | None = None
         self._temporary = folder / "tmp"
         self._capsules: list[JobCapsule] = []
@@ -131,6 +133,7 @@ class Bench:
                 read_only=self.read_only,
                 apparmor=self.apparmor,
                 shared_directories=self.shared_directories,
+                devices=self.devices,
             )
             made = ContainerJob(container)
         self._capsules.append(made)
