@@ -25,8 +25,8 @@ from crikpy.capsule.trees import JobTree, find_tree
 from crikpy.criu.quieting import StoppedTree, stop_tree
 from crikpy.criu.running import Criu
 from crikpy.errors import CapsuleError, CrikpyError, DeadlineError, DumpError, LauncherError
-from crikpy.flows.connecting import store_connections
 from crikpy.flows.archiving import travels, write_archives
+from crikpy.flows.connecting import store_connections
 from crikpy.flows.devices import JobDevices
 from crikpy.flows.members import CheckpointOrder, Member
 from crikpy.flows.room import staging_bytes
