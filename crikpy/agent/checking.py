@@ -13,7 +13,7 @@ from crikpy.agent.reporting import Teller
 from crikpy.agent.sessions import Activity, CapsuleSession, PodSession
 from crikpy.agent.threads import in_thread
 from crikpy.aio.clock import Deadline
-from crikpy.capsule import entering, preflight, surveying
+from crikpy.capsule import entering, refusing
 from crikpy.capsule.holding import folder_of
 from crikpy.capsule.trees import find_tree
 from crikpy.errors import CapsuleError, CrikpyError
@@ -46,6 +46,7 @@ class Checker:
         self._teller = teller
         self._settings = settings
         self._cluster = settings.kube.cluster
+        self._ghost_limit_bytes = settings.criu.ghost_limit_bytes
         self._first_s = settings.agent.look_after_s
         self._every_s = every_s
         self._known: dict[str, dict[str, tuple[str, ...]]] = {}
@@ -123,13 +124,11 @@ def refusals(launcher_pid: int, job_pid: int, settings: Settings) -> tuple[str, 
     if job_pid not in inside:
         raise CapsuleError("the job has just ended")
     tree = find_tree(launcher_pid, inside[job_pid])
-    views = surveying.survey(tree.members).views
-    folder = folder_of(launcher_pid)
-    reasons = (*preflight.refusals(views), *gpus.refusals(views, folder, settings, Deadline.after(_LOOK_S)))
-    if tree.strays:
-        strays = f"{len(tree.strays)} of its processes left its tree: their parents ended before them"
-        return (*reasons, strays)
-    return reasons
+    everybody = set(inside.values())
+    limit = settings.criu.ghost_limit_bytes
+    seen = refusing.look(tree, launcher_pid, everybody, ghost_limit_bytes=limit)
+    of_gpus = gpus.refusals(seen.survey.views, folder_of(launcher_pid), settings, Deadline.after(_LOOK_S))
+    return (*seen.refusals, *of_gpus)
 
 
 def _is_left_alone(session: PodSession) -> bool:

@@ -7,12 +7,14 @@ runs on untouched. What is not known here to fail is left to CRIU, which has the
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from crikpy.capsule.procfs import shown
 from crikpy.model.manifest import OpenFile, ProcessFact, StdioEnd
+from crikpy.settings import MIB
 
 _TERMINAL = re.compile(r"/dev/(pts/\d+|tty\w*|console|ptmx|pts/ptmx)")
 _SAVABLE_DEVICES = frozenset({(1, 3), (1, 5), (1, 7), (1, 8), (1, 9)})
@@ -49,9 +51,25 @@ class Inode(StrEnum):
 
     REGULAR = "regular"
     DIRECTORY = "directory"
+    QUEUE = "queue"
     CHARACTER = "character"
     BLOCK = "block"
     OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LostName:
+    """A regular file that has lost the name by which it was opened, and has another.
+
+    Attributes:
+        path: the lost name.
+        device: major and minor number of its filesystem.
+        inode: its number there.
+    """
+
+    path: str
+    device: tuple[int, int]
+    inode: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +84,8 @@ class Descriptor:
         path: path inside the capsule of a regular file that still has it; empty otherwise.
         size: bytes of a regular file.
         writable: whether it is open for writing.
+        ghost: bytes that a file takes up which was deleted while open; 0 for all others.
+        lost: of a file that has lost this name, and has another.
     """
 
     fd: int
@@ -75,6 +95,8 @@ class Descriptor:
     path: str = ""
     size: int = 0
     writable: bool = False
+    ghost: int = 0
+    lost: LostName | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +109,8 @@ class Mapping:
         size: bytes of a regular file.
         shared: whether writes to the memory go to the file.
         build_id: GNU build id in hex of an ELF file mapped to be run, or empty.
+        ghost: bytes that a file takes up which was deleted while mapped; 0 for all others.
+        lost: of a file that has lost this name, and has another.
     """
 
     target: str
@@ -94,6 +118,8 @@ class Mapping:
     size: int = 0
     shared: bool = False
     build_id: str = ""
+    ghost: int = 0
+    lost: LostName | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +164,8 @@ class Survey:
         highest_pid: highest PID or thread id in use.
         stopped: processes that a signal stopped.
         lost_sessions: whether children of the root are in sessions whose leaders have ended.
+        attaches_system_v: whether there is System V shared memory among what is mapped.
+        lost: files open or mapped that have lost the name by which they were.
     """
 
     views: tuple[ProcessView, ...]
@@ -148,6 +176,8 @@ class Survey:
     highest_pid: int
     stopped: tuple[int, ...]
     lost_sessions: bool = False
+    attaches_system_v: bool = False
+    lost: frozenset[LostName] = frozenset()
 
 
 def summarise(views: Sequence[ProcessView]) -> Survey:
@@ -178,14 +208,25 @@ def summarise(views: Sequence[ProcessView]) -> Survey:
         highest_pid=max((view.highest for view in views), default=0),
         stopped=tuple(view.fact.pid for view in views if view.state == "T"),
         lost_sessions=not {view.session for view in views} <= {view.fact.pid for view in views},
+        lost=frozenset(
+            lost
+            for view in views
+            for lost in (
+                *(found.lost for found in view.descriptors),
+                *(found.lost for found in view.mappings),
+            )
+            if lost is not None
+        ),
+        attaches_system_v=any(found.target.startswith("/SYSV") for view in views for found in view.mappings),
     )
 
 
-def refusals(views: Sequence[ProcessView]) -> tuple[str, ...]:
+def refusals(views: Sequence[ProcessView], *, ghost_limit_bytes: int = sys.maxsize) -> tuple[str, ...]:
     """Return why CRIU cannot save these processes, a sentence each with its remedy; empty when it may.
 
     Args:
         views: every process of the job, the root first.
+        ghost_limit_bytes: what a file may take up that was deleted while open; without it as much as it likes.
     """
     sessions = {view.fact.pid: view.session for view in views}
     found: dict[str, None] = {}
@@ -196,6 +237,7 @@ def refusals(views: Sequence[ProcessView]) -> tuple[str, ...]:
             *_of_its_namespaces(view, views[0]),
             *(why for descriptor in view.descriptors if (why := _of_a_descriptor(descriptor))),
             *(why for mapping in view.mappings if (why := _of_a_mapping(mapping))),
+            *_of_ghosts(view, ghost_limit_bytes),
         ):
             found[f"{who} {reason}"] = None
     return tuple(found)
@@ -242,6 +284,10 @@ def _of_a_descriptor(descriptor: Descriptor) -> str:
     target = shown(descriptor.target)
     if target.startswith("anon_inode:"):
         return _of_a_kernel_object(target)
+    if descriptor.inode is Inode.QUEUE:
+        return (
+            f"uses the POSIX message queue {target}, which CRIU cannot save: use one of System V, or a Unix socket"
+        )
     if descriptor.inode not in {Inode.CHARACTER, Inode.BLOCK}:
         return ""
     if _TERMINAL.fullmatch(target):
@@ -251,10 +297,22 @@ def _of_a_descriptor(descriptor: Descriptor) -> str:
     return _of_a_device(target)
 
 
+def _of_ghosts(view: ProcessView, limit_bytes: int) -> Iterator[str]:
+    """Yield a reason for each deleted file that is too large to travel in CRIU's images."""
+    ghosts = {
+        **{found.target: found.ghost for found in view.descriptors},
+        **{found.target: found.ghost for found in view.mappings},
+    }
+    for target, size in ghosts.items():
+        if size > limit_bytes:
+            yield (
+                f"holds {shown(target)} open, of {size // MIB} MiB; without a name {limit_bytes // MIB} MiB at "
+                "most can be saved: close it, keep its name, or raise CRIKPY_CRIU_GHOST_LIMIT_BYTES"
+            )
+
+
 def _of_a_mapping(mapping: Mapping) -> str:
     target = mapping.target
-    if target.startswith("/SYSV"):
-        return "uses System V shared memory: use POSIX shared memory (shm_open) instead"
     if target.startswith("anon_inode:"):
         return _of_a_kernel_object(target)
     return ""

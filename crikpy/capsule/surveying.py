@@ -17,12 +17,14 @@ from crikpy.capsule import procfs, syscalls
 from crikpy.capsule.beneath import stat_inside
 from crikpy.capsule.buildids import read_build_id
 from crikpy.capsule.mounts import read_mounts
-from crikpy.capsule.preflight import Descriptor, Inode, Mapping, ProcessView, Survey, summarise
+from crikpy.capsule.preflight import Descriptor, Inode, LostName, Mapping, ProcessView, Survey, summarise
 from crikpy.capsule.syscalls import Seen
 from crikpy.errors import NoSuchJobError
 from crikpy.model.manifest import ProcessFact
 
 _DELETED = " (deleted)"
+_MEMORY = ("/memfd:", "/SYSV", "/dev/zero (deleted)", "/anon_hugepage")
+_MQUEUE_MAGIC = 0x19800202
 _FLAGS = re.compile(r"^flags:\s*([0-7]+)$", re.MULTILINE)
 _AREA = re.compile(r"([0-9a-f]+-[0-9a-f]+) (....) \S+ ([0-9a-f]+):([0-9a-f]+) \d+ +(.*)", re.DOTALL)
 _INODES = {
@@ -115,7 +117,7 @@ def _descriptors(process: Path) -> Iterator[Descriptor]:
             status = syscalls.look(process / "fd" / name)
             found = _FLAGS.search((process / "fdinfo" / name).read_text(errors="surrogateescape"))
             flags = int(found[1], 8) if found else 0
-            inode = _INODES.get(stat.S_IFMT(status.mode), Inode.OTHER)
+            inode = _inode(process / "fd" / name, target, status)
             yield Descriptor(
                 fd=int(name),
                 target=target,
@@ -124,7 +126,32 @@ def _descriptors(process: Path) -> Iterator[Descriptor]:
                 path=_path(process, target, status),
                 size=status.size if inode is Inode.REGULAR else 0,
                 writable=flags & os.O_ACCMODE != os.O_RDONLY,
+                ghost=_ghost(target, status),
+                lost=_lost(process, target, status),
             )
+
+
+def _inode(link: Path, target: str, status: Seen) -> Inode:
+    found = _INODES.get(stat.S_IFMT(status.mode), Inode.OTHER)
+    # A queue's name has no folder; only what could be one is asked, since a filesystem's server may be silent.
+    if found is Inode.REGULAR and target.rfind("/") == 0 and syscalls.filesystem(link) == _MQUEUE_MAGIC:
+        return Inode.QUEUE
+    return found
+
+
+def _ghost(target: str, status: Seen) -> int:
+    """Return the bytes of a file without a name; memory that only looks like one travels whatever its size."""
+    if status.links or not stat.S_ISREG(status.mode) or target.startswith(_MEMORY):
+        return 0
+    return status.occupied
+
+
+def _lost(process: Path, target: str, status: Seen) -> LostName | None:
+    if not stat.S_ISREG(status.mode) or not target.startswith("/") or not target.endswith(_DELETED):
+        return None
+    if not status.links or _path(process, target, status):
+        return None
+    return LostName(path=target.removesuffix(_DELETED), device=status.device, inode=status.inode)
 
 
 def _mappings(process: Path) -> Iterator[Mapping]:
@@ -160,6 +187,8 @@ def _mapping(process: Path, area: str, rights: str, name: str, *, readable: bool
         size=status.size if path else 0,
         shared=rights[1] == "w" and rights[3] == "s",
         build_id=build_id if path and rights[2] == "x" else "",
+        ghost=_ghost(target, status),
+        lost=_lost(process, target, status),
     )
 
 

@@ -14,18 +14,18 @@ import crikpy
 from crikpy import names
 from crikpy.aio import retrying
 from crikpy.aio.clock import Deadline
-from crikpy.capsule import confinement, entering, preflight, surveying
+from crikpy.capsule import confinement, entering, refusing, remaps, surveying, systemv
 from crikpy.capsule.changes import Place, place_of, places_of, plan_changes
 from crikpy.capsule.launcher import LauncherConnection
 from crikpy.capsule.members import CarriedTree
 from crikpy.capsule.mounts import read_mounts
-from crikpy.capsule.preflight import Survey
+from crikpy.capsule.preflight import LostName, Survey
 from crikpy.capsule.procfs import is_text, shown
 from crikpy.capsule.trees import JobTree, find_tree
 from crikpy.criu.quieting import StoppedTree, stop_tree
 from crikpy.criu.running import Criu
-from crikpy.errors import CapsuleError, CrikpyError, DeadlineError, DumpError, LauncherError
-from crikpy.flows.archiving import travels, write_archives
+from crikpy.errors import CapsuleError, CrikpyError, DeadlineError, DumpError, LauncherError, UnsupportedJobError
+from crikpy.flows.carrying import travelling, travels, write_archives
 from crikpy.flows.connecting import store_connections
 from crikpy.flows.devices import JobDevices
 from crikpy.flows.members import CheckpointOrder, Member
@@ -103,6 +103,7 @@ class Dump:
         self._known_chunks: frozenset[str] = frozenset()
         self._pages: KnownPages | None = None
         self._stopped_before: tuple[int, ...] = ()
+        self._lost_names: frozenset[LostName] = frozenset()
         with contextlib.ExitStack() as stack:
             answer = order.deadline.earlier(ANSWER_S)
             self.launcher = stack.enter_context(LauncherConnection(member.capsule.socket, answer))
@@ -129,14 +130,14 @@ class Dump:
 
     def refusals(self) -> tuple[str, ...]:
         """Return why CRIU could not save the job as it is now; empty when it may."""
-        tree = self._tree()
-        survey = surveying.survey(tree.members)
-        reasons = [*preflight.refusals(survey.views), *self.devices.refusals(survey.views, self._order.deadline)]
+        limit = self._settings.criu.ghost_limit_bytes
+        seen = refusing.look(self._tree(), self.inhabitants.folder, self._inhabitants(), ghost_limit_bytes=limit)
+        of_devices = self.devices.refusals(seen.survey.views, self._order.deadline)
+        processes = seen.survey.processes
         self._memory_bytes = self.devices.bytes
-        self._memory_bytes += sum(process.anonymous_bytes + process.shared_bytes for process in survey.processes)
-        if tree.strays:
-            reasons.append(f"{len(tree.strays)} of its processes left its tree: their parents ended before them")
-        return tuple(reasons)
+        self._memory_bytes += sum(process.anonymous_bytes + process.shared_bytes for process in processes)
+        self._lost_names = seen.survey.lost
+        return (*seen.refusals, *of_devices)
 
     def hold(self) -> None:
         """Keep the launcher from exiting, and others from saving.
@@ -215,18 +216,24 @@ class Dump:
         capsule, deadline = self.member.capsule, self._order.deadline
         writer = self._ready()
         launcher = self.inhabitants.folder
-        entry = entering.dump_entry(launcher)
+        fate = systemv.fate_of(self._root, launcher, self._inhabitants())
+        if fate.refusal:  # only since it was looked at
+            raise UnsupportedJobError(f"the job cannot be saved: {fate.refusal}")
+        remaps.remove(launcher, self._lost_names)  # left by an agent that was killed
+        entry = entering.dump_entry(launcher, saves_ipc=fate.travels)
         outcome = Criu(self._settings.criu).dump(entry, self._root_pid, writer, deadline)
         pids = self._tree().members
         store_connections(outcome.sockets, pids, writer)
         survey = surveying.survey(pids)
         node_root = self._settings.criu.node_root
         trees = plan_changes(capsule, survey.written, node_root=node_root, elsewhere=elsewhere, launcher=launcher)
+        mounts = read_mounts(launcher)
+        self._lost_names = travelling(survey.lost, trees, mounts)
         archives = tuple(write_archives(trees, writer, deadline))
         return Read(
             survey=survey,
             trees=trees,
-            places=places_of(trees, read_mounts(launcher)),
+            places=places_of(trees, mounts),
             archives=archives,
             tiles=outcome.tiles,
             network=network_of(launcher, outcome.sockets),
@@ -234,6 +241,7 @@ class Dump:
 
     def go_on(self) -> None:
         """Have the job run on before it is stored; its launcher stays held."""
+        remaps.remove(self.inhabitants.folder, self._lost_names)
         self.inhabitants.let_go(but=self._stopped_before)
         self.stopped = None
         if self._order.pace is not None:
@@ -316,6 +324,7 @@ class Dump:
     def let_go(self) -> None:
         """Have the job run on, if it was stopped; harmless when it is gone."""
         if self.stopped is not None:
+            remaps.remove(self.inhabitants.folder, self._lost_names)
             self.inhabitants.let_go(but=self._stopped_before)
 
     def release(self) -> None:
@@ -350,6 +359,9 @@ class Dump:
         if self._writer is None:
             raise CapsuleError("nothing was made ready to read the job")
         return self._writer
+
+    def _inhabitants(self) -> set[int]:
+        return {self.member.capsule.launcher_pid, *self.inhabitants.pids()}
 
     def _tree(self) -> JobTree:
         return find_tree(self.member.capsule.launcher_pid, self._root, self.inhabitants.folder)

@@ -52,6 +52,16 @@ def test_an_ordinary_job_is_not_refused() -> None:
     assert refusals([_view(descriptors=descriptors, mappings=mappings), _view(9002), _view(9003, state="T")]) == ()
 
 
+def test_a_deleted_file_may_be_open_or_mapped_up_to_a_limit() -> None:
+    opened = Descriptor(fd=3, target="/data/x (deleted)", inode=Inode.REGULAR, ghost=3 * 2**20)
+    job = [_view(descriptors=(opened,)), _view(9002, mappings=(Mapping(target="/data/y (deleted)", ghost=2**21),))]
+    assert refusals(job, ghost_limit_bytes=3 * 2**20) == ()
+    (reason,) = refusals(job, ghost_limit_bytes=2**21)
+    assert "/data/x (deleted) open, of 3 MiB" in reason
+    assert "CRIKPY_CRIU_GHOST_LIMIT_BYTES" in reason
+    assert len(refusals(job, ghost_limit_bytes=2**20)) == 2
+
+
 def _member(pid: int, parent: int, session: int) -> ProcessView:
     return _view(pid, session=session, fact=dataclasses.replace(_view(pid).fact, parent=parent))
 
@@ -88,7 +98,10 @@ def test_a_session_whose_leader_has_ended_is_refused_below_others() -> None:
         (_view(descriptors=(Descriptor(fd=3, target="anon_inode:bpf-prog", inode=Inode.OTHER),)), "BPF program"),
         (_view(descriptors=(Descriptor(fd=3, target="anon_inode:kvm-vm", inode=Inode.OTHER),)), "virtual machine"),
         (_view(mappings=(Mapping(target="anon_inode:[io_uring]"),)), "io_uring"),
-        (_view(mappings=(Mapping(target="/SYSV00000000 (deleted)"),)), "System V"),
+        (
+            _view(descriptors=(Descriptor(fd=3, target="/jobs", inode=Inode.QUEUE, path="/jobs"),)),
+            "POSIX message queue /jobs",
+        ),
     ],
 )
 def test_each_thing_that_cannot_be_saved_is_told_once_with_its_process(view: ProcessView, words: str) -> None:

@@ -74,7 +74,7 @@ if ctypes.CDLL(None).syscall(425, 4, ctypes.create_string_buffer(256)) < 0:
     assert "io_uring" in _reasons(script)
 
 
-def test_system_v_shared_memory_is_refused() -> None:
+def test_system_v_shared_memory_is_seen_and_left_to_those_who_look_at_its_namespace() -> None:
     script = """
 libc = ctypes.CDLL(None)
 libc.shmat.restype = ctypes.c_void_p
@@ -82,7 +82,32 @@ segment = libc.shmget(0, 4096, 0o1600)
 libc.shmat(segment, None, 0)
 libc.shmctl(segment, 0, None)
 """
-    assert "System V shared memory" in _reasons(script)
+    with _running(script) as pid:
+        assert survey([pid]).attaches_system_v
+        assert refusals(survey([pid]).views, ghost_limit_bytes=0) == ()
+
+
+def test_a_deleted_file_is_measured_and_memory_that_looks_like_one_is_none(tmp_path: Path) -> None:
+    script = f"""
+import mmap, os
+kept = open({str(tmp_path / "x")!r}, "w+b")
+kept.write(bytes(65536))
+kept.flush()
+kept.truncate(1 << 30)
+os.unlink(kept.name)
+memory = os.memfd_create("memory")
+os.truncate(memory, 1 << 20)
+os.pwrite(memory, bytes(65536), 0)
+maps = [mmap.mmap(memory, 1 << 20), mmap.mmap(-1, 1 << 20), mmap.mmap(kept.fileno(), 1 << 20)]
+"""
+    with _running(script) as pid:
+        (view,) = survey([pid]).views
+    assert {found.target: found.ghost for found in view.descriptors if found.ghost} == {
+        f"{tmp_path}/x (deleted)": 65536
+    }
+    assert {found.target: found.ghost for found in view.mappings if found.ghost} == {
+        f"{tmp_path}/x (deleted)": 65536
+    }
 
 
 def test_a_namespace_of_its_own_is_refused() -> None:
