@@ -15,23 +15,23 @@ from crikpy import names
 from crikpy.aio import retrying
 from crikpy.aio.clock import Deadline
 from crikpy.capsule import confinement, entering, refusing, remaps, surveying, systemv
-from crikpy.capsule.changes import Place, place_of, places_of, plan_changes
+from crikpy.capsule.changes import Place, places_of, plan_changes
 from crikpy.capsule.launcher import LauncherConnection
 from crikpy.capsule.members import CarriedTree
 from crikpy.capsule.mounts import read_mounts
 from crikpy.capsule.preflight import LostName, Survey
-from crikpy.capsule.procfs import is_text, shown
+from crikpy.capsule.procfs import shown
 from crikpy.capsule.trees import JobTree, find_tree
 from crikpy.criu.quieting import StoppedTree, stop_tree
 from crikpy.criu.running import Criu
 from crikpy.errors import CapsuleError, CrikpyError, DeadlineError, DumpError, LauncherError, UnsupportedJobError
-from crikpy.flows.carrying import travelling, travels, write_archives
+from crikpy.flows.carrying import needed_files, travelling, write_archives
 from crikpy.flows.connecting import store_connections
 from crikpy.flows.devices import JobDevices
 from crikpy.flows.members import CheckpointOrder, Member
 from crikpy.flows.room import staging_bytes
 from crikpy.flows.stopping import Inhabitants
-from crikpy.flows.surroundings import network_of
+from crikpy.flows.surroundings import network_of, own_files
 from crikpy.model.capsule import JobPhase, LauncherStatus
 from crikpy.model.manifest import Compatibility, FileArchive, Job, Manifest, Origin
 from crikpy.model.network import Network
@@ -297,14 +297,8 @@ class Dump:
             images=(),
             archives=found.archives,
             network=found.network,
-            # Those that the restore's machine must have by itself, as far as they can be named; CRIU asks for all.
-            open_files=tuple(
-                file
-                for file in survey.files
-                if is_text(file.path)
-                and not travels(file.path, found.trees)
-                and not place_of(file.path, mounts).lies_in(carried)
-            ),
+            open_files=needed_files(survey.files, found.trees, carried, mounts),
+            own_files=own_files(survey.files, mounts),
         )
 
     def resumed_elsewhere(self) -> bool:

@@ -13,12 +13,15 @@ from functools import partial
 
 from crikpy.capsule.addresses import read_addresses, read_interfaces, successors
 from crikpy.capsule.holding import Process
+from crikpy.capsule.mounts import Mount
+from crikpy.capsule.ownfiles import Counterparts, is_own
+from crikpy.capsule.procfs import is_text
 from crikpy.criu import openfiles, tcpstreams
 from crikpy.criu.openfiles import NamedFile
 from crikpy.criu.substituting import SubstitutedSource
 from crikpy.errors import CriuError
 from crikpy.flows.connecting import is_connection, kept
-from crikpy.model.manifest import Manifest
+from crikpy.model.manifest import Manifest, OpenFile
 from crikpy.model.network import End, InternetSocket, Network
 from crikpy.model.streams import ImageSource
 from crikpy.store.reading import ChunkReader
@@ -44,6 +47,11 @@ def network_of(launcher: Process, sockets: Sequence[InternetSocket]) -> Network:
         devices=tuple(sorted({each.device for each in sockets if each.device})),
         ipv6=any(each.family == socket.AF_INET6 for each in sockets),
     )
+
+
+def own_files(files: Sequence[OpenFile], mounts: Sequence[Mount]) -> tuple[str, ...]:
+    """Return which of a job's files are its container's own."""
+    return tuple(file.path for file in files if is_text(file.path) and is_own(file.path, mounts))
 
 
 def network_differences(network: Network, launcher: Process) -> Iterator[str]:
@@ -100,7 +108,15 @@ def adapted(manifest: Manifest, reader: ChunkReader, launcher: Process, *, cut: 
         raise CriuError(f"the checkpoint's image of open files has {size} bytes, more than can be read")
     here = read_addresses(launcher)
     moved = {old: new for old, new in successors(manifest.network.addresses, here).items() if new is not None}
-    image = openfiles.rewritten(_read(reader, openfiles.FILES_IMAGE), partial(_moved_socket, moved), _same_file)
+    processes = [process.pid for process in manifest.job.processes]
+    counterparts = Counterparts(launcher, manifest.own_files, processes)
+    removed = openfiles.REMOVED_IMAGE
+    image = openfiles.rewritten(
+        _read(reader, openfiles.FILES_IMAGE),
+        partial(_moved_socket, moved),
+        partial(_moved_file, counterparts),
+        openfiles.removed_files(_read(reader, removed)) if reader.size(removed) else (),
+    )
     images = {each.name for each in manifest.images} if not cut else frozenset[str]()
     keeping = kept(openfiles.sockets(image), images, {each.address for each in here})
     replaced = {openfiles.FILES_IMAGE: image}
@@ -118,6 +134,14 @@ def _read(reader: ChunkReader, image: str) -> bytes:
 
 def _same_file(file: NamedFile) -> NamedFile:
     return file
+
+
+def _moved_file(counterparts: Counterparts, found: NamedFile) -> NamedFile:
+    # CRIU names files relative to the root.
+    path = counterparts.of(f"/{found.name.lstrip('/')}", directory=found.directory, removed=found.removed)
+    if path is None:
+        return found
+    return replace(found, name=path if found.name.startswith("/") else path.lstrip("/"), checked=False)
 
 
 def _ended(keeping: frozenset[int], found: InternetSocket) -> InternetSocket | None:

@@ -49,10 +49,10 @@ def inet(
     return message((1, 4), (2, number), (4, entry))
 
 
-def regular(number: int, name: str, *, size: int = 10) -> bytes:
+def regular(number: int, name: str, *, size: int = 10, mode: int = 0o100644) -> bytes:
     """Return the entry of a regular file in files.img."""
     owner = message((1, 0), (2, 0), (3, 0), (4, 0))
-    entry = message((1, number), (2, 0), (3, 7), (5, owner), (6, name.encode()), (8, size), (10, 0o100644))
+    entry = message((1, number), (2, 0), (3, 7), (5, owner), (6, name.encode()), (8, size), (10, mode))
     return message((1, 1), (2, number), (3, entry))
 
 

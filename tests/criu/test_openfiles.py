@@ -99,6 +99,28 @@ def test_files_are_renamed_and_their_size_is_not_compared() -> None:
     assert (wire.part(data, 6), wire.number(data, 8)) == (b"/data/x", 10)
 
 
+def test_files_without_a_name_and_directories_are_told_from_others() -> None:
+    def remap(number: int, kind: int) -> bytes:
+        return written.message((1, number), (2, 1), (3, kind))
+
+    removed = openfiles.removed_files(wire.image_of(0x59133954, [remap(10, 1), remap(11, 0)]))
+    seen: list[NamedFile] = []
+
+    def see(file: NamedFile) -> NamedFile:
+        seen.append(file)
+        return file
+
+    image = written.files_image(
+        written.regular(10, "/gone"), written.regular(11, "/linked"), written.regular(12, "/here", mode=0o40755)
+    )
+    assert openfiles.rewritten(image, same_socket, see, removed) == image
+    assert seen == [
+        NamedFile(name="/gone", removed=True),
+        NamedFile(name="/linked"),
+        NamedFile(name="/here", directory=True),
+    ]
+
+
 @pytest.mark.parametrize(
     "entry",
     [

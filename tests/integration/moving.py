@@ -77,6 +77,7 @@ class Bench:
         apparmor: AppArmor profile of containers, or none.
         shared_directories: of containers, directories of the machine by their paths inside.
         devices: of containers, major and minor number of device nodes by their paths inside.
+        volumes: of containers to be, what they cannot write, by paths inside.
         network: what connects each container to be to a network, before its job begins.
     """
 
@@ -93,6 +94,7 @@ class Bench:
         self.apparmor = ""
         self.shared_directories: dict[str, Path] = {}
         self.devices: dict[str, tuple[int, int]] = {}
+        self.volumes: dict[str, Path] = {}
         self.network: Callable[[JobCapsule], None] | None = None
         self._temporary = folder / "tmp"
         self._capsules: list[JobCapsule] = []
@@ -133,6 +135,7 @@ class Bench:
                 read_only=self.read_only,
                 apparmor=self.apparmor,
                 shared_directories=self.shared_directories,
+                volumes=self.volumes,
                 devices=self.devices,
             )
             made = ContainerJob(container)
