@@ -85,9 +85,22 @@ def program(descriptors: Descriptors) -> tuple[str, ...]:
 
 
 def dump(
-    descriptors: Descriptors, *, root_pid: int, ghost_limit_bytes: int, collect_timeout_s: int
+    descriptors: Descriptors,
+    *,
+    root_pid: int,
+    ghost_limit_bytes: int,
+    collect_timeout_s: int,
+    unix_ends: Sequence[int] = (),
 ) -> tuple[str, ...]:
-    """Return the words of a dump that leaves the tree stopped, to be thawed or killed by us."""
+    """Return the words of a dump that leaves the tree stopped, to be thawed or killed by us.
+
+    Args:
+        descriptors: what CRIU inherits.
+        root_pid: the root process inside the capsule.
+        ghost_limit_bytes: largest file without a name that is dumped.
+        collect_timeout_s: how long CRIU tries to stop the tree.
+        unix_ends: inodes of connected Unix sockets whose other ends need not be dumped.
+    """
     return (
         *program(descriptors),
         "dump",
@@ -98,6 +111,7 @@ def dump(
         "--skip-in-flight",  # connections that a listener has not accepted yet: they are cut like all others
         f"--ghost-limit={ghost_limit_bytes}",
         f"--timeout={collect_timeout_s}",
+        *([f"--ext-unix-sk={','.join(map(str, unix_ends))}"] if unix_ends else []),
         *_COMMON,
     )
 

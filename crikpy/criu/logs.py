@@ -22,6 +22,13 @@ _MEANINGS = (
         re.compile(r"Can't dump ghost file .* increase limit"),
         "the job keeps a deleted file open that is too large",
     ),
+    (
+        re.compile(r"Dangling connection|write queue on an in-flight socket|without peer|unreachable peer"),
+        "the job waits for a service outside of it to accept its connection by a Unix socket",
+    ),
+    (re.compile(r"netlink: The socket has data to read"), "the job has news from the kernel to read (netlink)"),
+    (re.compile(r"Can't dump corked dgram socket"), "the job is about to send a datagram (UDP_CORK)"),
+    (re.compile(r"Unsupported proto \d+|Unknown socket collected"), "the job has a socket of an unusual kind"),
     (re.compile(r"Can't lookup mount"), "the job has a file open from outside of its capsule"),
     (re.compile(r"Can't dump nested|doesn't have a proper root mount"), "the job made namespaces of its own"),
     (re.compile(r"File .* has bad size"), "a file that the job has open has another size here"),

@@ -28,7 +28,7 @@ REMOVED_IMAGE: Final = "remap-fpath.img"
 _MAGIC: Final = 0x56303138
 _REMAP_MAGIC: Final = 0x59133954
 _GHOST: Final = 1
-_REGULAR, _INET = 3, 4
+_REGULAR, _INET, _UNIX = 3, 4, 16
 """Fields of a file_entry."""
 
 _INODE, _FAMILY, _PROTOCOL, _STATE, _SOURCE_PORT, _DESTINATION_PORT = 2, 3, 5, 6, 7, 8
@@ -37,6 +37,12 @@ _BACKLOG, _SOURCE, _DESTINATION, _OPTIONS, _INTERFACE, _SHUTDOWN = 10, 11, 12, 1
 
 _DEVICE: Final = 15
 """Field of a sk_opts_entry."""
+
+_UNIX_TYPE, _UNIX_FLAGS, _UNIX_PEER, _UNIX_SHUTDOWN = 3, 6, 8, 12
+"""Fields of a unix_sk_entry; its inode has the same as that of an inet_sk_entry."""
+
+_STRANGER: Final = 1
+"""Flag of a socket that is none of the job's (USK_EXTERN)."""
 
 _BOTH: Final = 3
 """A socket that was shut down for reading and writing (sk_shutdown)."""
@@ -81,6 +87,9 @@ def rewritten(
 ) -> bytes:
     """Return an image that says something else of some sockets and files.
 
+    Unix sockets that were connected to somebody else come back as connections that have ended: left alone, CRIU
+    connects them to whoever has that name then, in the middle of a talk, and gives all up where nobody has.
+
     Args:
         image: the image.
         of_socket: given each socket, returns what it shall be; None for one without a peer: not bound, not
@@ -92,7 +101,13 @@ def rewritten(
         CriuError: it is no such image.
     """
     messages = []
+    here = {
+        wire.number(entry, _INODE)
+        for entry in _entries(image, _UNIX)
+        if not wire.number(entry, _UNIX_FLAGS) & _STRANGER
+    }
     for message in wire.records(image, _MAGIC):
+        message = _changed(message, _UNIX, partial(_without_stranger, here))  # noqa: PLW2901
         changed = _changed(message, _INET, partial(_changed_socket, of_socket))
         messages.append(_changed(changed, _REGULAR, partial(_changed_file, of_file, removed)))
     return wire.image_of(_MAGIC, messages)
@@ -185,6 +200,16 @@ def _changed_socket(change: Callable[[InternetSocket], InternetSocket | None], e
             _DESTINATION: _words(after.destination.address, before.family),
         },
     )
+
+
+def _without_stranger(here: Collection[int], entry: bytes) -> bytes:
+    """Return a Unix socket, at its end if it was connected to somebody else."""
+    peer = wire.number(entry, _UNIX_PEER)
+    if peer == 0 or peer in here:
+        return entry
+    if wire.number(entry, _UNIX_TYPE) == socket.SOCK_DGRAM:
+        return wire.replaced(entry, {_UNIX_PEER: [0]})
+    return wire.replaced(entry, {_UNIX_PEER: [0], _UNIX_SHUTDOWN: [_BOTH]})
 
 
 def _changed_file(change: Callable[[NamedFile], NamedFile], removed: Collection[int], entry: bytes) -> bytes:

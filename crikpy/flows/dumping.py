@@ -14,7 +14,7 @@ import crikpy
 from crikpy import names
 from crikpy.aio import retrying
 from crikpy.aio.clock import Deadline
-from crikpy.capsule import confinement, entering, refusing, remaps, surveying, systemv
+from crikpy.capsule import confinement, entering, refusing, remaps, surveying, systemv, unixsockets
 from crikpy.capsule.changes import Place, places_of, plan_changes
 from crikpy.capsule.launcher import LauncherConnection
 from crikpy.capsule.members import CarriedTree
@@ -221,8 +221,9 @@ class Dump:
             raise UnsupportedJobError(f"the job cannot be saved: {fate.refusal}")
         remaps.remove(launcher, self._lost_names)  # left by an agent that was killed
         entry = entering.dump_entry(launcher, saves_ipc=fate.travels)
-        outcome = Criu(self._settings.criu).dump(entry, self._root_pid, writer, deadline)
         pids = self._tree().members
+        ends = unixsockets.connected_ends(pids, launcher)
+        outcome = Criu(self._settings.criu).dump(entry, self._root_pid, writer, deadline, unix_ends=ends)
         store_connections(outcome.sockets, pids, writer)
         survey = surveying.survey(pids)
         node_root = self._settings.criu.node_root

@@ -56,6 +56,16 @@ def regular(number: int, name: str, *, size: int = 10, mode: int = 0o100644) -> 
     return message((1, 1), (2, number), (3, entry))
 
 
+def unix(number: int, peer: int, *, kind: int = socket.SOCK_STREAM, outside: bool = False) -> bytes:
+    """Return the entry of a Unix socket in files.img; `outside` says that it is none of the job's."""
+    owner, options = message((1, 0), (2, 0)), message((1, 1), (2, 1))
+    entry = message(
+        *((1, number), (2, number), (3, kind), (4, CONNECTED), (5, 0), (6, int(outside)), (7, 0), (8, peer)),
+        *((9, owner), (10, options), (11, b"name")),
+    )
+    return message((1, 5), (2, number), (16, entry))
+
+
 def pipe(number: int) -> bytes:
     """Return the entry of a pipe in files.img."""
     return message((1, 2), (2, number), (18, message((1, number), (2, number), (3, 0))))

@@ -86,6 +86,11 @@ def test_a_restore_leaves_the_tree_stopped_and_has_these_options() -> None:
     ]
 
 
+def test_unix_sockets_whose_other_ends_need_not_be_dumped_are_named() -> None:
+    words = argv.dump(GIVEN, root_pid=9001, ghost_limit_bytes=512, collect_timeout_s=30, unix_ends=(4711, 4712))
+    assert [word for word in words if word not in DUMP] == ["--ext-unix-sk=4711,4712"]
+
+
 def test_a_restore_that_keeps_connections_closes_none() -> None:
     assert list(RESTORE_KEEPING) == [word.replace("--tcp-close", "--tcp-established") for word in RESTORE]
 

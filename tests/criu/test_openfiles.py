@@ -87,6 +87,21 @@ def test_a_connection_can_be_made_one_that_has_ended() -> None:
     assert wire.number(wire.part(entry, 14), 2) == 131072
 
 
+def test_unix_sockets_that_are_connected_to_others_are_at_their_end_and_those_within_are_not() -> None:
+    datagrams = int(socket.SOCK_DGRAM)
+    image = written.files_image(
+        *(written.unix(1, 2), written.unix(2, 1), written.unix(3, 0), written.unix(4, 99)),
+        *(written.unix(5, 6), written.unix(6, 0, outside=True), written.unix(7, 98, kind=datagrams)),
+    )
+    entries = [
+        wire.part(one, 16)
+        for one in wire.records(openfiles.rewritten(image, same_socket, same_file), written.MAGIC)
+    ]
+    assert [wire.number(entry, 8) for entry in entries] == [2, 1, 0, 0, 0, 0, 0]
+    assert [wire.number(entry, 12) for entry in entries] == [0, 0, 0, 3, 3, 0, 0]
+    assert {wire.part(entry, 11) for entry in entries} == {b"name"}
+
+
 def test_files_are_renamed_and_their_size_is_not_compared() -> None:
     def elsewhere(file: NamedFile) -> NamedFile:
         return NamedFile(name="/etc/other", checked=False) if file.name == "/etc/hosts" else file

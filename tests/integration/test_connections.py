@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import socket
+from pathlib import Path
+
 import pytest
 
-from tests.integration.moving import Bench, Story
+from tests.integration.capsules import job_words
+from tests.integration.moving import Bench, Kind, Story
 from tests.integration.networks import PodNetwork, within
+from tests.jobs.proving import ASK
 
 pytestmark = pytest.mark.criu
 
@@ -50,6 +55,37 @@ def test_a_job_that_runs_on_after_its_checkpoint_goes_on_talking(bench: Bench) -
         bench.save(job, leave_running=True)
     job.prove()
     assert job.finish() == 0, job.stderr.text()
+
+
+@pytest.mark.vm
+def test_connections_to_services_outside_by_unix_sockets_are_cut_and_the_job_goes_on(
+    bench: Bench, folder: Path
+) -> None:
+    shared = folder / "services"
+    shared.mkdir()
+    place = str(shared) if bench.kind is Kind.PLAIN else "/services"
+    bench.shared_directories = {"/services": shared}
+    # What a container sends letters to in another network namespace, CRIU does not find.
+    names = ("stream", "letters") if bench.kind is Kind.PLAIN else ("stream",)
+    job = bench.vacant(*job_words("outward", *(f"{place}/{name}" for name in names)))
+    with (
+        socket.create_server(str(shared / "stream"), family=socket.AF_UNIX) as listener,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as letters,
+    ):
+        letters.bind(str(shared / "letters"))
+        job.start()
+        with listener.accept()[0] as served:
+            job.expect("ready")
+            job.signal(ASK)
+            served.sendall(served.recv(64))
+            job.expect("proved")
+            bench.save(job, leave_running=True)
+            manifest = bench.save(job)
+    moved = bench.resume(manifest)
+    moved.prove()
+    again = bench.move(moved)
+    again.prove()
+    assert again.finish() == 0, again.stderr.text()
 
 
 def test_connections_that_cannot_be_brought_back_are_cut_and_the_job_goes_on(container_bench: Bench) -> None:
