@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from crikpy.errors import UnsupportedJobError
 from tests.integration.capsules import job_words
 from tests.integration.moving import Bench, Kind, Story
 from tests.integration.networks import PodNetwork, within
@@ -86,6 +87,27 @@ def test_connections_to_services_outside_by_unix_sockets_are_cut_and_the_job_goe
     again = bench.move(moved)
     again.prove()
     assert again.finish() == 0, again.stderr.text()
+
+
+def test_a_job_that_sends_letters_to_a_service_of_another_network_is_refused_before_it_stops(
+    container_bench: Bench, folder: Path
+) -> None:
+    shared = folder / "services"
+    shared.mkdir()
+    container_bench.shared_directories = {"/services": shared}
+    job = container_bench.vacant(*job_words("outward", "/services/stream", "/services/letters"))
+    story = Story()
+    with (
+        socket.create_server(str(shared / "stream"), family=socket.AF_UNIX) as listener,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as letters,
+    ):
+        letters.bind(str(shared / "letters"))
+        job.start()
+        with listener.accept()[0]:
+            job.expect("ready")
+            with pytest.raises(UnsupportedJobError, match="datagrams by a Unix socket to a service outside"):
+                container_bench.save(job, story)
+    assert "frozen" not in story.events
 
 
 def test_connections_that_cannot_be_brought_back_are_cut_and_the_job_goes_on(container_bench: Bench) -> None:

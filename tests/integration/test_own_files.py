@@ -89,6 +89,16 @@ def test_a_token_that_was_renewed_while_it_was_open_is_still_the_old_one(
     assert moved.finish() == 0, moved.stderr.text()
 
 
+def test_a_job_sees_the_host_name_of_its_new_container(container_bench: Bench) -> None:
+    job = container_bench.begin("naming")
+    job.prove()
+    moved = container_bench.move(job)
+    moved.prove()
+    names = [each.stdout.text().splitlines()[-2] for each in (job, moved)]
+    assert len(set(names)) == 2
+    assert moved.finish() == 0, moved.stderr.text()
+
+
 def test_windows_into_the_kernel_stay_open(bench: Bench) -> None:
     words = ("/proc/self/status", "/proc/meminfo", "/proc/net/dev", "/proc/1/stat", "/proc/self/fd", "/proc")
     tree = ("/sys/devices/system/cpu/online", "/sys/fs/cgroup", "/sys/class/net/lo/mtu")
