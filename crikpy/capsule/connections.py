@@ -14,6 +14,7 @@ import fcntl
 import os
 import select
 import socket
+import stat
 import struct
 import termios
 from collections.abc import Iterator, Mapping, Sequence
@@ -104,7 +105,8 @@ def _shared(inode: int, holder: tuple[int, int]) -> Iterator[socket.socket]:
         descriptor = syscalls.getfd(process, number)
     finally:
         os.close(process)
-    if os.fstat(descriptor).st_ino != inode:
+    seen = syscalls.look(Path(f"/proc/self/fd/{descriptor}"))
+    if seen.inode != inode or not stat.S_ISSOCK(seen.mode):
         os.close(descriptor)
         raise _Unkept
     with socket.socket(fileno=descriptor) as found:
