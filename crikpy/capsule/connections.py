@@ -105,7 +105,7 @@ def _shared(inode: int, holder: tuple[int, int]) -> Iterator[socket.socket]:
         descriptor = syscalls.getfd(process, number)
     finally:
         os.close(process)
-    seen = syscalls.look(Path(f"/proc/self/fd/{descriptor}"))
+    seen = syscalls.look(f"/proc/self/fd/{descriptor}")
     if seen.inode != inode or not stat.S_ISSOCK(seen.mode):
         os.close(descriptor)
         raise _Unkept

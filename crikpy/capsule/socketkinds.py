@@ -12,7 +12,6 @@ import socket
 import stat
 import struct
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Final
 
 from crikpy.capsule import netlink, syscalls
@@ -48,7 +47,7 @@ _ALL_STATES, _SHOW_PEER, _PEER = 0xFFFFFFFF, 4, 2
 _NETLINK_SOCK_DIAG: Final = 4
 
 
-def protocol_of(link: Path) -> str:
+def protocol_of(link: str) -> str:
     """Return what the kernel calls the protocol of a socket; empty for anything else, or where it does not say.
 
     Args:
@@ -59,7 +58,7 @@ def protocol_of(link: Path) -> str:
     except OSError:
         return ""
     try:
-        pinned = Path(f"/proc/self/fd/{pin}")
+        pinned = f"/proc/self/fd/{pin}"
         seen = syscalls.look(pinned)
         if not stat.S_ISSOCK(seen.mode) or seen.device != _device_of_sockets():
             return ""  # a file that only looks like a socket may be of a filesystem whose server is silent

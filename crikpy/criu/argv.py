@@ -91,15 +91,17 @@ def dump(
     ghost_limit_bytes: int,
     collect_timeout_s: int,
     unix_ends: Sequence[int] = (),
+    watched: Sequence[str] = (),
 ) -> tuple[str, ...]:
     """Return the words of a dump that leaves the tree stopped, to be thawed or killed by us.
 
     Args:
         descriptors: what CRIU inherits.
         root_pid: the root process inside the capsule.
-        ghost_limit_bytes: largest file without a name that is dumped.
-        collect_timeout_s: how long CRIU tries to stop the tree.
         unix_ends: inodes of connected Unix sockets whose other ends need not be dumped.
+        ghost_limit_bytes: what a file may take up that was deleted while open.
+        collect_timeout_s: how long CRIU tries to stop the tree.
+        watched: absolute names inside of what is watched by inotify, where the kernel does not give them.
     """
     return (
         *program(descriptors),
@@ -112,6 +114,7 @@ def dump(
         f"--ghost-limit={ghost_limit_bytes}",
         f"--timeout={collect_timeout_s}",
         *([f"--ext-unix-sk={','.join(map(str, unix_ends))}"] if unix_ends else []),
+        *(f"--irmap-scan-path={name}" for name in watched),
         *_COMMON,
     )
 

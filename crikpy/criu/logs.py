@@ -23,12 +23,25 @@ _MEANINGS = (
         "the job keeps a deleted file open that is too large",
     ),
     (
-        re.compile(r"Dangling connection|write queue on an in-flight socket|without peer|unreachable peer"),
+        re.compile(r"Dangling connection|without peer|unreachable peer"),
         "the job waits for a service outside of it to accept its connection by a Unix socket",
     ),
     (re.compile(r"netlink: The socket has data to read"), "the job has news from the kernel to read (netlink)"),
     (re.compile(r"Can't dump corked dgram socket"), "the job is about to send a datagram (UDP_CORK)"),
     (re.compile(r"Unsupported proto \d+|Unknown socket collected"), "the job has a socket of an unusual kind"),
+    (
+        re.compile(r"Unable to connect a transport socket: Operation not permitted"),
+        "a process of the job has confined itself by Landlock, which keeps CRIU out: turn its sandbox off",
+    ),
+    (
+        re.compile(r"Non-empty write queue on an in-flight socket|closed in-flight socket"),
+        "a client of a Unix socket of the job has not been accepted yet; another moment may be better",
+    ),
+    (re.compile(r"packetized mode for pipes"), "the job has a pipe in packet mode, which CRIU cannot save"),
+    (
+        re.compile(r"unix: FATAL: Peer \d+ unresolved"),
+        "a Unix socket of the job had lost its other end, or was not accepted yet, when the job was saved",
+    ),
     (re.compile(r"Can't lookup mount"), "the job has a file open from outside of its capsule"),
     (re.compile(r"Can't dump nested|doesn't have a proper root mount"), "the job made namespaces of its own"),
     (re.compile(r"File .* has bad size"), "a file that the job has open has another size here"),

@@ -61,6 +61,7 @@ class Criu:
         deadline: Deadline,
         *,
         unix_ends: Sequence[int] = (),
+        watched: Sequence[str] = (),
     ) -> DumpOutcome:
         """Dump a tree, stopped by crikpy.criu.quieting, into a sink; it stays stopped.
 
@@ -72,6 +73,7 @@ class Criu:
             sink: takes the images.
             deadline: when everything must have reached the sink.
             unix_ends: inodes of connected Unix sockets whose other ends may be somebody else's.
+            watched: names of what the job watches by inotify, where CRIU does not find them by itself.
 
         Raises:
             DumpError: CRIU refused or failed, or there is no room for its working files.
@@ -90,6 +92,7 @@ class Criu:
                 ghost_limit_bytes=self._settings.ghost_limit_bytes,
                 collect_timeout_s=self._settings.collect_timeout_s,
                 unix_ends=unix_ends,
+                watched=watched,
             )
             with _start((*entry, *words), descriptors) as child:
                 _spare_when_memory_is_short(child)

@@ -104,6 +104,7 @@ class Dump:
         self._pages: KnownPages | None = None
         self._stopped_before: tuple[int, ...] = ()
         self._lost_names: frozenset[LostName] = frozenset()
+        self._watched: tuple[str, ...] = ()
         with contextlib.ExitStack() as stack:
             answer = order.deadline.earlier(ANSWER_S)
             self.launcher = stack.enter_context(LauncherConnection(member.capsule.socket, answer))
@@ -136,7 +137,7 @@ class Dump:
         processes = seen.survey.processes
         self._memory_bytes = self.devices.bytes
         self._memory_bytes += sum(process.anonymous_bytes + process.shared_bytes for process in processes)
-        self._lost_names = seen.survey.lost
+        self._lost_names, self._watched = seen.survey.lost, seen.watched
         return (*seen.refusals, *of_devices)
 
     def hold(self) -> None:
@@ -223,7 +224,9 @@ class Dump:
         entry = entering.dump_entry(launcher, saves_ipc=fate.travels)
         pids = self._tree().members
         ends = unixsockets.connected_ends(pids, launcher)
-        outcome = Criu(self._settings.criu).dump(entry, self._root_pid, writer, deadline, unix_ends=ends)
+        outcome = Criu(self._settings.criu).dump(
+            entry, self._root_pid, writer, deadline, unix_ends=ends, watched=self._watched
+        )
         store_connections(outcome.sockets, pids, writer)
         survey = surveying.survey(pids)
         node_root = self._settings.criu.node_root

@@ -20,7 +20,7 @@ _MPTCP, _VSOCK, _XDP = (
 
 def _protocol(family: int, kind: int, number: int = 0) -> str:
     with socket.socket(family, kind, number) as made:
-        return protocol_of(Path(f"/proc/self/fd/{made.fileno()}"))
+        return protocol_of(f"/proc/self/fd/{made.fileno()}")
 
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6, socket.AF_UNIX])
@@ -60,10 +60,10 @@ def test_what_is_no_socket_has_no_protocol(tmp_path: Path) -> None:
         bound.bind(str(place))
         named = os.open(place, os.O_PATH)
     with contextlib.closing(os.fdopen(os.open("/dev/null", os.O_RDONLY))) as null:
-        assert protocol_of(Path(f"/proc/self/fd/{null.fileno()}")) == ""
-        assert protocol_of(Path(f"/proc/self/fd/{named}")) == ""
+        assert protocol_of(f"/proc/self/fd/{null.fileno()}") == ""
+        assert protocol_of(f"/proc/self/fd/{named}") == ""
     os.close(named)
-    assert protocol_of(Path("/proc/self/fd/999999")) == ""
+    assert protocol_of("/proc/self/fd/999999") == ""
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to enter a network namespace")
