@@ -50,6 +50,8 @@ def look(tree: JobTree, launcher: Process, inhabitants: Collection[int], *, ghos
     survey = surveying.survey(tree.members)
     fate = systemv.fate_of(tree.members[0], launcher, inhabitants, attached=survey.attaches_system_v)
     reasons = [*preflight.refusals(survey.views, ghost_limit_bytes=ghost_limit_bytes)]
+    if tree.nested:
+        reasons.append(preflight.of_a_sandbox(f"it runs {len(tree.nested)} processes", ("PID",)))
     if fate.refusal:
         reasons.append(fate.refusal)
     if tree.strays:

@@ -102,6 +102,7 @@ class Dump:
         self._stopped_before: tuple[int, ...] = ()
         self._lost_names: frozenset[LostName] = frozenset()
         self._watched: tuple[str, ...] = ()
+        self._members: tuple[int, ...] = ()
         with contextlib.ExitStack() as stack:
             answer = order.deadline.earlier(ANSWER_S)
             self.launcher = stack.enter_context(LauncherConnection(member.capsule.socket, answer))
@@ -178,7 +179,7 @@ class Dump:
         """Stop the job; return the monotonic time by which it stood still.
 
         Raises:
-            TilesInUseError, DumpError, DeadlineError: it could not be stopped and runs on.
+            TilesInUseError, DumpError, DeadlineError, UnsupportedJobError: it could not be stopped and runs on.
             CapsuleError: it has just ended.
         """
         deadline = self._order.deadline
@@ -195,6 +196,12 @@ class Dump:
         # Its launcher would know if it had ended before, and what was stopped here were something else.
         if _running_job(self.launcher.status(deadline)) != self._root_pid:
             raise CapsuleError("there is nothing to save: the job has just ended")
+        tree = self._tree()
+        if tree.nested:
+            self.stopped.undo()  # the only way to them: they are not among the capsule's inhabitants
+            self.stopped = None
+            raise UnsupportedJobError("the job cannot be saved: it has just begun a sandbox")
+        self._members = tree.members
         return self.stopped.at
 
     def read(self, elsewhere: Collection[Place]) -> Read:
@@ -212,7 +219,7 @@ class Dump:
         remaps.remove(launcher, self._lost_names)  # left by an agent that was killed
         entry = entering.dump_entry(launcher, saves_ipc=fate.travels)
         outcome = Criu(self._settings.criu).dump(entry, self._root_pid, writer, deadline, watched=self._watched)
-        survey = surveying.survey(self._tree().members)
+        survey = surveying.survey(self._members)
         node_root = self._settings.criu.node_root
         trees = plan_changes(capsule, survey.written, node_root=node_root, elsewhere=elsewhere, launcher=launcher)
         mounts = read_mounts(launcher)
