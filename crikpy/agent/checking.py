@@ -14,8 +14,10 @@ from crikpy.agent.sessions import Activity, CapsuleSession, PodSession
 from crikpy.agent.threads import in_thread
 from crikpy.aio.clock import Deadline
 from crikpy.capsule import entering, refusing
+from crikpy.capsule.holding import folder_of
 from crikpy.capsule.trees import find_tree
 from crikpy.errors import CapsuleError, CrikpyError
+from crikpy.flows import gpus
 from crikpy.kube.identity import container_workload
 from crikpy.model.capsule import JobPhase
 from crikpy.settings import Settings
@@ -25,6 +27,9 @@ _log = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 300.0
 _READY_S = 60.0
+_LOOK_S = 30.0
+"""For the tools of a job's devices, which may hang."""
+
 _MOST_REASONS = 5
 
 CANNOT_BE_SAVED = "CannotBeSaved"
@@ -39,6 +44,7 @@ class Checker:
     ) -> None:
         self._store = store
         self._teller = teller
+        self._settings = settings
         self._cluster = settings.kube.cluster
         self._ghost_limit_bytes = settings.criu.ghost_limit_bytes
         self._first_s = settings.agent.look_after_s
@@ -74,9 +80,7 @@ class Checker:
             status = await capsule.refresh()
             if status.phase is not JobPhase.RUNNING:
                 return
-            reasons = await asyncio.to_thread(
-                refusals, capsule.launcher_pid, status.job_pid, self._ghost_limit_bytes
-            )
+            reasons = await asyncio.to_thread(refusals, capsule.launcher_pid, status.job_pid, self._settings)
         except CrikpyError as fault:
             _log.debug("a job could not be looked at: %s", fault, extra={"capsule": str(capsule)})
             return
@@ -105,13 +109,13 @@ class Checker:
             self._known.pop(session.uid, None)
 
 
-def refusals(launcher_pid: int, job_pid: int, ghost_limit_bytes: int) -> tuple[str, ...]:
+def refusals(launcher_pid: int, job_pid: int, settings: Settings) -> tuple[str, ...]:
     """Return why a job could not be saved as it is now, a sentence each; empty when it may.
 
     Args:
         launcher_pid: PID of the launcher.
         job_pid: PID of the job's root inside the capsule.
-        ghost_limit_bytes: what a file may take up that was deleted while open.
+        settings: of this node.
 
     Raises:
         CapsuleError: the job has ended.
@@ -121,7 +125,10 @@ def refusals(launcher_pid: int, job_pid: int, ghost_limit_bytes: int) -> tuple[s
         raise CapsuleError("the job has just ended")
     tree = find_tree(launcher_pid, inside[job_pid])
     everybody = set(inside.values())
-    return refusing.look(tree, launcher_pid, everybody, ghost_limit_bytes=ghost_limit_bytes).refusals
+    limit = settings.criu.ghost_limit_bytes
+    seen = refusing.look(tree, launcher_pid, everybody, ghost_limit_bytes=limit)
+    of_gpus = gpus.refusals(seen.survey.views, folder_of(launcher_pid), settings, Deadline.after(_LOOK_S))
+    return (*seen.refusals, *of_gpus)
 
 
 def _is_left_alone(session: PodSession) -> bool:

@@ -43,8 +43,13 @@ def dump_entry(launcher: Process, *, saves_ipc: bool = False) -> tuple[str, ...]
         saves_ipc: the IPC namespace is part of the dump, which takes that CRIU is not in it.
     """
     kinds = [kind for kind in _NAMESPACES if kind != "ipc" or not saves_ipc]
+    return (*outside(), *_nsenter(launcher, kinds))
+
+
+def outside() -> tuple[str, ...]:
+    """Return the words that start a program out of the cgroups of whoever starts it."""
     files = [str(path) for path in cgroups.topmost_files()]
-    return ("/bin/sh", "-c", _LEAVE, "crikpy-leave", *files, "--", *_nsenter(launcher, kinds))
+    return ("/bin/sh", "-c", _LEAVE, "crikpy-leave", *files, "--")
 
 
 def restore_entry(launcher: Process) -> tuple[str, ...]:

@@ -88,8 +88,15 @@ def _view(pid: int, inside: dict[int, int], known: _Known) -> ProcessView:
         namespaces=tuple(_links(process / "ns")),
         descriptors=tuple(_descriptors(process)),
         mappings=tuple(_mappings(process, known)),
+        areas_left=_most_areas() - len(procfs.read_lines(process / "maps")),
         highest=max(_threads(process), default=fact.pid),
+        outer=pid,
     )
+
+
+def _most_areas() -> int:
+    """Return how many mappings a process may have."""
+    return int(Path("/proc/sys/vm/max_map_count").read_bytes())
 
 
 def _innermost(ids: str) -> int:
@@ -127,7 +134,7 @@ def _descriptors(process: Path) -> Iterator[Descriptor]:
             link = f"{folder}/fd/{name}"
             status = syscalls.look(link)
             inode = _inode(link, target, status)
-            telling = inode is Inode.REGULAR or target in _WATCHING
+            telling = inode is Inode.REGULAR or target in _WATCHING or target.startswith("pipe:")
             facts = _facts(f"{folder}/fdinfo/{name}") if telling else ""
             found = _FLAGS.search(facts)
             flags = int(found[1], 8) if found else 0
@@ -139,6 +146,7 @@ def _descriptors(process: Path) -> Iterator[Descriptor]:
                 path=_path(process, target, status),
                 size=status.size if inode is Inode.REGULAR else 0,
                 writable=flags & os.O_ACCMODE != os.O_RDONLY,
+                direct=bool(flags & os.O_DIRECT),
                 ghost=_ghost(target, status),
                 lost=_lost(process, target, status),
                 watched=tuple(_watched(facts)) if target in _WATCHING else (),

@@ -108,6 +108,7 @@ def dump(
         f"--tree={root_pid}",
         *_directories(descriptors),
         "--leave-stopped",
+        "--skip-in-flight",  # connections that a listener has not accepted yet: they are cut like all others
         f"--ghost-limit={ghost_limit_bytes}",
         f"--timeout={collect_timeout_s}",
         *(f"--irmap-scan-path={name}" for name in watched),

@@ -18,11 +18,12 @@ from pathlib import Path
 from crikpy import names
 from crikpy.aio.children import Child
 from crikpy.aio.clock import Deadline
-from crikpy.criu import argv, learning, logs, preloading, tiles
+from crikpy.criu import argv, learning, logs, openfiles, preloading, tiles
 from crikpy.criu.capturing import CaptureServer
 from crikpy.criu.serving import ServeServer
 from crikpy.criu.streaming import StreamServer
 from crikpy.errors import CrikpyError, CriuError, CriuMissingError, DumpError, RestoreError
+from crikpy.model.network import InternetSocket
 from crikpy.model.streams import ImageSink, ImageSource
 from crikpy.settings import CriuSettings
 
@@ -38,9 +39,11 @@ class DumpOutcome:
 
     Attributes:
         tiles: the job may have the permission to use AMX's tile registers, which its restore has to know.
+        sockets: its IPv4 and IPv6 sockets.
     """
 
     tiles: bool
+    sockets: tuple[InternetSocket, ...] = ()
 
 
 class Criu:
@@ -76,9 +79,10 @@ class Criu:
             CrikpyError: the sink failed; its own error is raised.
         """
         watch = tiles.CoreWatch(sink, tiles.needed_stack_bytes())
+        files = openfiles.FilesWatch(watch)
         with (
             self._workspace(deadline, preloading.for_dump(), DumpError) as (descriptors, images_dir, log),
-            CaptureServer(images_dir, watch) as server,
+            CaptureServer(images_dir, files) as server,
         ):
             words = argv.dump(
                 descriptors,
@@ -96,7 +100,7 @@ class Criu:
                 server.finish(deadline)
             if server.first_image_at is None:
                 raise DumpError("CRIU said that it was done but gave us no image")
-            return DumpOutcome(tiles=watch.may_have_asked())
+            return DumpOutcome(tiles=watch.may_have_asked(), sockets=files.sockets())
 
     def restore(
         self,

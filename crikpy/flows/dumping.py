@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-
-import psutil
 
 import crikpy
 from crikpy import names
@@ -20,7 +18,7 @@ from crikpy.capsule import confinement, entering, refusing, remaps, surveying, s
 from crikpy.capsule.changes import Place, place_of, places_of, plan_changes
 from crikpy.capsule.launcher import LauncherConnection
 from crikpy.capsule.members import CarriedTree
-from crikpy.capsule.mounts import read_mounts
+from crikpy.capsule.mounts import PSEUDO_TYPES, mount_of, read_mounts
 from crikpy.capsule.preflight import LostName, Survey
 from crikpy.capsule.procfs import is_text, shown
 from crikpy.capsule.trees import JobTree, find_tree
@@ -28,12 +26,16 @@ from crikpy.criu.quieting import StoppedTree, stop_tree
 from crikpy.criu.running import Criu
 from crikpy.errors import CapsuleError, CrikpyError, DeadlineError, DumpError, LauncherError, UnsupportedJobError
 from crikpy.flows.carrying import travelling, travels, write_archives
+from crikpy.flows.devices import JobDevices
 from crikpy.flows.members import CheckpointOrder, Member
+from crikpy.flows.room import staging_bytes
 from crikpy.flows.stopping import Inhabitants
+from crikpy.flows.surroundings import network_of
 from crikpy.model.capsule import JobPhase, LauncherStatus
 from crikpy.model.manifest import Compatibility, FileArchive, Job, Manifest, Origin
+from crikpy.model.network import Network
 from crikpy.model.streams import TransferProgress, WrittenImages
-from crikpy.settings import MIB, Settings, StoreSettings
+from crikpy.settings import Settings
 from crikpy.store.base import ObjectStore
 from crikpy.store.checkpoints import Checkpoints
 from crikpy.store.recalling import KnownPages
@@ -49,9 +51,6 @@ _EXIT_S = 1.0
 _WITHDRAW_S = 10.0
 """How long the store is asked to take back what stands of a checkpoint that failed; the job runs meanwhile."""
 
-_SPARED_BYTES = 512 * MIB
-"""Of the node's free memory, for everybody else."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Read:
@@ -63,6 +62,7 @@ class Read:
         places: where the directories among these really lie.
         archives: the files that are being stored.
         tiles: what the dump's outcome said of tiles.
+        network: what of the capsule's network it uses.
     """
 
     survey: Survey
@@ -70,6 +70,7 @@ class Read:
     places: tuple[Place, ...]
     archives: tuple[FileArchive, ...]
     tiles: bool
+    network: Network
 
 
 class Dump:
@@ -79,6 +80,7 @@ class Dump:
         member: whose it is.
         launcher: the connection that holds the launcher, from `hold` on.
         stopped: the job's processes once they stand still.
+        devices: what the job has on GPUs.
     """
 
     def __init__(self, member: Member, store: ObjectStore, order: CheckpointOrder, settings: Settings) -> None:
@@ -113,6 +115,8 @@ class Dump:
                 raise CapsuleError("there is nothing to save: the job has ended, another launcher has its place")
             self._root_pid = _running_job(self.launcher.greeting)
             self._root = self._find_root()
+            self.devices = JobDevices(self.inhabitants, settings)
+            stack.callback(self.devices.close)
             self._resources = stack.pop_all()
 
     def __enter__(self) -> Dump:
@@ -129,10 +133,12 @@ class Dump:
         """Return why CRIU could not save the job as it is now; empty when it may."""
         limit = self._settings.criu.ghost_limit_bytes
         seen = refusing.look(self._tree(), self.inhabitants.folder, self._inhabitants(), ghost_limit_bytes=limit)
+        of_devices = self.devices.refusals(seen.survey.views, self._order.deadline)
         processes = seen.survey.processes
-        self._memory_bytes = sum(process.anonymous_bytes + process.shared_bytes for process in processes)
+        self._memory_bytes = self.devices.bytes
+        self._memory_bytes += sum(process.anonymous_bytes + process.shared_bytes for process in processes)
         self._lost_names, self._watched = seen.survey.lost, seen.watched
-        return seen.refusals
+        return (*seen.refusals, *of_devices)
 
     def hold(self) -> None:
         """Keep the launcher from exiting, and others from saving.
@@ -169,11 +175,15 @@ class Dump:
             deadline=order.deadline,
             on_progress=on_progress,
             pace=order.pace,
-            staging_bytes=_staging_bytes(store) if order.leave_running else 0,
+            staging_bytes=staging_bytes(store) if order.leave_running else 0,
         )
         self._writer = self._resources.enter_context(writer)
         if order.leave_running:
             self._writer.prepare(self._memory_bytes)
+
+    def tree(self) -> tuple[int, ...]:
+        """Return the job's processes as they are now, the root first, by their PIDs on the node."""
+        return self._tree().members
 
     def stop(self) -> float:
         """Stop the job; return the monotonic time by which it stood still.
@@ -231,6 +241,7 @@ class Dump:
             places=places_of(trees, mounts),
             archives=archives,
             tiles=outcome.tiles,
+            network=network_of(launcher, outcome.sockets),
         )
 
     def go_on(self) -> None:
@@ -284,16 +295,19 @@ class Dump:
                 tiles=found.tiles,
                 apparmor=shown(confinement.profile_of(self._root)),
                 container_apparmor=shown(confinement.profile_of(self.inhabitants.folder)),
+                cuda=self.devices.taken,
                 lost_sessions=survey.lost_sessions,
             ),
-            compatibility=here,
+            compatibility=replace(here, gpus=self.devices.facts),
             images=(),
             archives=found.archives,
+            network=found.network,
             # Those that the restore's machine must have by itself, as far as they can be named; CRIU asks for all.
             open_files=tuple(
                 file
                 for file in survey.files
                 if is_text(file.path)
+                and mount_of(file.path, mounts).fstype not in PSEUDO_TYPES  # /proc/PID is there once the job is
                 and not travels(file.path, found.trees)
                 and not place_of(file.path, mounts).lies_in(carried)
             ),
@@ -378,8 +392,3 @@ def _inner_pids(pids: Collection[int]) -> Iterator[int]:
     for pid in pids:
         with contextlib.suppress(OSError):
             yield entering.inner_pid(pid)
-
-
-def _staging_bytes(settings: StoreSettings) -> int:
-    """Return how much memory a job that runs on may be read into, besides what any dump may use."""
-    return max(0, min(settings.staging_bytes, psutil.virtual_memory().available - _SPARED_BYTES))

@@ -30,10 +30,14 @@ from crikpy.criu.argv import InheritedPipe
 from crikpy.criu.features import criu_version
 from crikpy.criu.running import Criu
 from crikpy.errors import CapsuleError, CheckpointClaimedError, CrikpyError, IncompatibleError
+from crikpy.flows import devices, gpus
+from crikpy.flows.company import Alone, Company
 from crikpy.flows.members import Member
 from crikpy.flows.reporting import Reporter, Transfers
 from crikpy.flows.stopping import Inhabitants
+from crikpy.flows.surroundings import adapted, network_differences
 from crikpy.model.manifest import Job, Manifest, StoredImage
+from crikpy.model.streams import ImageSource
 from crikpy.settings import Settings
 from crikpy.store.base import ObjectStore
 from crikpy.store.checkpoints import Checkpoints
@@ -72,6 +76,8 @@ def restore(
     deadline: Deadline,
     settings: Settings,
     reporter: Reporter,
+    *,
+    company: Company | None = None,
 ) -> None:
     """Resume a checkpoint in all the capsules that it was taken of.
 
@@ -85,8 +91,10 @@ def restore(
         deadline: when the jobs must run.
         settings: which CRIU, how much memory.
         reporter: hears the story.
+        company: the other pods of their group, with which they go on or not at all; alone without.
 
     Raises:
+        GroupError: another pod of the group could not be restored; the capsules are empty.
         IncompatibleError: it does not fit here, or not as a whole; nothing was touched, it is still there to be
             resumed.
         CheckpointClaimedError: somebody else has resumed it, or its job has finished; nothing was touched.
@@ -96,7 +104,8 @@ def restore(
             waits, unless it had adopted its job already and says now that this has ended.
     """
     ordered = sorted(waiting, key=lambda one: one.member.workload)
-    with contextlib.ExitStack() as stack:
+    company = company or Alone()
+    with contextlib.ExitStack() as stack, company:
         capsules = [
             stack.enter_context(Inhabitants(one.launcher.launcher_pid, one.member.capsule.launcher))
             for one in ordered
@@ -107,7 +116,12 @@ def restore(
         checkpoint = ordered[0].manifest.checkpoint
         reporter.event("claimed", f"checkpoint {checkpoint} is ours", checkpoint=checkpoint)
         with _all_or_none(ordered, capsules, store, reporter):
-            _bring_back(list(zip(ordered, capsules, strict=True)), store, deadline, settings, reporter)
+            with company.room():
+                _bring_back(list(zip(ordered, capsules, strict=True)), store, deadline, settings, reporter)
+                # Before they are adopted: if we are killed now they begin anew, and none hangs without its GPU.
+                restored = [(capsule, one.manifest) for one, capsule in zip(ordered, capsules, strict=True)]
+                devices.bring_back(restored, settings, deadline)
+            company.restored()
             for one in ordered:
                 one.launcher.adopt(one.manifest.job.root_pid, deadline)
         for one, capsule in zip(ordered, capsules, strict=True):
@@ -129,7 +143,9 @@ def require_fit(waiting: Sequence[Waiting], settings: Settings, deadline: Deadli
         found = (
             *compat.differences(one.manifest.compatibility, here),
             *_file_differences(one),
+            *network_differences(one.manifest.network, one.member.capsule.launcher_pid),
             *_confinement_differences(one, settings),
+            *gpus.differences(one.manifest, folder_of(one.member.capsule.launcher_pid), settings, deadline),
         )
         differences += [difference for difference in found if difference not in differences]
     if differences:
@@ -143,6 +159,7 @@ def machine_differences(manifests: Sequence[Manifest], settings: Settings, deadl
     """Return what of this machine keeps a checkpoint from being resumed, and another might have; or nothing."""
     here = compat.facts(criu_version(settings.criu.bundle, deadline))
     found = [one for each in manifests for one in compat.machine_differences(each.compatibility, here)]
+    found += [one for each in manifests for one in gpus.node_differences(each, settings)]
     return tuple(dict.fromkeys(found))
 
 
@@ -223,7 +240,8 @@ def _bring_back(
                 _apply_archives(one.manifest, launcher, source, deadline)
     for one, launcher, _, images in divided:
         with reader(one, images) as source:
-            _restore_processes(one.manifest.job, launcher, source, settings, deadline)
+            fitting = adapted(one.manifest, source, launcher)
+            _restore_processes(one.manifest.job, launcher, fitting, settings, deadline)
 
 
 def _archives_apart(manifest: Manifest) -> tuple[list[StoredImage], list[StoredImage]]:
@@ -245,7 +263,7 @@ def _apply_archives(manifest: Manifest, launcher: Path, reader: ChunkReader, dea
 
 
 def _restore_processes(
-    job: Job, launcher: Path, reader: ChunkReader, settings: Settings, deadline: Deadline
+    job: Job, launcher: Path, source: ImageSource, settings: Settings, deadline: Deadline
 ) -> None:
     """Have CRIU make the tree, its helpers' and its later children's PIDs kept clear of the tree's own."""
     entering.raise_last_pid(launcher, entering.clear_last_pid(job.highest_pid + _SPARE_PIDS), deadline)
@@ -256,7 +274,7 @@ def _restore_processes(
         confined = confinement.profile_of(launcher)
         Criu(settings.criu).restore(
             entry,
-            reader,
+            source,
             pipes,
             deadline,
             may_use_tiles=job.tiles,

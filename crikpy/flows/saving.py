@@ -20,7 +20,9 @@ from crikpy.capsule.changes import Place
 from crikpy.capsule.launcher import LauncherConnection
 from crikpy.criu import compat
 from crikpy.criu.features import criu_version
-from crikpy.errors import CrikpyError, DeadlineError, LauncherError, UnsupportedJobError
+from crikpy.errors import CrikpyError, DeadlineError, GpuStateLostError, LauncherError, UnsupportedJobError
+from crikpy.flows import devices
+from crikpy.flows.company import Alone, Company
 from crikpy.flows.completing import completed
 from crikpy.flows.dumping import ANSWER_S, Dump, Read
 from crikpy.flows.members import CheckpointOrder, Gate, Member, OrderedGate
@@ -46,6 +48,7 @@ def save(
     reporter: Reporter,
     *,
     gate: Gate | None = None,
+    company: Company | None = None,
 ) -> Saved:
     """Save jobs together: all stand still before the first is dumped, and none is saved unless all are.
 
@@ -61,6 +64,7 @@ def save(
         settings: which CRIU, how much memory.
         reporter: hears the story.
         gate: asked whether the jobs go on once they are read; the order says so by itself otherwise.
+        company: the other pods of their group, with which they are saved or not at all; alone without.
 
     Returns:
         The jobs, held, and still stopped unless they went on early; every manifest stands in the store.
@@ -68,19 +72,27 @@ def save(
     Raises:
         CrikpyError: saying what failed; all jobs run on, and manifests that stood already are in quarantine.
             LauncherError when another act holds a launcher; UnsupportedJobError when CRIU could not save a job.
-            Neither has stopped any, nor left anything in the store.
+            Neither has stopped any, nor left anything in the store. GroupError when another pod of the group could
+            not be saved.
     """
     ordered = sorted(members, key=lambda member: member.workload)
-    with contextlib.ExitStack() as stack:
+    company = company or Alone()
+    with contextlib.ExitStack() as stack, company:
         dumps = [stack.enter_context(Dump(member, store, order, settings)) for member in ordered]
         _refuse_unsupported(dumps)
         # What can be learnt before the jobs stand still is learnt now.
         version = criu_version(settings.criu.bundle, order.deadline)
         with _let_go_on_failure(dumps, reporter):
             _hold_and_announce(dumps, order)
+            company.ready()
             transfers = Transfers(reporter, "upload")
-            dumps[0].prepare(transfers.begin())
-            frozen_at = _stop(dumps, reporter)
+            halted_at = devices.take([(dump.devices, dump.tree) for dump in dumps], order.deadline)
+            if company.alone:
+                dumps[0].prepare(transfers.begin())
+            frozen_at = _stop(dumps, halted_at, reporter)
+            company.frozen()
+            if not company.alone:  # there is room only now
+                dumps[0].prepare(transfers.begin())
             read = _read(dumps, transfers)
             drafts = [
                 dump.draft(
@@ -98,6 +110,7 @@ def save(
             order.deadline.check("committing the checkpoint")
             for dump, manifest in zip(dumps, manifests, strict=True):
                 dump.commit(manifest)
+            company.stored()
             _tell_committed(manifests, reporter)
         stack.pop_all()
     of_workload = {manifest.workload: manifest for manifest in manifests}
@@ -137,7 +150,7 @@ class Saved:
         """Let the jobs go on, but for processes that were stopped before, and let go of their launchers."""
         with self._decision() as first:
             if first:
-                _let_go(self._dumps)
+                _let_go(self._dumps, self._reporter)
                 self._reporter.event("running-on", "the job runs on")
 
     def resumed_elsewhere(self) -> bool:
@@ -245,9 +258,10 @@ def _hold_and_announce(dumps: Sequence[Dump], order: CheckpointOrder) -> None:
         dump.announce(claim, checkpoint)
 
 
-def _stop(dumps: Sequence[Dump], reporter: Reporter) -> float:
-    """Stop all; return the monotonic time by which the first stood still."""
+def _stop(dumps: Sequence[Dump], halted_at: float | None, reporter: Reporter) -> float:
+    """Stop all; return the monotonic time by which the first stood still, or waited for its GPU."""
     frozen_at = min(dump.stop() for dump in dumps)
+    frozen_at = frozen_at if halted_at is None else min(frozen_at, halted_at)
     reporter.event("frozen", "the job stands still", at=frozen_at)
     return frozen_at
 
@@ -274,6 +288,7 @@ def _go_on(dumps: Sequence[Dump], gate: Gate, frozen_at: float, reporter: Report
         return None
     for dump in dumps:
         dump.go_on()
+    _give_back(dumps, reporter)
     thawed_at = time.monotonic()
     reporter.event("thawed", "the job runs on while it is stored", frozen_s=thawed_at - frozen_at)
     return thawed_at
@@ -304,6 +319,8 @@ def _origin(order: CheckpointOrder, dumps: Sequence[Dump]) -> Origin:
         pod=order.pod,
         pod_uid=order.pod_uid,
         together=names if len(names) > 1 else (),
+        group=order.group,
+        set=order.set_id,
     )
 
 
@@ -325,22 +342,38 @@ def _let_go_on_failure(dumps: Sequence[Dump], reporter: Reporter) -> Iterator[No
     try:
         yield
     except BaseException as fault:
-        _undo(dumps, reporter, f"saving failed: {fault}")
+        lost = _undo(dumps, reporter, f"saving failed: {fault}")
+        if lost is not None and isinstance(fault, CrikpyError):
+            text = f"{fault.message}; {lost.message}"
+            raise GpuStateLostError(text, remedy=lost.remedy, detail=fault.detail) from fault
         raise
 
 
-def _undo(dumps: Sequence[Dump], reporter: Reporter, reason: str) -> None:
-    """Have all jobs run on first, then put the store in order, which may take its time."""
-    _let_go(dumps)
+def _undo(dumps: Sequence[Dump], reporter: Reporter, reason: str) -> GpuStateLostError | None:
+    """Have all jobs run on first, then put the store in order, which may take its time; return what was lost."""
+    lost = _let_go(dumps, reporter)
     if any(dump.stopped for dump in dumps):
         reporter.event("released", "the checkpoint failed; the job runs on")
     for dump in dumps:
         dump.withdraw(reason)
+    return lost
 
 
-def _let_go(dumps: Sequence[Dump]) -> None:
-    """Have all jobs run on before any launcher is waited for."""
+def _let_go(dumps: Sequence[Dump], reporter: Reporter) -> GpuStateLostError | None:
+    """Have all jobs run on before any launcher is waited for; return what they have lost."""
     for dump in dumps:
         dump.let_go()
+    lost = _give_back(dumps, reporter)
     for dump in dumps:
         dump.release()
+    return lost
+
+
+def _give_back(dumps: Sequence[Dump], reporter: Reporter) -> GpuStateLostError | None:
+    """Give jobs that were let go their GPUs back, if any were taken; tell and return what could not be."""
+    try:
+        devices.give_back([dump.devices for dump in dumps])
+    except GpuStateLostError as lost:
+        reporter.event("gpu-lost", str(lost))
+        return lost
+    return None

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from crikpy.model.network import Network
+
 _INDEX = "index/"
 
 
@@ -92,6 +94,23 @@ class FileArchive:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GpuFacts:
+    """The GPUs that a capsule sees, and their driver.
+
+    Attributes:
+        driver: the driver's version, `570.124.06`; empty where there is none, and for jobs that use no GPU.
+        models: names of the GPUs' models, in the order of their bus addresses.
+        uuids: their UUIDs in the same order, `GPU-…`; empty text for one that the driver does not tell.
+        on_node: how many GPUs the whole machine has.
+    """
+
+    driver: str = ""
+    models: tuple[str, ...] = ()
+    uuids: tuple[str, ...] = ()
+    on_node: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Compatibility:
     """Facts of the dump's machine that the restore's machine must match.
 
@@ -103,6 +122,7 @@ class Compatibility:
         cpu_model: for messages only.
         cpu_features: flags of /proc/cpuinfo that user space can use, sorted.
         image: digest of the container's image, or empty on a plain machine.
+        gpus: those that the job uses; empty when it uses none.
     """
 
     architecture: str
@@ -112,6 +132,7 @@ class Compatibility:
     cpu_model: str
     cpu_features: tuple[str, ...]
     image: str = ""
+    gpus: GpuFacts = field(default_factory=GpuFacts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +173,8 @@ class Origin:
         pod: `namespace/name` of the pod, or empty.
         pod_uid: its UID, or empty.
         together: names of the workloads, this one among them, whose jobs were saved as one; empty for a job alone.
+        group: name of the group of pods that was saved as one, or empty.
+        set: id of that group's set, without which the checkpoint does not count; empty likewise.
     """
 
     host: str
@@ -162,6 +185,8 @@ class Origin:
     pod: str = ""
     pod_uid: str = ""
     together: tuple[str, ...] = ()
+    group: str = ""
+    set: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +203,7 @@ class Job:
         tiles: it may have asked for AMX's tile registers, so that its restore asks for them too.
         apparmor: AppArmor profile of the root process, or empty.
         container_apparmor: that of its launcher, and so of all that its container starts.
+        cuda: PIDs of processes whose GPU memory is in their own, to be given back before they can go on.
         lost_sessions: children of the root are in sessions whose leaders have ended.
     """
 
@@ -190,6 +216,7 @@ class Job:
     tiles: bool = False
     apparmor: str = ""
     container_apparmor: str = ""
+    cuda: tuple[int, ...] = ()
     lost_sessions: bool = False
 
 
@@ -228,6 +255,7 @@ class Manifest:
         images: every image and archive.
         archives: what the archives hold.
         open_files: files that must be on the restore's machine already.
+        network: what of its container's network the job uses.
         sizes: how large it is.
         frozen_s: seconds between the first stopped process and the commit, as far as known then.
     """
@@ -243,6 +271,7 @@ class Manifest:
     images: tuple[StoredImage, ...]
     archives: tuple[FileArchive, ...] = ()
     open_files: tuple[OpenFile, ...] = ()
+    network: Network = field(default_factory=Network)
     sizes: Sizes = field(
         default_factory=lambda: Sizes(image_bytes=0, zero_bytes=0, reused_bytes=0, stored_bytes=0, chunks=0)
     )

@@ -107,9 +107,9 @@ async def test_a_job_that_can_be_saved_hears_nothing(
         await expect(job, "ready")
         capsule = session.capsules["main"]
         status = await capsule.refresh()
-        assert refusals(capsule.launcher_pid, status.job_pid, 2**20) == ()
+        assert refusals(capsule.launcher_pid, status.job_pid, node.settings) == ()
         with pytest.raises(CapsuleError, match="just ended"):
-            refusals(capsule.launcher_pid, 4242, 2**20)
+            refusals(capsule.launcher_pid, 4242, node.settings)
         assert not {CANNOT_BE_SAVED, CAN_BE_SAVED} & events_of(kube, pod).keys()
 
 

@@ -74,6 +74,28 @@ if ctypes.CDLL(None).syscall(425, 4, ctypes.create_string_buffer(256)) < 0:
     assert "io_uring" in _reasons(script)
 
 
+def test_a_pipe_in_packet_mode_is_refused_and_another_one_is_not() -> None:
+    assert "pipe in packet mode" in _reasons("ends = os.pipe2(os.O_DIRECT)")
+    assert not _reasons("ends = os.pipe()")
+
+
+def test_a_process_with_as_many_mappings_as_the_kernel_permits_is_refused() -> None:
+    most = int(Path("/proc/sys/vm/max_map_count").read_text())
+    script = """
+kinds = (mmap.MAP_SHARED | mmap.MAP_ANONYMOUS, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+areas = []
+try:
+    for number in range(%d):
+        areas.append(mmap.mmap(-1, mmap.PAGESIZE, flags=kinds[number %% 2]))
+except OSError:
+    del areas[-%d:]
+"""
+    if most > 200_000:
+        pytest.skip("this kernel permits more than one wants to map")
+    assert "vm.max_map_count" in _reasons(script % (most, 8))
+    assert not _reasons(script % (most, 100))
+
+
 def test_system_v_shared_memory_is_seen_and_left_to_those_who_look_at_its_namespace() -> None:
     script = """
 libc = ctypes.CDLL(None)

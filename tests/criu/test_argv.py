@@ -62,6 +62,7 @@ def test_a_dump_leaves_the_tree_stopped_and_has_these_options() -> None:
         "--tree=9001",
         *DIRECTORIES,
         "--leave-stopped",
+        "--skip-in-flight",
         "--ghost-limit=512",
         "--timeout=30",
         *COMMON,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -30,6 +31,13 @@ def criu_of(job: JobCapsule, *, patience_s: float = PATIENCE_S) -> int:
             return 0
 
 
+def signal_criu(job: JobCapsule, number: signal.Signals) -> None:
+    """Send a signal to the CRIU that works on a capsule; without one fail, for PID 0 would be all of us."""
+    pid = criu_of(job)
+    assert pid, "no CRIU works on the job"
+    os.kill(pid, number)
+
+
 class Agent:
     """An agent that works on a capsule; it ends with its context."""
 
@@ -45,6 +53,7 @@ class Agent:
         before: Sequence[str] = (),
         hungry: bool = False,
         within_s: float = 100.0,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         workload = bench.workload
         order = Order(
@@ -61,6 +70,7 @@ class Agent:
         self._words = (*before, *order.words(act))
         # A killed agent leaves CRIU's log in its temporary directory.
         self._environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(bench.folder)}
+        self._environment.update(environment or {})
         if memory:
             self._environment["CRIKPY_STORE_MEMORY_BYTES"] = memory
 
