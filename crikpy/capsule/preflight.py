@@ -319,7 +319,15 @@ def _of_its_namespaces(view: ProcessView, root: ProcessView) -> list[str]:
             if kind in _NAMESPACES and identity != outer.get(kind.removesuffix("_for_children"), identity)
         }
     )
-    return [f"is in a {kind} namespace of its own: run it without that sandbox" for kind in inner]
+    return [of_a_sandbox("is", inner)] if inner else []
+
+
+def of_a_sandbox(who: str, kinds: Sequence[str]) -> str:
+    """Say that what is in namespaces of its own cannot be saved, and what to do about it."""
+    which = f"a {kinds[0]} namespace" if len(kinds) == 1 else f"{', '.join(kinds[:-1])} and {kinds[-1]} namespaces"
+    return (
+        f"{who} in {which} of its own, which CRIU cannot save: run it without that sandbox (--no-sandbox, bwrap)"
+    )
 
 
 def _of_a_descriptor(descriptor: Descriptor) -> str:

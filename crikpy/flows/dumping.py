@@ -17,7 +17,7 @@ from crikpy.aio import retrying
 from crikpy.aio.clock import Deadline
 from crikpy.capsule import confinement, entering, refusing, remaps, surveying, systemv, unixsockets
 from crikpy.capsule.changes import Place, places_of, plan_changes
-from crikpy.capsule.launcher import LauncherConnection
+from crikpy.capsule.launcher import LauncherConnection, running_job
 from crikpy.capsule.members import CarriedTree
 from crikpy.capsule.mounts import read_mounts
 from crikpy.capsule.preflight import LostName, Survey
@@ -34,7 +34,6 @@ from crikpy.flows.members import CheckpointOrder, Member
 from crikpy.flows.room import staging_bytes
 from crikpy.flows.stopping import Inhabitants
 from crikpy.flows.surroundings import network_of, own_files
-from crikpy.model.capsule import JobPhase, LauncherStatus
 from crikpy.model.manifest import Compatibility, FileArchive, Job, Manifest, Origin
 from crikpy.model.network import Network
 from crikpy.model.streams import TransferProgress, WrittenImages
@@ -50,6 +49,9 @@ ANSWER_S = 10.0
 
 _EXIT_S = 1.0
 """How long a launcher that has hung up may take to be gone."""
+
+_SEARCH_S = 1.0
+"""How long names of what the stopped job watches are sought, most of which are known."""
 
 _WITHDRAW_S = 10.0
 """How long the store is asked to take back what stands of a checkpoint that failed; the job runs meanwhile."""
@@ -111,6 +113,7 @@ class Dump:
         self._stopped_before: tuple[int, ...] = ()
         self._lost_names: frozenset[LostName] = frozenset()
         self._watched: tuple[str, ...] = ()
+        self._members: tuple[int, ...] = ()
         with contextlib.ExitStack() as stack:
             answer = order.deadline.earlier(ANSWER_S)
             self.launcher = stack.enter_context(LauncherConnection(member.capsule.socket, answer))
@@ -119,7 +122,7 @@ class Dump:
             )
             if self.launcher.launcher_pid != member.capsule.launcher_pid:
                 raise CapsuleError("there is nothing to save: the job has ended, another launcher has its place")
-            self.root_pid = _running_job(self.launcher.greeting)
+            self.root_pid = running_job(self.launcher.greeting)
             self._root = self._find_root()
             self.devices = JobDevices(self.inhabitants, settings)
             stack.callback(self.devices.close)
@@ -148,7 +151,7 @@ class Dump:
         processes = seen.survey.processes
         self._memory_bytes = self.devices.bytes
         self._memory_bytes += sum(process.anonymous_bytes + process.shared_bytes for process in processes)
-        self._lost_names, self._watched = seen.survey.lost, seen.watched
+        self._watched = seen.watched
         return (*seen.refusals, *of_devices)
 
     def hold(self) -> None:
@@ -200,7 +203,7 @@ class Dump:
         """Stop the job; return the monotonic time by which it stood still.
 
         Raises:
-            TilesInUseError, DumpError, DeadlineError: it could not be stopped and runs on.
+            TilesInUseError, DumpError, DeadlineError, UnsupportedJobError: it could not be stopped and runs on.
             CapsuleError: it has just ended.
         """
         deadline = self._order.deadline
@@ -215,8 +218,14 @@ class Dump:
             ) from late
         self._stopped_before = tuple(sorted(entering.inner_pids(self.stopped.stopped_before)))
         # Its launcher would know if it had ended before, and what was stopped here were something else.
-        if _running_job(self.launcher.status(deadline)) != self.root_pid:
+        if running_job(self.launcher.status(deadline)) != self.root_pid:
             raise CapsuleError("there is nothing to save: the job has just ended")
+        tree = self._tree()
+        if tree.nested:
+            self.stopped.undo()  # the only way to them: they are not among the capsule's inhabitants
+            self.stopped = None
+            raise UnsupportedJobError("the job cannot be saved: it has just begun a sandbox")
+        self._members = tree.members
         return self.stopped.at
 
     def read(self, elsewhere: Collection[Place]) -> Read:
@@ -228,18 +237,19 @@ class Dump:
         capsule, deadline = self.member.capsule, self._order.deadline
         writer = self._ready()
         launcher = self.inhabitants.folder
+        survey = surveying.survey(self._members)
+        # What has come to be since the job was looked at.
         fate = systemv.fate_of(self._root, launcher, self._inhabitants())
-        if fate.refusal:  # only since it was looked at
-            raise UnsupportedJobError(f"the job cannot be saved: {fate.refusal}")
-        remaps.remove(launcher, self._lost_names)  # left by an agent that was killed
+        watched, nameless = refusing.names_of_watched(survey, launcher, self._watched, within_s=_SEARCH_S)
+        if fate.refusal or nameless:
+            raise UnsupportedJobError(f"the job cannot be saved: {fate.refusal or nameless}")
+        remaps.remove(launcher, survey.lost)  # left by an agent that was killed
         entry = entering.dump_entry(launcher, saves_ipc=fate.travels)
-        pids = self._tree().members
-        ends = unixsockets.connected_ends(pids, launcher)
+        ends = unixsockets.connected_ends(self._members, launcher)
         outcome = Criu(self._settings.criu).dump(
-            entry, self.root_pid, writer, deadline, unix_ends=ends, watched=self._watched
+            entry, self.root_pid, writer, deadline, unix_ends=ends, watched=watched
         )
-        store_connections(outcome.sockets, pids, writer)
-        survey = surveying.survey(pids)
+        store_connections(outcome.sockets, self._members, writer)
         node_root = self._settings.criu.node_root
         trees = plan_changes(capsule, survey.written, node_root=node_root, elsewhere=elsewhere, launcher=launcher)
         mounts = read_mounts(launcher)
@@ -382,10 +392,3 @@ class Dump:
             return inside[self.root_pid]
         except KeyError as fault:
             raise CapsuleError("there is nothing to save: the job has just ended") from fault
-
-
-def _running_job(status: LauncherStatus) -> int:
-    """Return the job's PID inside."""
-    if status.phase is not JobPhase.RUNNING:
-        raise CapsuleError(f"there is nothing to save: the job is {status.phase}")
-    return status.job_pid

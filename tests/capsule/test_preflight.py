@@ -138,6 +138,13 @@ def test_a_process_in_namespaces_of_its_own_is_refused(kind: str, word: str) -> 
     assert reason.startswith(f"train (PID 9002) is in a {word} namespace of its own")
 
 
+def test_namespaces_of_its_own_are_told_in_one_sentence() -> None:
+    own = tuple((name, "other:[2]" if name in {"mnt", "user", "pid"} else identity) for name, identity in _SPACES)
+    (reason,) = refusals([_view(), _view(9002, namespaces=own)])
+    assert "is in PID, mount and user namespaces of its own" in reason
+    assert "without that sandbox" in reason
+
+
 def test_a_namespace_for_children_that_differs_from_the_roots_own_is_refused() -> None:
     (reason,) = refusals([_view(namespaces=_spaces_but("time_for_children"))])
     assert "time namespace" in reason
