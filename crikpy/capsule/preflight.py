@@ -32,6 +32,9 @@ _UNSAVABLE_KERNEL_OBJECTS = {
     "kvm-vcpu": "a virtual machine",
 }
 
+_AREAS_FOR_CRIU = 16
+"""What CRIU maps into a process, to read it from within, and what it splits for that."""
+
 _NAMESPACES = {
     "mnt": "mount",
     "net": "network",
@@ -73,6 +76,19 @@ class LostName:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """A file or directory that inotify or fanotify watches.
+
+    Attributes:
+        device: `major:minor` of its filesystem.
+        inode: its number there.
+    """
+
+    device: str
+    inode: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Descriptor:
     """One open file of a process.
 
@@ -84,8 +100,10 @@ class Descriptor:
         path: path inside the capsule of a regular file that still has it; empty otherwise.
         size: bytes of a regular file.
         writable: whether it is open for writing.
+        direct: whether it was opened with O_DIRECT, which for a pipe is packet mode.
         ghost: bytes that a file takes up which was deleted while open; 0 for all others.
         lost: of a file that has lost this name, and has another.
+        watched: by an inotify or fanotify.
     """
 
     fd: int
@@ -95,8 +113,10 @@ class Descriptor:
     path: str = ""
     size: int = 0
     writable: bool = False
+    direct: bool = False
     ghost: int = 0
     lost: LostName | None = None
+    watched: tuple[Watched, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +156,7 @@ class ProcessView:
         descriptors: its open files.
         mappings: its mapped files.
         highest: highest PID or thread id of it.
+        areas_left: how many more mappings the kernel would let it have.
         outer: its PID on the node.
     """
 
@@ -148,6 +169,7 @@ class ProcessView:
     descriptors: tuple[Descriptor, ...] = ()
     mappings: tuple[Mapping, ...] = ()
     highest: int = 0
+    areas_left: int = _AREAS_FOR_CRIU
     outer: int = 0
 
 
@@ -166,6 +188,7 @@ class Survey:
         lost_sessions: whether children of the root are in sessions whose leaders have ended.
         attaches_system_v: whether there is System V shared memory among what is mapped.
         lost: files open or mapped that have lost the name by which they were.
+        watched: what inotify and fanotify watch.
     """
 
     views: tuple[ProcessView, ...]
@@ -178,6 +201,7 @@ class Survey:
     lost_sessions: bool = False
     attaches_system_v: bool = False
     lost: frozenset[LostName] = frozenset()
+    watched: frozenset[Watched] = frozenset()
 
 
 def summarise(views: Sequence[ProcessView]) -> Survey:
@@ -217,21 +241,21 @@ def summarise(views: Sequence[ProcessView]) -> Survey:
             )
             if lost is not None
         ),
+        watched=frozenset(one for view in views for found in view.descriptors for one in found.watched),
         attaches_system_v=any(found.target.startswith("/SYSV") for view in views for found in view.mappings),
     )
 
 
 def refusals(views: Sequence[ProcessView], *, ghost_limit_bytes: int = sys.maxsize) -> tuple[str, ...]:
-    """Return why CRIU cannot save these processes, a sentence each with its remedy; empty when it may.
+    """Return why CRIU cannot save these processes, a sentence for each program and reason; empty when it may.
 
     Args:
         views: every process of the job, the root first.
         ghost_limit_bytes: what a file may take up that was deleted while open; without it as much as it likes.
     """
     sessions = {view.fact.pid: view.session for view in views}
-    found: dict[str, None] = {}
+    found: dict[tuple[str, str], dict[int, None]] = {}
     for view in views:
-        who = f"{view.fact.command} (PID {view.fact.pid})"
         for reason in (
             *_of_the_process(view, views[0], sessions),
             *_of_its_namespaces(view, views[0]),
@@ -239,8 +263,12 @@ def refusals(views: Sequence[ProcessView], *, ghost_limit_bytes: int = sys.maxsi
             *(why for mapping in view.mappings if (why := _of_a_mapping(mapping))),
             *_of_ghosts(view, ghost_limit_bytes),
         ):
-            found[f"{who} {reason}"] = None
-    return tuple(found)
+            found.setdefault((view.fact.command, reason), {})[view.fact.pid] = None
+    return tuple(f"{command} ({_pids(list(pids))}) {reason}" for (command, reason), pids in found.items())
+
+
+def _pids(pids: Sequence[int]) -> str:
+    return f"PID {pids[0]}" + (f" and {len(pids) - 1} more" if pids[1:] else "")
 
 
 def _of_the_process(view: ProcessView, root: ProcessView, sessions: dict[int, int]) -> list[str]:
@@ -251,6 +279,8 @@ def _of_the_process(view: ProcessView, root: ProcessView, sessions: dict[int, in
         reasons.append("is traced by a debugger: detach the debugger")
     if not _session_can_be_made(view, root, sessions):
         reasons.append("belongs to a session whose leader has ended: let the leader wait for its children")
+    if view.areas_left < _AREAS_FOR_CRIU and view.state != "Z":
+        reasons.append("has as many mappings as the kernel permits: raise vm.max_map_count on the node")
     if view.state == "Z" and view.fact.threads > 1:
         reasons.append("has ended its main thread but not its others: let the main thread wait for them")
     return reasons
@@ -288,6 +318,8 @@ def _of_a_descriptor(descriptor: Descriptor) -> str:
         return (
             f"uses the POSIX message queue {target}, which CRIU cannot save: use one of System V, or a Unix socket"
         )
+    if descriptor.direct and target.startswith("pipe:"):
+        return "uses a pipe in packet mode (O_DIRECT), which CRIU cannot save: use a Unix socket (SOCK_SEQPACKET)"
     if descriptor.inode not in {Inode.CHARACTER, Inode.BLOCK}:
         return ""
     if _TERMINAL.fullmatch(target):

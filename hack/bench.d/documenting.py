@@ -1,4 +1,4 @@
-"""Makes docs/benchmarks.md of docs/benchmarks.json: figures from the runs, words from here.
+"""Makes docs/benchmarks.md of docs/benchmarks.json, and docs/workloads.md: figures from the runs, words from here.
 
 Nothing is measured here. A test holds the two files against each other, so that no figure is ever typed.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import projecting
+import tabling
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "benchmarks.json"
@@ -103,7 +104,9 @@ def _cell(value: float) -> str:
 
 
 def main() -> None:
-    """Write the page."""
+    """Write the pages."""
+    if tabling.RESULTS.exists():
+        tabling.PAGE.write_text(tabling.render(json.loads(tabling.RESULTS.read_text())))
     PAGE.write_text(render(json.loads(RESULTS.read_text())))
 
 

@@ -98,6 +98,7 @@ def test_a_session_whose_leader_has_ended_is_refused_below_others() -> None:
         (_view(descriptors=(Descriptor(fd=3, target="anon_inode:bpf-prog", inode=Inode.OTHER),)), "BPF program"),
         (_view(descriptors=(Descriptor(fd=3, target="anon_inode:kvm-vm", inode=Inode.OTHER),)), "virtual machine"),
         (_view(mappings=(Mapping(target="anon_inode:[io_uring]"),)), "io_uring"),
+        (_view(areas_left=15), "vm.max_map_count"),
         (
             _view(descriptors=(Descriptor(fd=3, target="/jobs", inode=Inode.QUEUE, path="/jobs"),)),
             "POSIX message queue /jobs",
@@ -109,6 +110,10 @@ def test_each_thing_that_cannot_be_saved_is_told_once_with_its_process(view: Pro
     assert words in reason
     assert reason.startswith("train (PID 9001) ")
     assert ": " in reason, "a remedy follows"
+
+
+def test_a_process_with_room_for_what_criu_maps_into_it_is_not_refused() -> None:
+    assert refusals([_view(areas_left=16)]) == ()
 
 
 def test_a_zombie_with_threads_is_refused_and_one_without_is_not() -> None:
@@ -132,9 +137,19 @@ def test_a_namespace_for_children_that_differs_from_the_roots_own_is_refused() -
     assert "time namespace" in reason
 
 
-def test_the_same_reason_of_one_process_comes_once() -> None:
+def test_the_same_reason_comes_once_however_many_processes_have_it() -> None:
     two = tuple(Descriptor(fd=fd, target="anon_inode:[io_uring]", inode=Inode.OTHER) for fd in (3, 4))
-    assert len(refusals([_view(descriptors=two), _view(9002, descriptors=two)])) == 2
+    (reason,) = refusals([_view(pid, descriptors=two) for pid in range(9001, 9101)])
+    assert reason.startswith("train (PID 9001 and 99 more) uses io_uring: ")
+
+
+def test_programs_with_the_same_reason_are_told_one_by_one() -> None:
+    one, other = _view(terminal=True), _view(9002, terminal=True)
+    other = dataclasses.replace(other, fact=dataclasses.replace(other.fact, command="shell"))
+    assert [reason.partition(" has ")[0] for reason in refusals([one, other])] == [
+        "train (PID 9001)",
+        "shell (PID 9002)",
+    ]
 
 
 def test_no_process_is_no_reason() -> None:

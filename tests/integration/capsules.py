@@ -216,9 +216,13 @@ class JobCapsule(ABC):
         self.signal(proving.FINISH)
         return self.wait()
 
-    def wait(self) -> int:
+    def wait(self, *, patience_s: float = PATIENCE_S) -> int:
         """Wait for the capsule's end and return its exit status, as a shell shows it."""
-        return self._shim.wait(PATIENCE_S)
+        return self._shim.wait(patience_s)
+
+    def ended(self) -> bool:
+        """Say whether the capsule has ended."""
+        return self._shim.poll() is not None
 
     def end(self) -> None:
         """Kill whatever is left of it."""

@@ -1,4 +1,4 @@
-"""What a kubelet would have containerd make: an OCI bundle for runc with the machine's own root as its image.
+"""What a kubelet would have containerd make: an OCI bundle for runc, by default with the machine's root as image.
 
 The image is an overlay's lower directory; everything that the container changes is in its upper directory, in
 the container's own folder. Nothing of it is mounted in the machine once the container was removed.
@@ -66,6 +66,8 @@ class Container:
         read_only: whether the root may not be written.
         agent_wait_s: after this long without an agent the launcher starts the job.
         apparmor: the AppArmor profile of everything inside, or none.
+        lower: directories that are its image, the uppermost first.
+        allowed: system calls that its seccomp filter lets through although it would not.
         devices: further device nodes, major and minor number by their paths inside.
     """
 
@@ -80,6 +82,8 @@ class Container:
     read_only: bool = False
     agent_wait_s: int = 3600
     apparmor: str = ""
+    lower: Sequence[Path] = (Path("/"),)
+    allowed: Sequence[str] = ()
     devices: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
@@ -118,7 +122,8 @@ class Container:
         if self.uid != 0:
             self._let_others_in(Path(sys.executable).resolve().parent, ROOT)
         (self.folder / "hostname").write_text(f"{self.name}\n")
-        layers = f"lowerdir=/,upperdir={self.upper},workdir={self.folder / 'work'}"
+        lower = ":".join(map(str, self.lower))
+        layers = f"lowerdir={lower},upperdir={self.upper},workdir={self.folder / 'work'}"
         subprocess.run(("mount", "-t", "overlay", "-o", layers, "overlay", self.bundle / "rootfs"), check=True)
         (self.bundle / "config.json").write_text(json.dumps(self._config()))
 
@@ -139,6 +144,7 @@ class Container:
 
     def _config(self) -> dict[str, object]:
         nothing: list[str] = []
+        forbidden = [name for name in _FORBIDDEN if name not in self.allowed]
         capabilities = dict.fromkeys(("bounding", "effective", "inheritable", "permitted", "ambient"), nothing)
         environment = {"PATH": _PATH, "HOME": "/tmp", "LANG": "C.UTF-8", **self.environment}
         return {
@@ -187,7 +193,7 @@ class Container:
                     "defaultAction": "SCMP_ACT_ALLOW",
                     "architectures": ["SCMP_ARCH_X86_64"],
                     "syscalls": [
-                        {"names": list(_FORBIDDEN), "action": "SCMP_ACT_ERRNO", "errnoRet": 1},
+                        {"names": forbidden, "action": "SCMP_ACT_ERRNO", "errnoRet": 1},
                         # As RuntimeDefault does, so that programs fall back to clone.
                         {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38},
                     ],

@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
 
@@ -76,6 +76,9 @@ class Bench:
         read_only: whether the root of containers may not be written.
         apparmor: AppArmor profile of containers, or none.
         shared_directories: of containers, directories of the machine by their paths inside.
+        lower: directories that are the image of containers, the uppermost first.
+        allowed: system calls that the seccomp filter of containers lets through although it would not.
+        environment: variables of the jobs in containers.
         devices: of containers, major and minor number of device nodes by their paths inside.
         network: what connects each container to be to a network, before its job begins.
     """
@@ -92,6 +95,9 @@ class Bench:
         self.read_only = False
         self.apparmor = ""
         self.shared_directories: dict[str, Path] = {}
+        self.lower: Sequence[Path] = (Path("/"),)
+        self.allowed: Sequence[str] = ()
+        self.environment = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
         self.devices: dict[str, tuple[int, int]] = {}
         self.network: Callable[[JobCapsule], None] | None = None
         self._temporary = folder / "tmp"
@@ -127,12 +133,14 @@ class Bench:
                 folder=folder,
                 launcher=launcher,
                 words=self._words,
-                environment={"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "BENCH": str(self.folder)},
+                environment={**self.environment, "BENCH": str(self.folder)},
                 uid=self.uid,
                 changes=changes or {},
                 read_only=self.read_only,
                 apparmor=self.apparmor,
                 shared_directories=self.shared_directories,
+                lower=self.lower,
+                allowed=self.allowed,
                 devices=self.devices,
             )
             made = ContainerJob(container)

@@ -14,6 +14,7 @@ import hashlib
 import multiprocessing
 import os
 import sys
+import tempfile
 import threading
 import time
 from multiprocessing.connection import Connection
@@ -110,6 +111,13 @@ def worker(ends: Connection) -> None:
 def main() -> None:
     """Start the processes, then have all of them prove."""
     proving.block()
+    with tempfile.TemporaryFile() as ghost:
+        ghost.write(bytes(65536))
+        ghost.flush()
+        _run()
+
+
+def _run() -> None:
     spawn = multiprocessing.get_context("spawn")
     pipes: list[Connection] = []
     for _ in range(int(sys.argv[1])):
