@@ -59,6 +59,17 @@ def survey(pids: Sequence[int]) -> Survey:
     return summarise(views)
 
 
+def alarmed(pids: Sequence[int]) -> tuple[int, ...]:
+    """Return the PIDs inside of those processes that have not been told yet of an alarm that has gone off."""
+    found = []
+    for pid in pids:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            status = procfs.read_status(Path(f"/proc/{pid}"))
+            if int(status["ShdPnd"], 16) & procfs.ALARM:
+                found.append(_innermost(status["NSpid"]))
+    return tuple(found)
+
+
 def _view(pid: int, inside: dict[int, int], known: _Known) -> ProcessView:
     process = Path(f"/proc/{pid}")
     status = procfs.read_status(process)
@@ -90,7 +101,6 @@ def _view(pid: int, inside: dict[int, int], known: _Known) -> ProcessView:
         namespaces=tuple(_links(process / "ns")),
         descriptors=tuple(_descriptors(process)),
         mappings=tuple(_mappings(process, areas, known)),
-        alarmed=bool(int(status["ShdPnd"], 16) & procfs.ALARM),
         areas_left=_most_areas() - len(areas),
         highest=max(_threads(process), default=fact.pid),
         outer=pid,

@@ -37,7 +37,7 @@ SOL $(($(sed -n 2p water.gro) / 3))
 END
 cat >run.mdp <<END
 integrator = md
-nsteps = 10000
+nsteps = 20000
 dt = 0.002
 nstxout = 100
 nstenergy = 100
