@@ -32,7 +32,7 @@ def render(outcomes: Mapping[str, Mapping[str, Any]]) -> str:
             continue
         rows = [_row(workload, outcomes[workload.name]) for workload in tried]
         table = [f"| {' | '.join(_HEADS)} |", "|---" * len(_HEADS) + "|", *rows]
-        notes = [f"- {workload.program}: {workload.note}" for workload in tried if workload.note]
+        notes = [f"- `{workload.name}`: {workload.note}" for workload in tried if workload.note]
         parts += [f"## {group.title}", "\n".join(table), *(["\n".join(notes)] if notes else [])]
     return "\n\n".join(parts) + "\n"
 
