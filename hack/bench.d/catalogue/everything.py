@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from catalogue import shells
+from catalogue import pydata, shells, training
 from catalogue.describing import Group, Workload
 
-GROUPS: tuple[Group, ...] = (shells.GROUP,)
+GROUPS: tuple[Group, ...] = (shells.GROUP, training.GROUP, pydata.GROUP)
 
 WORKLOADS: dict[str, Workload] = {workload.name: workload for group in GROUPS for workload in group.workloads}
