@@ -66,6 +66,8 @@ class Descriptor:
         path: path inside the capsule of a regular file that still has it; empty otherwise.
         size: bytes of a regular file.
         writable: whether it is open for writing.
+        direct: whether it was opened with O_DIRECT, which for a pipe is packet mode.
+        queue: whether it is a POSIX message queue.
     """
 
     fd: int
@@ -75,6 +77,8 @@ class Descriptor:
     path: str = ""
     size: int = 0
     writable: bool = False
+    direct: bool = False
+    queue: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,6 +229,10 @@ def _of_a_descriptor(descriptor: Descriptor) -> str:
     target = shown(descriptor.target)
     if target.startswith("anon_inode:"):
         return _of_a_kernel_object(target)
+    if descriptor.queue:
+        return f"has the POSIX message queue {target} open: use a Unix socket or a pipe instead"
+    if descriptor.direct and target.startswith("pipe:"):
+        return "uses a pipe in packet mode (O_DIRECT), which CRIU cannot save: use a Unix socket (SOCK_SEQPACKET)"
     if descriptor.inode not in {Inode.CHARACTER, Inode.BLOCK}:
         return ""
     if _TERMINAL.fullmatch(target):

@@ -16,7 +16,7 @@ from pathlib import Path
 from crikpy.capsule import procfs, syscalls
 from crikpy.capsule.beneath import stat_inside
 from crikpy.capsule.buildids import read_build_id
-from crikpy.capsule.mounts import read_mounts
+from crikpy.capsule.mounts import Mount, read_mounts
 from crikpy.capsule.preflight import Descriptor, Inode, Mapping, ProcessView, Survey, summarise
 from crikpy.capsule.syscalls import Seen
 from crikpy.errors import NoSuchJobError
@@ -109,6 +109,7 @@ def _links(directory: Path) -> Iterator[tuple[str, str]]:
 
 
 def _descriptors(process: Path) -> Iterator[Descriptor]:
+    queues = {mount.device for mount in _mounts(process) if mount.fstype == "mqueue"}
     for name, target in sorted(_links(process / "fd"), key=lambda link: int(link[0])):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             status = syscalls.look(process / "fd" / name)
@@ -123,14 +124,14 @@ def _descriptors(process: Path) -> Iterator[Descriptor]:
                 path=_path(process, target, status),
                 size=status.size if inode is Inode.REGULAR else 0,
                 writable=flags & os.O_ACCMODE != os.O_RDONLY,
+                direct=bool(flags & os.O_DIRECT),
+                queue=f"{status.device[0]}:{status.device[1]}" in queues,
             )
 
 
 def _mappings(process: Path) -> Iterator[Mapping]:
     """Yield the mapped files, each once for each way of mapping it."""
-    remote: frozenset[str] = frozenset()
-    with contextlib.suppress(NoSuchJobError):  # a zombie has neither mounts nor mapped files
-        remote = frozenset(mount.device for mount in read_mounts(process) if mount.network)
+    remote = {mount.device for mount in _mounts(process) if mount.network}
     seen: set[tuple[str, str]] = set()
     for line in procfs.read_lines(process / "maps"):
         found = _AREA.fullmatch(line)
@@ -143,6 +144,13 @@ def _mappings(process: Path) -> Iterator[Mapping]:
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             readable = f"{int(major, 16)}:{int(minor, 16)}" not in remote
             yield _mapping(process, area, rights, name, readable=readable)
+
+
+def _mounts(process: Path) -> tuple[Mount, ...]:
+    """Return the mounts of a process; a zombie has none, and neither descriptors nor mapped files."""
+    with contextlib.suppress(NoSuchJobError):
+        return read_mounts(process)
+    return ()
 
 
 def _mapping(process: Path, area: str, rights: str, name: str, *, readable: bool) -> Mapping:

@@ -22,6 +22,15 @@ _MEANINGS = (
         re.compile(r"Can't dump ghost file .* increase limit"),
         "the job keeps a deleted file open that is too large",
     ),
+    (
+        re.compile(r"Unable to connect a transport socket: Operation not permitted"),
+        "a process of the job has confined itself by Landlock, which keeps CRIU out: turn its sandbox off",
+    ),
+    (re.compile(r"packetized mode for pipes"), "the job has a pipe in packet mode, which CRIU cannot save"),
+    (
+        re.compile(r"unix: FATAL: Peer \d+ unresolved"),
+        "a Unix socket of the job had lost its other end, or was not accepted yet, when the job was saved",
+    ),
     (re.compile(r"Can't lookup mount"), "the job has a file open from outside of its capsule"),
     (re.compile(r"Can't dump nested|doesn't have a proper root mount"), "the job made namespaces of its own"),
     (re.compile(r"File .* has bad size"), "a file that the job has open has another size here"),

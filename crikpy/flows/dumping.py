@@ -23,7 +23,7 @@ from crikpy.capsule.beneath import exists_inside
 from crikpy.capsule.changes import Place, place_of, places_of, plan_changes
 from crikpy.capsule.launcher import LauncherConnection
 from crikpy.capsule.members import CarriedTree
-from crikpy.capsule.mounts import read_mounts
+from crikpy.capsule.mounts import PSEUDO_TYPES, mount_of, read_mounts
 from crikpy.capsule.preflight import Survey
 from crikpy.capsule.procfs import is_text, shown
 from crikpy.capsule.trees import JobTree, find_tree
@@ -282,6 +282,7 @@ class Dump:
                 file
                 for file in survey.files
                 if is_text(file.path)
+                and mount_of(file.path, mounts).fstype not in PSEUDO_TYPES  # /proc/PID is there once the job is
                 and not _travels(file.path, found.trees)
                 and not place_of(file.path, mounts).lies_in(carried)
             ),

@@ -62,7 +62,7 @@ def _mib(size: int | None) -> str:
     if size is None:
         return ""
     mib = size / 1024**2
-    return f"{mib:.1f} MiB" if mib < 10 else f"{mib:,.0f} MiB"
+    return f"{mib:,.0f} MiB" if mib >= 10 else f"{mib:.{1 if mib >= 1 else 2}f} MiB"
 
 
 def _seconds(seconds: float | None) -> str:

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from catalogue.describing import Seen, Verdict, Workload
@@ -35,7 +35,15 @@ _PYTHON = "/opt/frameworks/bin/python"
 
 
 class TrialError(Exception):
-    """The trial itself went wrong, and says nothing of the move."""
+    """The trial itself went wrong, and says nothing of the move.
+
+    Attributes:
+        detail: the last words of the job.
+    """
+
+    def __init__(self, message: str, detail: str = "") -> None:
+        super().__init__(message)
+        self.detail = detail
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,13 +101,17 @@ def try_out(workload: Workload, lower: Sequence[Path], settings: Settings, machi
     Raises:
         TrialError: it did not even run undisturbed, or was done too early.
     """
-    with _bench(workload, lower, settings) as bench:
-        plain = _undisturbed(bench, workload) if workload.ends else ""
+    plain = ""
+    if workload.ends and workload.check.compares:
+        with _bench(workload, lower, settings) as bench:
+            plain = _undisturbed(bench, workload)
     with _bench(workload, lower, settings) as bench:
         moved = _move(bench, workload, plain)
     verdict, why = moved.verdict, moved.why
     if verdict is None:
         why = workload.check.fault(moved.seen)
+        if why:
+            tell(TrialError(why, f"{moved.seen}"[-4000:]))
         verdict = Verdict.LOST if why else workload.check.verdict
     shared = max(process.shared_bytes for process in moved.survey.processes)
     return Outcome(
@@ -159,6 +171,7 @@ def _move(bench: Bench, workload: Workload, plain: str) -> _Moved:
     """Save it in mid-work and resume it in another container."""
     job = _begun(bench, workload, 1)
     _await_progress(job, workload)
+    time.sleep(workload.settle_s)
     version = _version(job, workload)
     before = _client(job, workload.before)
     survey = surveying.survey(_root_first(job))
@@ -166,10 +179,10 @@ def _move(bench: Bench, workload: Workload, plain: str) -> _Moved:
     try:
         manifest = bench.save(job, within_s=workload.timeout_s)
     except CrikpyError as fault:
-        return _unsaved(so_far, job, fault)
+        return _unsaved(so_far, job, workload, fault)
     status = job.wait(patience_s=workload.timeout_s)
     if status != names.EXIT_CHECKPOINTED:
-        raise TrialError(f"the saved job ended with {status}: {job.stderr.text()[-2000:]}")
+        raise TrialError(f"the saved job ended with {status}", _last_words(job))
     first = job.stdout.whole().decode(errors="replace")
     sizes = manifest.sizes.stored_bytes, manifest.frozen_s
     capsule = bench.vacant()
@@ -180,34 +193,43 @@ def _move(bench: Bench, workload: Workload, plain: str) -> _Moved:
             bench.restore(manifest, capsule, launcher, within_s=workload.timeout_s)
         restore_s = time.monotonic() - began
         after = _client(capsule, workload.after)
-        second = _end_of(capsule, workload, "moved") if workload.ends else capsule.stdout.text()
+        second = _end_of(capsule, workload, "after the move") if workload.ends else capsule.stdout.text()
     except (CrikpyError, TrialError) as fault:
-        _tell(fault)
-        return _Moved(
-            seen=so_far.seen, survey=survey, version=version, verdict=Verdict.LOST, why=_sentence(fault),
-            stored_bytes=sizes[0], frozen_s=sizes[1],
-        )  # fmt: skip
+        tell(fault)
+        return replace(
+            so_far, verdict=Verdict.LOST, why=_sentence(fault), stored_bytes=sizes[0], frozen_s=sizes[1]
+        )
     if workload.ends and not second:
         raise TrialError("nothing was left to do when it was resumed: save it earlier, or give it more to do")
     seen = Seen(plain=plain, first=first, second=second, before=before, after=after)
-    return _Moved(
-        seen=seen, survey=survey, version=version, stored_bytes=sizes[0], frozen_s=sizes[1], restore_s=restore_s
-    )
+    return replace(so_far, seen=seen, stored_bytes=sizes[0], frozen_s=sizes[1], restore_s=restore_s)
 
 
-def _unsaved(so_far: _Moved, job: JobCapsule, fault: CrikpyError) -> _Moved:
-    """Say why it was not saved, once it is seen to run on."""
-    _tell(fault)
-    if job.phase() is not JobPhase.RUNNING:
-        raise TrialError(f"it was not saved, and is {job.phase()}: {fault}") from fault
-    refused = isinstance(fault, UnsupportedJobError)
-    return _Moved(
-        seen=so_far.seen,
-        survey=so_far.survey,
-        version=so_far.version,
-        verdict=Verdict.REFUSED if refused else Verdict.UNSAVED,
-        why=_sentence(fault),
-    )
+def _unsaved(so_far: _Moved, job: JobCapsule, workload: Workload, fault: CrikpyError) -> _Moved:
+    """Say why it was not saved, once it is seen to run on, and to come to what it should."""
+    tell(fault)
+    try:
+        phase = job.phase()
+    except CrikpyError as gone:
+        raise TrialError(f"it was not saved, and its launcher has gone: {fault}", _last_words(job)) from gone
+    if phase is not JobPhase.RUNNING:
+        raise TrialError(f"it was not saved, and is {phase}: {fault}", _last_words(job)) from fault
+    verdict = Verdict.REFUSED if isinstance(fault, UnsupportedJobError) else Verdict.UNSAVED
+    why = _sentence(fault)
+    if wrong := _harm(so_far.seen, job, workload):
+        verdict, why = Verdict.LOST, f"it could not be saved ({why}), and came to harm: {wrong}"
+    return replace(so_far, verdict=verdict, why=why)
+
+
+def _harm(seen: Seen, job: JobCapsule, workload: Workload) -> str:
+    """Return what is wrong with a job that runs on after a failed attempt, or nothing."""
+    try:
+        if not workload.ends:
+            return workload.check.fault(replace(seen, after=_client(job, workload.after))) if seen.before else ""
+        return workload.check.fault(replace(seen, second=_end_of(job, workload, "after the attempt to save it")))
+    except TrialError as fault:
+        tell(fault)
+        return _sentence(fault)
 
 
 def _begun(bench: Bench, workload: Workload, number: int) -> JobCapsule:
@@ -229,7 +251,7 @@ def _await_progress(job: JobCapsule, workload: Workload) -> None:
         if wanted.search(job.stdout.text()) or wanted.search(job.stderr.text()):
             return
         if job.ended():
-            raise TrialError(f"it ended too early: {_last_words(job)}")
+            raise TrialError("it ended too early", _last_words(job))
 
 
 def _end_of(job: JobCapsule, workload: Workload, how: str) -> str:
@@ -240,7 +262,7 @@ def _end_of(job: JobCapsule, workload: Workload, how: str) -> str:
     status = job.wait()
     text = job.stdout.whole().decode(errors="replace")
     if status != 0:
-        raise TrialError(f"it ended with {status}, {how}: {_last_words(job)}")
+        raise TrialError(f"it ended with status {status}, {how}", _last_words(job))
     return text
 
 
@@ -250,7 +272,7 @@ def _until(seconds: float, otherwise: str, job: JobCapsule) -> Iterator[None]:
     while time.monotonic() < late:
         yield
         time.sleep(0.01)
-    raise TrialError(f"{otherwise} within {seconds:g} s: {_last_words(job)}")
+    raise TrialError(f"{otherwise} within {seconds:g} s", _last_words(job))
 
 
 def _client(job: JobCapsule, words: Sequence[str]) -> str:
@@ -262,7 +284,7 @@ def _client(job: JobCapsule, words: Sequence[str]) -> str:
     whole = (*enter, path, "HOME=/tmp", "LANG=C.UTF-8", *words)
     done = subprocess.run(whole, check=False, capture_output=True, text=True, timeout=_CLIENT_S)
     if done.returncode != 0:
-        raise TrialError(f"its client failed: {(done.stderr or done.stdout)[-2000:]}")
+        raise TrialError("its client failed", (done.stderr or done.stdout)[-2000:])
     return done.stdout
 
 
@@ -290,10 +312,10 @@ def _sentence(fault: Exception) -> str:
 
 
 def _last_words(job: JobCapsule) -> str:
-    return f"{job.stdout.text()[-1000:]}\n{job.stderr.text()[-1000:]}"
+    return f"{job.stdout.text()[-600:]}\n{job.stderr.text()[-1500:]}"
 
 
-def _tell(fault: Exception) -> None:
+def tell(fault: Exception) -> None:
     """Print what helps whoever looks into a failure, such as the end of CRIU's log."""
     detail = getattr(fault, "detail", "")
     print(

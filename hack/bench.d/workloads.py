@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ import tabling
 from catalogue.describing import Workload
 from catalogue.everything import WORKLOADS
 from measuring import machine
-from trying import Outcome, TrialError, try_out
+from trying import Outcome, TrialError, tell, try_out
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from crikpy import settings
@@ -38,15 +39,18 @@ def run(workloads: Sequence[Workload], *, on_this_machine: bool) -> int:
     surprises = 0
     for workload in workloads:
         began = time.monotonic()
-        lower = [layering.MACHINE] if on_this_machine else layering.lower_of(workload.packages, workload.python)
         try:
+            lower = (
+                [layering.MACHINE] if on_this_machine else layering.lower_of(workload.packages, workload.python)
+            )
             outcome = try_out(workload, lower, here, machine())
-        except TrialError as fault:
+        except (TrialError, subprocess.SubprocessError) as fault:
+            tell(fault)
             print(f"{workload.name}: no trial: {fault}", flush=True)
             surprises += 1
             continue
         keep(workload.name, outcome)
-        mark = "" if outcome.verdict == workload.expected else f" (expected: {workload.expected})"
+        mark = "" if outcome.verdict == workload.awaited else f" (expected: {workload.awaited})"
         surprises += bool(mark)
         print(
             f"{workload.name}: {outcome.verdict}{mark} [{time.monotonic() - began:.0f} s] {outcome.why}",

@@ -74,6 +74,27 @@ if ctypes.CDLL(None).syscall(425, 4, ctypes.create_string_buffer(256)) < 0:
     assert "io_uring" in _reasons(script)
 
 
+def test_a_pipe_in_packet_mode_is_refused_and_another_one_is_not() -> None:
+    assert "pipe in packet mode" in _reasons("ends = os.pipe2(os.O_DIRECT)")
+    assert not _reasons("ends = os.pipe()")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount what every container has at /dev/mqueue")
+def test_posix_message_queues_are_refused() -> None:
+    script = """
+libc = ctypes.CDLL(None)
+name = f"/crikpy-test-{os.getpid()}".encode()
+queue = libc.mq_open(name, os.O_CREAT | os.O_RDWR, 0o600, None)
+if queue < 0 or libc.mq_unlink(name):
+    print("skip", flush=True)
+    sys.exit()
+"""
+    mounted = ("sh", "-c", 'mount -t mqueue none /mnt && exec "$@"', "sh")
+    with _running(script, "unshare", "--ipc", "--mount", *mounted) as pid:
+        (reason,) = refusals(survey([pid]).views)
+    assert "has the POSIX message queue /crikpy-test-" in reason
+
+
 def test_system_v_shared_memory_is_refused() -> None:
     script = """
 libc = ctypes.CDLL(None)

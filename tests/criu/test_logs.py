@@ -72,6 +72,15 @@ CASES = {
     "CRIU lacks CAP_SYS_RESOURCE on this node": [
         "(00.013) Error (criu/cr-dump.c:388): Can't get rlimit 0: Operation not permitted",
     ],
+    "a process of the job has confined itself by Landlock, which keeps CRIU out: turn its sandbox off": [
+        "(00.0) Error (compel/src/lib/infect.c:712): Unable to connect a transport socket: Operation not permitted",
+    ],
+    "the job has a pipe in packet mode, which CRIU cannot save": [
+        "(00.132) Error (criu/pipes.c:490): The packetized mode for pipes is not supported yet",
+    ],
+    "a Unix socket of the job had lost its other end, or was not accepted yet, when the job was saved": [
+        "(00.012)   9001: Error (criu/sk-unix.c:2285): unix: FATAL: Peer 23723336 unresolved for 23785136",
+    ],
     "a port of the job is taken": [
         "(00.05)   9001: Error (criu/sk-inet.c:1059): inet: Can't bind inet socket (id 5): Address already in use",
     ],

@@ -133,7 +133,7 @@ class Memory:
 
 
 class Kernel:
-    """What only the kernel knows: a FIFO with bytes in it, an event counter, epoll, a directory, the umask."""
+    """What only the kernel knows: a FIFO with bytes in it, an event counter, a directory, the umask, /proc."""
 
     def __init__(self, folder: Path) -> None:
         libc = ctypes.CDLL(None, use_errno=True)
@@ -141,6 +141,7 @@ class Kernel:
         self._fifo = os.open(folder / "fifo", os.O_RDWR)
         self._event = libc.eventfd(5, os.O_CLOEXEC)
         self._directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        self._own = Path("/proc/self/status").open()  # noqa: SIM115  as programs do that watch themselves
         self._names = sorted(path.name for path in folder.iterdir())
         os.chdir(folder)
         os.umask(0o027)
@@ -149,6 +150,7 @@ class Kernel:
     def prove(self, count: int) -> None:
         """Fail unless all of it is as it was."""
         umask = os.umask(0o027)
+        self._own.seek(0)
         proving.check_all(
             [
                 (os.read(self._fifo, 99), b"in the pipe %d" % (count - 1), "the FIFO"),
@@ -156,6 +158,7 @@ class Kernel:
                 (_names(f"/proc/self/fd/{self._directory}"), self._names, "the directory"),
                 (_names("."), self._names, "the current directory"),
                 (umask, 0o027, "the umask"),
+                (f"\nPid:\t{os.getpid()}\n" in self._own.read(), True, "what /proc says of it"),
             ]
         )
         os.write(self._fifo, b"in the pipe %d" % count)

@@ -57,6 +57,11 @@ class Check:
     fault: Callable[[Seen], str]
     verdict: Verdict = Verdict.VERIFIED
 
+    @property
+    def compares(self) -> bool:
+        """Whether it needs a run that nobody interrupted."""
+        return self.verdict is Verdict.EXACT
+
     def __and__(self, other: Check) -> Check:
         """Demand both; the verdict is this one's."""
         return Check(lambda seen: "; ".join(filter(None, (self.fault(seen), other.fault(seen)))), self.verdict)
@@ -119,11 +124,12 @@ class Workload:
         environment: variables beyond PATH, HOME=/tmp and LANG=C.UTF-8.
         files: further files inside, by their paths; executable, too.
         progress: regular expression, searched in what it prints to either stream; once found it is in mid-work.
+        settle_s: seconds from then to the move.
         before: a client's command line, run just before the move inside the container's namespaces, but for PIDs.
         after: the same, after it, in the new container.
-        ends: whether it ends by itself, with status 0; if so it is run once more without a move, to compare with.
+        ends: whether it ends by itself, with status 0.
         check: says what is wrong with what was seen.
-        expected: what is known to come of it.
+        expected: what is known to come of it, if not the best that its check can say.
         allowed: system calls that its container's seccomp filter lets through although RuntimeDefault's would not.
         uid: user that it runs as.
         timeout_s: the longest that any one run of it may take.
@@ -135,6 +141,7 @@ class Workload:
     does: str
     words: tuple[str, ...]
     progress: str
+    settle_s: float = 0.0
     packages: tuple[str, ...] = ()
     python: tuple[str, ...] = ()
     versioned: str = ""
@@ -144,11 +151,16 @@ class Workload:
     after: tuple[str, ...] = ()
     ends: bool = True
     check: Check = SAME_OUTPUT
-    expected: Verdict = Verdict.EXACT
+    expected: Verdict | None = None
     allowed: tuple[str, ...] = ()
     uid: int = 0
     timeout_s: float = 120.0
     note: str = ""
+
+    @property
+    def awaited(self) -> Verdict:
+        """What is known to come of it."""
+        return self.expected or self.check.verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

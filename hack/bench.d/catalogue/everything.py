@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from catalogue import pydata, shells, training
+from catalogue import languages, mechanisms, media, pydata, science, servers, shells, tools, training
 from catalogue.describing import Group, Workload
 
-GROUPS: tuple[Group, ...] = (shells.GROUP, training.GROUP, pydata.GROUP)
+GROUPS: tuple[Group, ...] = (
+    shells.GROUP,
+    languages.GROUP,
+    training.GROUP,
+    pydata.GROUP,
+    science.GROUP,
+    media.GROUP,
+    servers.GROUP,
+    mechanisms.GROUP,
+    tools.GROUP,
+)
 
 WORKLOADS: dict[str, Workload] = {workload.name: workload for group in GROUPS for workload in group.workloads}

@@ -1,8 +1,8 @@
-"""Scripts and the interpreters that nearly every image has."""
+"""Scripts, build tools, and the small programs that every pipeline has."""
 
 from __future__ import annotations
 
-from catalogue.describing import Group, Workload
+from catalogue.describing import Group, Verdict, Workload, printed
 
 _BASH = """
 sum=0
@@ -12,6 +12,22 @@ for ((number = 1; number <= 150; number++)); do
     sleep 0.01
 done
 """
+
+_MAKE = r"""
+mkdir /tmp/build && cd /tmp/build
+for name in image image_write truetype image_resize2 perlin dxt ds rect_pack hexwave; do
+    upper=$(echo $name | sed 's/2$//' | tr a-z A-Z)
+    [ $name != image_resize2 ] || upper=IMAGE_RESIZE
+    printf '#define STB_%s_IMPLEMENTATION\n#include <stb/stb_%s.h>\n' $upper $name >$name.c
+done
+printf 'all: $(patsubst %%.c,%%.o,$(wildcard *.c))\n%%.o: %%.c\n\t@gcc -O3 -c $< -o $@\n' >Makefile
+echo begun
+make --jobs=3
+sha256sum *.o
+"""
+
+_TMUX = "tmux new-session -d 'sleep 300'; echo begun; while tmux has-session; do sleep 0.2; done"
+_COMPRESS = "seq 1 4000000 >/tmp/numbers; echo begun; ({0}) | sha256sum"
 
 GROUP = Group(
     title="Scripts and build tools",
@@ -31,6 +47,76 @@ GROUP = Group(
             packages=("python3-minimal",),
             words=("python3", "/opt/programs/digits.py", "2500"),
             progress=r"^800 ",
+        ),
+        Workload(
+            name="parallel",
+            program="GNU parallel (Perl)",
+            does="200 short commands, four at a time",
+            packages=("parallel",),
+            words=("bash", "-c", "seq 200 | parallel -j4 --keep-order 'sleep 0.05; echo {}; echo {} | sha256sum'"),
+            progress="^30$",
+        ),
+        Workload(
+            name="make",
+            program="GCC",
+            does="make --jobs=3 compiles the stb libraries",
+            packages=("gcc", "libc6-dev", "libstb-dev", "make"),
+            words=("bash", "-c", _MAKE),
+            progress="begun",
+            settle_s=1.0,
+        ),
+        Workload(
+            name="xz",
+            program="xz",
+            does="compresses a file with two threads",
+            packages=("xz-utils",),
+            words=(
+                "bash",
+                "-c",
+                _COMPRESS.format("xz -T2 --block-size=4MiB /tmp/numbers; cat /tmp/numbers.xz"),
+            ),
+            progress="begun",
+            settle_s=1.0,
+        ),
+        Workload(
+            name="xz-stdout",
+            program="xz",
+            does="the same to its standard output, where it puts itself into a sandbox (Landlock)",
+            packages=("xz-utils",),
+            words=("bash", "-c", _COMPRESS.format("xz -T2 -6 --block-size=4MiB --stdout /tmp/numbers")),
+            expected=Verdict.UNSAVED,
+            progress="begun",
+            settle_s=1.0,
+        ),
+        Workload(
+            name="zstd",
+            program="zstd",
+            does="compresses with two threads",
+            packages=("zstd",),
+            words=("bash", "-c", _COMPRESS.format("zstd -T2 -17 --stdout --quiet /tmp/numbers")),
+            progress="begun",
+            settle_s=1.0,
+        ),
+        Workload(
+            name="openssl",
+            program="OpenSSL",
+            does="openssl speed, two processes timed by alarms",
+            packages=("openssl",),
+            words=("openssl", "speed", "-seconds", "1", "-multi", "2", "sha256", "aes-128-cbc"),
+            progress="(?:Got|Forked|Doing)",
+            settle_s=1.5,
+            check=printed(r"^sha256 .*k"),
+        ),
+        Workload(
+            name="tmux",
+            program="tmux",
+            does="a shell in a detached session",
+            packages=("tmux",),
+            words=("bash", "-c", _TMUX),
+            progress="begun",
+            settle_s=0.5,
+            ends=False,
+            expected=Verdict.REFUSED,
         ),
     ),
 )

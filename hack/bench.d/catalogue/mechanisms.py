@@ -1,0 +1,62 @@
+"""What the kernel keeps for a process, one by one: stress-ng uses it without a pause, and checks what it gets."""
+
+from __future__ import annotations
+
+from catalogue.describing import Group, Verdict, Workload, printed
+
+
+def _stressor(
+    name: str, does: str, *options: str, expected: Verdict | None = None, seconds: int = 5, note: str = ""
+) -> Workload:
+    """Describe a stressor: stress-ng says in the end whether everything was as it had to be."""
+    return Workload(
+        name=name,
+        program="stress-ng",
+        does=does,
+        packages=("stress-ng",),
+        words=("stress-ng", *options, "--verify", "--timeout", f"{seconds}s", "--temp-path", "/tmp"),
+        progress="dispatching hogs",
+        settle_s=1.5,
+        check=printed(r"passed: [1-9].*") & printed("successful run completed") & _FAILED_NONE,
+        expected=expected,
+        note=note,
+    )
+
+
+_FAILED_NONE = printed("failed: 0")
+
+GROUP = Group(
+    title="What the kernel keeps",
+    workloads=(
+        _stressor("timerfd", "timers by descriptors", "--timerfd", "1"),
+        _stressor("posix-timers", "POSIX timers (timer_create)", "--timer", "1", "--timer-freq", "1000"),
+        _stressor("interval-timers", "interval timers (setitimer)", "--itimer", "1", "--itimer-freq", "1000"),
+        _stressor("sleeping", "threads in nanosleep and clock_nanosleep", "--nanosleep", "1"),
+        _stressor("posix-semaphores", "POSIX semaphores between processes", "--sem", "1"),
+        _stressor("posix-memory", "POSIX shared memory", "--shm", "1"),
+        _stressor("posix-queues", "POSIX message queues", "--mq", "1"),
+        _stressor("sysv-semaphores", "System V semaphores", "--sem-sysv", "1"),
+        _stressor("sysv-memory", "System V shared memory", "--shm-sysv", "1"),
+        _stressor("sysv-queues", "System V message queues", "--msg", "1"),
+        _stressor("memfd", "files in memory (memfd_create)", "--memfd", "1", "--memfd-bytes", "64M"),
+        _stressor("thp", "transparent huge pages, by madvise", "--memthrash", "1", "--memthrash-method", "matrix"),
+        _stressor("threads", "1,000 threads at a time", "--pthread", "1", "--pthread-max", "1000"),
+        _stressor("descriptors", "as many open files as it may", "--open", "1", "--open-max", "10000"),
+        _stressor("mappings", "as many mappings as the kernel grants", "--mmapmany", "1"),
+        _stressor("futexes", "futexes between processes", "--futex", "1"),
+        _stressor("events", "eventfd between processes", "--eventfd", "1"),
+        _stressor("epoll", "epoll over sockets, with timers", "--epoll", "1"),
+        _stressor("signals", "signals queued with values (sigqueue)", "--sigq", "1"),
+        _stressor("pipes", "pipes full of data", "--pipe", "1"),
+        _stressor("sockets", "TCP connections over loopback", "--sock", "1"),
+        _stressor("datagrams", "UDP over loopback", "--udp", "1"),
+        _stressor("socket-pairs", "pairs of Unix sockets full of data", "--sockpair", "1"),
+        _stressor("inotify", "inotify on files that change", "--inotify", "1"),
+        _stressor("locks", "locks on files (flock)", "--flock", "2"),
+        _stressor("linux-aio", "asynchronous I/O by the kernel (io_submit)", "--aiol", "1"),
+        _stressor("children", "processes that fork and end", "--fork", "2"),
+        _stressor("zombies", "children that nobody has waited for yet", "--zombie", "1", "--zombie-max", "50"),
+        _stressor("daemons", "daemons whose parents have ended", "--daemon", "1"),
+        _stressor("sessions", "sessions of their own (setsid)", "--session", "1"),
+    ),
+)
