@@ -35,8 +35,9 @@ BUNDLE_LOADER: Final = "ld-linux-x86-64.so.2"
 
 LAUNCHER_PATH: Final = Path("/opt/crikpy/launch")
 LIMITS_LIBRARY: Final = "limits.so"
+SESSIONS_LIBRARY: Final = "sessions.so"
 TILES_LIBRARY: Final = "tiles.so"
-"""Preloaded into a dumping and into a restoring CRIU; they lie beside the launcher."""
+"""Preloaded into a dumping CRIU, and two into a restoring one; they lie beside the launcher."""
 
 LAUNCHER_SOCKET: Final = "launch.sock"
 

@@ -139,6 +139,7 @@ class Survey:
         processes: every process.
         highest_pid: highest PID or thread id in use.
         stopped: processes that a signal stopped.
+        lost_sessions: whether children of the root are in sessions whose leaders have ended.
     """
 
     views: tuple[ProcessView, ...]
@@ -148,6 +149,7 @@ class Survey:
     processes: tuple[ProcessFact, ...]
     highest_pid: int
     stopped: tuple[int, ...]
+    lost_sessions: bool = False
 
 
 def summarise(views: Sequence[ProcessView]) -> Survey:
@@ -177,6 +179,7 @@ def summarise(views: Sequence[ProcessView]) -> Survey:
         processes=tuple(view.fact for view in views),
         highest_pid=max((view.highest for view in views), default=0),
         stopped=tuple(view.fact.pid for view in views if view.state == "T"),
+        lost_sessions=not {view.session for view in views} <= {view.fact.pid for view in views},
     )
 
 
@@ -186,12 +189,12 @@ def refusals(views: Sequence[ProcessView]) -> tuple[str, ...]:
     Args:
         views: every process of the job, the root first.
     """
-    tasks = {view.fact.pid for view in views}
+    sessions = {view.fact.pid: view.session for view in views}
     found: dict[str, None] = {}
     for view in views:
         who = f"{view.fact.command} (PID {view.fact.pid})"
         for reason in (
-            *_of_the_process(view, tasks),
+            *_of_the_process(view, views[0], sessions),
             *_of_its_namespaces(view, views[0]),
             *(why for descriptor in view.descriptors if (why := _of_a_descriptor(descriptor))),
             *(why for mapping in view.mappings if (why := _of_a_mapping(mapping))),
@@ -200,17 +203,29 @@ def refusals(views: Sequence[ProcessView]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _of_the_process(view: ProcessView, tasks: set[int]) -> list[str]:
+def _of_the_process(view: ProcessView, root: ProcessView, sessions: dict[int, int]) -> list[str]:
     reasons = []
     if view.terminal:
         reasons.append("has a controlling terminal: start the job without one (no `tty: true`, no `-t`)")
     if view.tracer:
         reasons.append("is traced by a debugger: detach the debugger")
-    if view.session not in tasks:
+    if not _session_can_be_made(view, root, sessions):
         reasons.append("belongs to a session whose leader has ended: let the leader wait for its children")
     if view.state == "Z" and view.fact.threads > 1:
         reasons.append("has ended its main thread but not its others: let the main thread wait for them")
     return reasons
+
+
+def _session_can_be_made(view: ProcessView, root: ProcessView, sessions: dict[int, int]) -> bool:
+    """Say whether CRIU finds who leads the session, or has somebody lead it whose children are the root's."""
+    if view.session in sessions:
+        return True
+    parent = view.fact.parent
+    return (
+        view.session != 0
+        and view is not root
+        and (parent == root.fact.pid or sessions.get(parent) == view.session)
+    )
 
 
 def _of_its_namespaces(view: ProcessView, root: ProcessView) -> list[str]:

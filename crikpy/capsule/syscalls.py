@@ -23,6 +23,8 @@ _NO_SYMLINKS: Final = 0x04
 _BENEATH: Final = 0x08
 _IN_ROOT: Final = 0x10
 
+_CLONE_NEWNET: Final = 0x40000000
+
 _AT_FDCWD: Final = -100
 _DONT_SYNC: Final = 0x4000
 _BASIC_STATS: Final = 0x7FF
@@ -115,6 +117,17 @@ def getfd(process: int, number: int) -> int:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
     return found
+
+
+def enter_network(namespace: int) -> None:
+    """Have the calling thread, and no other, use another network namespace from now on (setns(2)).
+
+    Raises:
+        OSError: it may not, or the descriptor is of something else.
+    """
+    if _libc.setns(ctypes.c_int(namespace), ctypes.c_int(_CLONE_NEWNET)) < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
 
 
 def _open(parent: int, path: str, flags: int, resolve: int) -> int:

@@ -43,19 +43,18 @@ class Descriptors:
         loader: the bundle's dynamic loader.
         images: the images directory, which holds only the stream's socket.
         log: the log file, open for writing.
-        preloaded: a library of ours, where CRIU needs one (crikpy.criu.preloading).
+        preloaded: libraries of ours, where CRIU needs them (crikpy.criu.preloading).
     """
 
     bundle: int
     loader: int
     images: int
     log: int
-    preloaded: int | None = None
+    preloaded: tuple[int, ...] = ()
 
     def all(self) -> tuple[int, ...]:
         """Return every number, to pass them on."""
-        preloaded = () if self.preloaded is None else (self.preloaded,)
-        return (self.bundle, self.loader, self.images, self.log, *preloaded)
+        return (self.bundle, self.loader, self.images, self.log, *self.preloaded)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +73,8 @@ class InheritedPipe:
 def program(descriptors: Descriptors) -> tuple[str, ...]:
     """Return the words that start the bundle's CRIU by its own loader."""
     bundle = f"/proc/self/fd/{descriptors.bundle}"
-    preload = () if descriptors.preloaded is None else ("--preload", f"/proc/self/fd/{descriptors.preloaded}")
+    libraries = ":".join(f"/proc/self/fd/{library}" for library in descriptors.preloaded)
+    preload = ("--preload", libraries) if libraries else ()
     return (
         f"/proc/self/fd/{descriptors.loader}",
         "--inhibit-cache",
@@ -95,6 +95,7 @@ def dump(
         f"--tree={root_pid}",
         *_directories(descriptors),
         "--leave-stopped",
+        "--skip-in-flight",  # connections that a listener has not accepted yet: they are cut like all others
         f"--ghost-limit={ghost_limit_bytes}",
         f"--timeout={collect_timeout_s}",
         *_COMMON,

@@ -1,4 +1,4 @@
-"""Choose the library of ours that CRIU is started with, where it cannot do without one.
+"""Choose the libraries of ours that CRIU is started with, where it cannot do without them.
 
 They lie beside the launcher (daemonset/launcher) and are handed to the bundle's loader by a descriptor; nothing of
 the job's image may ever be. Where none is needed, none is loaded: CRIU unchanged is the best known one.
@@ -20,15 +20,21 @@ _SYS_RESOURCE: Final = 24
 """Bit of the capability (include/uapi/linux/capability.h)."""
 
 
-def for_dump() -> str | None:
-    """Return the name of the library that a dumping CRIU needs here."""
+def for_dump() -> tuple[str, ...]:
+    """Return the names of the libraries that a dumping CRIU needs here."""
     hidden = hides_limits(Path("/proc/self/status").read_text())
-    return names.LIMITS_LIBRARY if hidden else None
+    return (names.LIMITS_LIBRARY,) if hidden else ()
 
 
-def for_restore(*, may_use_tiles: bool) -> str | None:
-    """Return the name of the library that a restoring CRIU needs, given what the dump said of tiles."""
-    return names.TILES_LIBRARY if may_use_tiles else None
+def for_restore(*, may_use_tiles: bool, lost_sessions: bool) -> tuple[str, ...]:
+    """Return the names of the libraries that a restoring CRIU needs.
+
+    Args:
+        may_use_tiles: what the dump said of tiles.
+        lost_sessions: whether children of the root are in a session whose leader has ended.
+    """
+    tiles = (names.TILES_LIBRARY,) if may_use_tiles else ()
+    return (*tiles, names.SESSIONS_LIBRARY) if lost_sessions else tiles
 
 
 def hides_limits(status: str) -> bool:

@@ -18,11 +18,12 @@ from pathlib import Path
 from crikpy import names
 from crikpy.aio.children import Child
 from crikpy.aio.clock import Deadline
-from crikpy.criu import argv, learning, logs, preloading, tiles
+from crikpy.criu import argv, learning, logs, openfiles, preloading, tiles
 from crikpy.criu.capturing import CaptureServer
 from crikpy.criu.serving import ServeServer
 from crikpy.criu.streaming import StreamServer
 from crikpy.errors import CrikpyError, CriuError, CriuMissingError, DumpError, RestoreError
+from crikpy.model.network import InternetSocket
 from crikpy.model.streams import ImageSink, ImageSource
 from crikpy.settings import CriuSettings
 
@@ -38,9 +39,11 @@ class DumpOutcome:
 
     Attributes:
         tiles: the job may have the permission to use AMX's tile registers, which its restore has to know.
+        sockets: its IPv4 and IPv6 sockets.
     """
 
     tiles: bool
+    sockets: tuple[InternetSocket, ...] = ()
 
 
 class Criu:
@@ -73,9 +76,10 @@ class Criu:
             CrikpyError: the sink failed; its own error is raised.
         """
         watch = tiles.CoreWatch(sink, tiles.needed_stack_bytes())
+        files = openfiles.FilesWatch(watch)
         with (
             self._workspace(deadline, preloading.for_dump(), DumpError) as (descriptors, images_dir, log),
-            CaptureServer(images_dir, watch) as server,
+            CaptureServer(images_dir, files) as server,
         ):
             words = argv.dump(
                 descriptors,
@@ -92,7 +96,7 @@ class Criu:
                 server.finish(deadline)
             if server.first_image_at is None:
                 raise DumpError("CRIU said that it was done but gave us no image")
-            return DumpOutcome(tiles=watch.may_have_asked())
+            return DumpOutcome(tiles=watch.may_have_asked(), sockets=files.sockets())
 
     def restore(
         self,
@@ -102,6 +106,7 @@ class Criu:
         deadline: Deadline,
         *,
         may_use_tiles: bool,
+        lost_sessions: bool = False,
         apparmor: str = "",
     ) -> None:
         """Restore a tree from a source and leave it stopped below the capsule's init.
@@ -112,6 +117,7 @@ class Criu:
             pipes: what replaces the job's standard streams; the descriptors must be open here.
             deadline: when the tree must stand.
             may_use_tiles: what the dump's outcome said of tiles.
+            lost_sessions: children of the root are in a session whose leader has ended.
             apparmor: the AppArmor profile that confines the job from now on, instead of its own; or empty.
 
         Raises:
@@ -120,9 +126,9 @@ class Criu:
             CrikpyError: the source failed; its own error is raised. Where CRIU took what had come for all, what it
                 has made is left stopped, for whoever owns the capsule to kill.
         """
-        library = preloading.for_restore(may_use_tiles=may_use_tiles)
+        libraries = preloading.for_restore(may_use_tiles=may_use_tiles, lost_sessions=lost_sessions)
         with (
-            self._workspace(deadline, library, RestoreError) as (descriptors, images_dir, log),
+            self._workspace(deadline, libraries, RestoreError) as (descriptors, images_dir, log),
             ServeServer(images_dir, source) as server,
         ):
             words = argv.restore(descriptors, pipes=pipes, apparmor=apparmor)
@@ -134,12 +140,12 @@ class Criu:
 
     @contextlib.contextmanager
     def _workspace(
-        self, deadline: Deadline, library: str | None, failed: type[CriuError]
+        self, deadline: Deadline, libraries: Sequence[str], failed: type[CriuError]
     ) -> Iterator[tuple[argv.Descriptors, Path, Path]]:
         """Open the bundle and make a private folder for the stream's socket and the log."""
         with contextlib.ExitStack() as stack:
             try:
-                made = self._make_workspace(stack, deadline, library)
+                made = self._make_workspace(stack, deadline, libraries)
             except OSError as fault:
                 raise failed(
                     f"CRIU's working files could not be made: {fault.strerror}: {fault.filename or ''}",
@@ -148,7 +154,7 @@ class Criu:
             yield made
 
     def _make_workspace(
-        self, stack: contextlib.ExitStack, deadline: Deadline, library: str | None
+        self, stack: contextlib.ExitStack, deadline: Deadline, libraries: Sequence[str]
     ) -> tuple[argv.Descriptors, Path, Path]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="crikpy-")))
         log = folder / "criu.log"
@@ -173,13 +179,13 @@ class Criu:
             keep(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)),
         ]
         learning.hand_over(bundle, folder, deadline)
-        preloaded = preloading.open_library(self._settings.launcher, library) if library else None
+        opened = (preloading.open_library(self._settings.launcher, library) for library in libraries)
         descriptors = argv.Descriptors(
             bundle=of_bundle[0],
             loader=of_bundle[1],
             images=own[0],
             log=own[1],
-            preloaded=None if preloaded is None else keep(preloaded),
+            preloaded=tuple(keep(library) for library in opened if library is not None),
         )
         return descriptors, folder, log
 

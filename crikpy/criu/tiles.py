@@ -20,19 +20,17 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from crikpy.criu import compat
+from crikpy.criu import compat, wire
 from crikpy.criu.quieting import TILES
 from crikpy.errors import CriuError, TilesInUseError
 from crikpy.model.streams import ImageSink, ImageWriter
 
 _CORE: Final = "core-"
-_HEAD: Final = struct.Struct("<III")
-_MAGIC: Final = (0x54564319, 0x55053847)  # IMG_COMMON_MAGIC and CORE_MAGIC of criu/include/magic.h
+_CORE_MAGIC: Final = 0x55053847  # of criu/include/magic.h
 
 _STATE_IN_USE: Final = (2, 3, 13, 1)  # thread_info, fpregs, xsave, xstate_bv
 _STACK: Final = (5, 7)  # thread_core, sas
@@ -42,8 +40,6 @@ _STACK_FLAGS: Final = (3,)
 
 _SS_DISABLE: Final = 2
 _AT_MINSIGSTKSZ: Final = 51
-
-_Field = int | bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,18 +128,14 @@ def read_core(image: bytes) -> Core:
     Raises:
         CriuError: it is something else.
     """
-    try:
-        *magic, length = _HEAD.unpack_from(image)
-        body = image[_HEAD.size :]
-        if tuple(magic) != _MAGIC or length != len(body):
-            raise ValueError("unknown magic or wrong length")
-        state, stack = _find(body, _STATE_IN_USE), _find(body, _STACK)
-        return Core(in_use=isinstance(state, int) and bool(state & TILES), stack_bytes=_stack_bytes(stack))
-    except (ValueError, IndexError, struct.error) as fault:
-        raise CriuError(f"CRIU wrote an image of a core that cannot be read: {fault}") from fault
+    messages = wire.records(image, _CORE_MAGIC)
+    if len(messages) != 1:
+        raise CriuError(f"an image of a core cannot be read: it has {len(messages)} messages")
+    state, stack = _find(messages[0], _STATE_IN_USE), _find(messages[0], _STACK)
+    return Core(in_use=isinstance(state, int) and bool(state & TILES), stack_bytes=_stack_bytes(stack))
 
 
-def _stack_bytes(stack: _Field | None) -> int | None:
+def _stack_bytes(stack: wire.Value | None) -> int | None:
     if not isinstance(stack, bytes):
         return None
     size, flags = _find(stack, _STACK_SIZE), _find(stack, _STACK_FLAGS)
@@ -152,43 +144,11 @@ def _stack_bytes(stack: _Field | None) -> int | None:
     return size
 
 
-def _find(message: bytes, path: tuple[int, ...]) -> _Field | None:
+def _find(message: bytes, path: tuple[int, ...]) -> wire.Value | None:
     """Return the first field on a path of nested messages, or None."""
-    found: _Field | None = message
+    found: wire.Value | None = message
     for number in path:
         if not isinstance(found, bytes):
             return None
-        found = next((value for field, value in _fields(found) if field == number), None)
+        found = wire.first(found, number)
     return found
-
-
-def _fields(message: bytes) -> Iterator[tuple[int, _Field]]:
-    """Yield the number and value of each field of a message (protobuf.dev/programming-guides/encoding)."""
-    position = 0
-    while position < len(message):
-        tag, position = _varint(message, position)
-        match tag & 7:
-            case 0:
-                value, position = _varint(message, position)
-                yield tag >> 3, value
-                continue
-            case 1:
-                length = 8
-            case 2:
-                length, position = _varint(message, position)
-            case 5:
-                length = 4
-            case kind:
-                raise ValueError(f"a field of kind {kind}")
-        if position + length > len(message):
-            raise ValueError("a field that is cut off")
-        yield tag >> 3, message[position : position + length]
-        position += length
-
-
-def _varint(message: bytes, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while message[position] > 0x7F and shift < 63:
-        value |= (message[position] & 0x7F) << shift
-        position, shift = position + 1, shift + 7
-    return value | message[position] << shift, position + 1

@@ -32,8 +32,10 @@ from crikpy.criu.running import Criu
 from crikpy.errors import CapsuleError, CrikpyError, DeadlineError, DumpError, LauncherError
 from crikpy.flows.members import CheckpointOrder, Member
 from crikpy.flows.stopping import Inhabitants
+from crikpy.flows.surroundings import network_of
 from crikpy.model.capsule import JobPhase, LauncherStatus
 from crikpy.model.manifest import Compatibility, FileArchive, Job, Manifest, Origin
+from crikpy.model.network import Network
 from crikpy.model.streams import TransferProgress, WrittenImages
 from crikpy.settings import MIB, Settings, StoreSettings
 from crikpy.store.base import ObjectStore
@@ -67,6 +69,7 @@ class Read:
         places: where the directories among these really lie.
         archives: the files that are being stored.
         tiles: what the dump's outcome said of tiles.
+        network: what of the capsule's network it uses.
     """
 
     survey: Survey
@@ -74,6 +77,7 @@ class Read:
     places: tuple[Place, ...]
     archives: tuple[FileArchive, ...]
     tiles: bool
+    network: Network
 
 
 class Dump:
@@ -221,6 +225,7 @@ class Dump:
             places=places_of(trees, read_mounts(launcher)),
             archives=archives,
             tiles=outcome.tiles,
+            network=network_of(launcher, outcome.sockets),
         )
 
     def go_on(self) -> None:
@@ -273,10 +278,12 @@ class Dump:
                 tiles=found.tiles,
                 apparmor=shown(confinement.profile_of(self._root)),
                 container_apparmor=shown(confinement.profile_of(self.inhabitants.folder)),
+                lost_sessions=survey.lost_sessions,
             ),
             compatibility=here,
             images=(),
             archives=found.archives,
+            network=found.network,
             # Those that the restore's machine must have by itself, as far as they can be named; CRIU asks for all.
             open_files=tuple(
                 file

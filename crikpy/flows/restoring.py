@@ -33,7 +33,9 @@ from crikpy.errors import CapsuleError, CheckpointClaimedError, CrikpyError, Inc
 from crikpy.flows.members import Member
 from crikpy.flows.reporting import Reporter, Transfers
 from crikpy.flows.stopping import Inhabitants
+from crikpy.flows.surroundings import adapted, network_differences
 from crikpy.model.manifest import Job, Manifest, StoredImage
+from crikpy.model.streams import ImageSource
 from crikpy.settings import Settings
 from crikpy.store.base import ObjectStore
 from crikpy.store.checkpoints import Checkpoints
@@ -129,6 +131,7 @@ def require_fit(waiting: Sequence[Waiting], settings: Settings, deadline: Deadli
         found = (
             *compat.differences(one.manifest.compatibility, here),
             *_file_differences(one),
+            *network_differences(one.manifest.network, one.member.capsule.launcher_pid),
             *_confinement_differences(one, settings),
         )
         differences += [difference for difference in found if difference not in differences]
@@ -223,7 +226,8 @@ def _bring_back(
                 _apply_archives(one.manifest, launcher, source, deadline)
     for one, launcher, _, images in divided:
         with reader(one, images) as source:
-            _restore_processes(one.manifest.job, launcher, source, settings, deadline)
+            fitting = adapted(one.manifest, source, launcher)
+            _restore_processes(one.manifest.job, launcher, fitting, settings, deadline)
 
 
 def _archives_apart(manifest: Manifest) -> tuple[list[StoredImage], list[StoredImage]]:
@@ -245,7 +249,7 @@ def _apply_archives(manifest: Manifest, launcher: Path, reader: ChunkReader, dea
 
 
 def _restore_processes(
-    job: Job, launcher: Path, reader: ChunkReader, settings: Settings, deadline: Deadline
+    job: Job, launcher: Path, source: ImageSource, settings: Settings, deadline: Deadline
 ) -> None:
     """Have CRIU make the tree, its helpers' and its later children's PIDs kept clear of the tree's own."""
     entering.raise_last_pid(launcher, entering.clear_last_pid(job.highest_pid + _SPARE_PIDS), deadline)
@@ -256,10 +260,11 @@ def _restore_processes(
         confined = confinement.profile_of(launcher)
         Criu(settings.criu).restore(
             entry,
-            reader,
+            source,
             pipes,
             deadline,
             may_use_tiles=job.tiles,
+            lost_sessions=job.lost_sessions,
             # In a container like its last one it has its own again, and so have its children.
             apparmor=confined if confined != job.container_apparmor else "",
         )

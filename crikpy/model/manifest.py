@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from crikpy.model.network import Network
+
 _INDEX = "index/"
 
 
@@ -178,6 +180,7 @@ class Job:
         tiles: it may have asked for AMX's tile registers, so that its restore asks for them too.
         apparmor: AppArmor profile of the root process, or empty.
         container_apparmor: that of its launcher, and so of all that its container starts.
+        lost_sessions: children of the root are in sessions whose leaders have ended.
     """
 
     command: tuple[str, ...]
@@ -189,6 +192,7 @@ class Job:
     tiles: bool = False
     apparmor: str = ""
     container_apparmor: str = ""
+    lost_sessions: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,6 +230,7 @@ class Manifest:
         images: every image and archive.
         archives: what the archives hold.
         open_files: files that must be on the restore's machine already.
+        network: what of its container's network the job uses.
         sizes: how large it is.
         frozen_s: seconds between the first stopped process and the commit, as far as known then.
     """
@@ -241,6 +246,7 @@ class Manifest:
     images: tuple[StoredImage, ...]
     archives: tuple[FileArchive, ...] = ()
     open_files: tuple[OpenFile, ...] = ()
+    network: Network = field(default_factory=Network)
     sizes: Sizes = field(
         default_factory=lambda: Sizes(image_bytes=0, zero_bytes=0, reused_bytes=0, stored_bytes=0, chunks=0)
     )

@@ -75,7 +75,7 @@ __attribute__((format(printf, 2, 3))) static void say(struct peer *peer, const c
 
 static _Noreturn void become_job(void)
 {
-    setsid();
+    setsid(), prctl(PR_SET_CHILD_SUBREAPER, 1); /* orphans stay below it, as if it were the first process itself */
     for (int number = 1; number < NSIG; number++) signal(number, SIG_DFL);
     sigprocmask(SIG_SETMASK, &(sigset_t){0}, NULL);
     execvp(command[0], command);

@@ -52,12 +52,28 @@ def test_an_ordinary_job_is_not_refused() -> None:
     assert refusals([_view(descriptors=descriptors, mappings=mappings), _view(9002), _view(9003, state="T")]) == ()
 
 
+def _member(pid: int, parent: int, session: int) -> ProcessView:
+    return _view(pid, session=session, fact=dataclasses.replace(_view(pid).fact, parent=parent))
+
+
+def test_a_session_whose_leader_has_ended_is_not_refused_among_the_roots_children_and_theirs() -> None:
+    job = [_view(), _member(9005, 9001, 9004), _member(9006, 9005, 9004), _member(9007, 9001, 9004)]
+    assert refusals(job) == ()
+    assert summarise(job).lost_sessions
+    assert not summarise([_view(), _member(9002, 9001, 9001)]).lost_sessions
+
+
+def test_a_session_whose_leader_has_ended_is_refused_below_others() -> None:
+    (reason,) = refusals([_view(), _member(9002, 9001, 9001), _member(9006, 9002, 9004)])
+    assert "(PID 9006) belongs to a session whose leader has ended" in reason
+
+
 @pytest.mark.parametrize(
     ("view", "words"),
     [
         (_view(terminal=True), "controlling terminal"),
         (_view(tracer=77), "debugger"),
-        (_view(session=9000), "session whose leader has ended"),
+        (_view(session=8000), "session whose leader has ended"),
         (_view(session=0), "session whose leader has ended"),
         (_device("/dev/pts/0", 136, 0), "terminal /dev/pts/0"),
         (_device("/dev/tty", 5, 0), "terminal /dev/tty"),

@@ -45,9 +45,9 @@ EPERM, ESRCH, EBADF, EINVAL = 1, 3, 9, 22
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The library of limits, newly built."""
+    """The library of limits, newly built, with the others beside it."""
     folder = tmp_path_factory.mktemp("library")
-    command = ["make", "--no-print-directory", "-C", str(LAUNCHER_SOURCE), f"BUILD={folder}", "limits"]
+    command = ["make", "--no-print-directory", "-C", str(LAUNCHER_SOURCE), f"BUILD={folder}", "limits", "sessions"]
     made = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
     assert made.returncode == 0, made.stderr
     return folder / names.LIMITS_LIBRARY
@@ -126,13 +126,21 @@ with open({str(library)!r}, "rb") as file:
     assert ask(code, library) is True
 
 
-def test_the_library_is_made_of_one_function_and_needs_no_other_library(library: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "function"), [(names.LIMITS_LIBRARY, "syscall"), (names.SESSIONS_LIBRARY, "setsid")]
+)
+def test_a_library_is_made_of_one_function_and_needs_no_other_library(
+    library: Path, name: str, function: str
+) -> None:
     dynamic = subprocess.run(
-        ["readelf", "--dynamic", "--dyn-syms", "--wide", library], capture_output=True, text=True, timeout=10
+        ["readelf", "--dynamic", "--dyn-syms", "--wide", library.parent / name],
+        capture_output=True,
+        text=True,
+        timeout=10,
     ).stdout
     symbols = [line.split()[6:8] for line in dynamic.splitlines() if " GLOBAL " in line]
     assert "NEEDED" not in dynamic
-    assert [name for section, name in symbols if section != "UND"] == ["syscall"]
+    assert [name for section, name in symbols if section != "UND"] == [function]
     assert [name for section, name in symbols if section == "UND"] == ["__errno_location"]
 
 
@@ -154,9 +162,12 @@ def test_a_status_without_capabilities_is_none() -> None:
 
 def test_a_dump_and_a_restore_need_different_libraries() -> None:
     hidden = preloading.hides_limits(Path("/proc/self/status").read_text())
-    assert preloading.for_dump() == (names.LIMITS_LIBRARY if hidden else None)
-    assert preloading.for_restore(may_use_tiles=True) == names.TILES_LIBRARY
-    assert preloading.for_restore(may_use_tiles=False) is None
+    assert preloading.for_dump() == ((names.LIMITS_LIBRARY,) if hidden else ())
+    both = (names.TILES_LIBRARY, names.SESSIONS_LIBRARY)
+    assert preloading.for_restore(may_use_tiles=True, lost_sessions=True) == both
+    assert preloading.for_restore(may_use_tiles=True, lost_sessions=False) == both[:1]
+    assert preloading.for_restore(may_use_tiles=False, lost_sessions=True) == both[1:]
+    assert preloading.for_restore(may_use_tiles=False, lost_sessions=False) == ()
 
 
 def test_a_library_that_is_not_beside_the_launcher_is_not_missed(tmp_path: Path) -> None:

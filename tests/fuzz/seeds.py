@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import socket
 import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,6 +20,7 @@ from crikpy.model.manifest import Extent, FileArchive, StoredImage
 from crikpy.model.workload import Workload
 from crikpy.store.chunks import ChunkEncoder, ChunkMemory
 from crikpy.store.manifests import encode_manifest
+from tests.criu import openfiles
 from tests.store.images import manifest_of
 
 FOUND: Final = Path(__file__).parent / "found"
@@ -70,6 +72,15 @@ def _chunks() -> Iterator[bytes]:
 def _requests() -> Iterator[bytes]:
     yield encode_request("inventory.img")
     yield encode_request("pages-1.img") + encode_request("x" * 200)
+
+
+def _open_files() -> Iterator[bytes]:
+    yield openfiles.files_image(
+        openfiles.inet(1, ("10.77.1.2", 80), state=openfiles.LISTENING, device="eth0"),
+        openfiles.inet(2, ("fd00:77::1", 80), ("fd00:77::1", 81), family=socket.AF_INET6),
+        openfiles.pipe(3),
+        openfiles.regular(4, "/etc/hosts"),
+    )
 
 
 def _talks() -> Iterator[bytes]:
@@ -135,6 +146,7 @@ _MADE: Final = {
     "manifest-body": _bodies,
     "chunk": _chunks,
     "stream": _requests,
+    "open-files": _open_files,
     "launcher": _talks,
     "metadata": _answers,
     "message": _messages,

@@ -23,6 +23,7 @@ from blake3 import blake3
 from crikpy.aio.clock import Deadline
 from crikpy.capsule.applying import apply_archive
 from crikpy.capsule.launcher import LauncherConnection
+from crikpy.criu import openfiles
 from crikpy.criu.framing import encode_request, read_request
 from crikpy.ec2.messages import MessageError, parse_message
 from crikpy.ec2.notices import SOURCES, translate
@@ -77,6 +78,15 @@ def stream(data: bytes) -> None:
         with contextlib.suppress(CriuError):
             while (name := read_request(ours)) is not None:
                 assert 4 < len(encode_request(name)) <= len(data)
+
+
+def open_files(data: bytes) -> None:
+    """Read what a job has open, and say something else of it."""
+    with contextlib.suppress(CriuError):
+        found = openfiles.rewritten(data, lambda each: each, lambda each: each)
+        assert found == data
+        ended = openfiles.rewritten(data, lambda _: None, lambda each: each)
+        assert all(each.source.port == 0 for each in openfiles.sockets(ended))
 
 
 def launcher(data: bytes) -> None:
@@ -173,6 +183,7 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
         manifest_body,
         chunk,
         stream,
+        open_files,
         launcher,
         metadata,
         message,

@@ -79,6 +79,7 @@ class Bench:
         lower: directories that are the image of containers, the uppermost first.
         allowed: system calls that the seccomp filter of containers lets through although it would not.
         environment: variables of the jobs in containers.
+        network: what connects each container to be to a network, before its job begins.
     """
 
     def __init__(self, folder: Path, kind: Kind, settings: Settings) -> None:
@@ -96,6 +97,7 @@ class Bench:
         self.lower: Sequence[Path] = (Path("/"),)
         self.allowed: Sequence[str] = ()
         self.environment = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+        self.network: Callable[[JobCapsule], None] | None = None
         self._temporary = folder / "tmp"
         self._capsules: list[JobCapsule] = []
         self._numbers = itertools.count()
@@ -141,6 +143,8 @@ class Bench:
             made = ContainerJob(container)
         self._capsules.append(made)
         made.await_launcher()
+        if self.network is not None:
+            self.network(made)
         return made
 
     def save(

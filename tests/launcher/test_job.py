@@ -111,8 +111,30 @@ def test_the_job_keeps_umask_and_working_directory(start: Start, folder: Path) -
     assert capsule.stdout == f"0027\n{folder}\n"
 
 
-def test_orphans_are_reaped_and_their_end_is_not_the_jobs(start: Start) -> None:
-    capsule = start("sh", "-c", "for i in 1 2 3 4 5 6 7 8; do (true &); done; exec sleep 1000", agent_wait=0)
+_KEEPS_NO_ORPHANS = (
+    sys.executable,
+    "-c",
+    "import ctypes, os, sys; ctypes.CDLL(None).prctl(36, 0, 0, 0, 0); os.execvp(sys.argv[1], sys.argv[1:])",
+)
+
+
+def test_orphans_become_children_of_the_job_as_of_a_first_process(start: Start) -> None:
+    capsule = start("sh", "-c", "(sleep 999 &); exec sleep 1000", agent_wait=0)
+    until(lambda: names(capsule.job) == ["sleep"], "its orphan")
+    (orphan,) = capsule.job.children()
+    orphan.kill()
+    until(lambda: orphan.status() == psutil.STATUS_ZOMBIE, "an end of which nobody asks")
+    assert capsule.job.children() == [orphan]
+
+
+def test_the_children_of_the_job_keep_no_orphans(start: Start) -> None:
+    capsule = start("sh", "-c", "sh -c '(sleep 999 &); exec sleep 1000'; true", agent_wait=0)
+    until(lambda: names(capsule.job) == ["sleep", "sleep"], "the orphan beside its parent")
+
+
+def test_orphans_of_a_job_that_keeps_none_are_reaped_and_their_end_is_not_the_jobs(start: Start) -> None:
+    script = "for i in 1 2 3 4 5 6 7 8; do (true &); done; exec sleep 1000"
+    capsule = start(*_KEEPS_NO_ORPHANS, "sh", "-c", script, agent_wait=0)
     until(lambda: names(capsule.first) == ["sleep"], "only the job")
     assert capsule.alive()
 
@@ -121,7 +143,8 @@ def test_outside_a_namespace_the_launcher_is_its_orphans_reaper(
     launcher: Path, folder: Path, env: dict[str, str]
 ) -> None:
     argv = ["--socket", f"{folder}/launch.sock", "--agent-wait", "0", "--"]
-    process = subprocess.Popen([launcher, *argv, "sh", "-c", "(sleep 1000 &); exec sleep 1001"], env=env)
+    script = (*_KEEPS_NO_ORPHANS, "sh", "-c", "(sleep 1000 &); exec sleep 1001")
+    process = subprocess.Popen([launcher, *argv, *script], env=env)
     seen = psutil.Process(process.pid)
     until(lambda: len(seen.children()) == 2 and names(seen) == ["sleep", "sleep"], "the orphan as a child")
     job, orphan = sorted(seen.children(), key=lambda child: child.cmdline(), reverse=True)

@@ -21,6 +21,7 @@ from crikpy.model.manifest import (
     StdioEnd,
     StoredImage,
 )
+from crikpy.model.network import Address, Network
 from crikpy.model.workload import Workload
 from crikpy.store.chunks import CHUNK_BYTES
 from crikpy.store.manifests import decode_manifest, encode_manifest
@@ -37,20 +38,22 @@ _GOLDEN = (
     b'"origin":{"host":"node-a","instance":"i-0123456789abcdef0","boot_id":"boot","trigger":"Manual","notice":"",'
     b'"pod":"","pod_uid":"","together":[]},'
     b'"job":{"command":["train"],"root_pid":9001,"highest_pid":9003,"processes":[],"stdio":[],"stopped":[],"tiles":false,'
-    b'"apparmor":"","container_apparmor":""},'
+    b'"apparmor":"","container_apparmor":"","lost_sessions":false},'
     b'"compatibility":{"architecture":"x86_64","page_size":4096,"kernel":"6.18","criu":"4.2.1","cpu_model":"",'
     b'"cpu_features":["sse2"],"image":""},'
     b'"images":[{"name":"pages-1.img","size":12288,'
     b'"extents":[[null,0,4096],["0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",4096,8192]]}],'
-    b'"archives":[],"open_files":[],'
+    b'"archives":[],"open_files":[],"network":{"addresses":[],"bound":[],"devices":[],"ipv6":false},'
     b'"sizes":{"image_bytes":0,"zero_bytes":0,"reused_bytes":0,"stored_bytes":0,"chunks":0},"frozen_s":0.0}}\n'
 )
 """A manifest, with `@` in place of its hash."""
 
-_FIRST = _GOLDEN.replace(b',"pod":"","pod_uid":"","together":[]', b"").replace(
-    b',"apparmor":"","container_apparmor":""', b""
+_FIRST = (
+    _GOLDEN.replace(b',"pod":"","pod_uid":"","together":[]', b"")
+    .replace(b',"apparmor":"","container_apparmor":"","lost_sessions":false', b"")
+    .replace(b'"network":{"addresses":[],"bound":[],"devices":[],"ipv6":false},', b"")
 )
-"""The same of the first release, which knew nothing of pods."""
+"""The same of the first release, which knew nothing of pods and their networks."""
 
 
 def image(*extents: Extent, name: str = "pages-1.img") -> StoredImage:
@@ -77,6 +80,7 @@ _FULL = replace(
     images=(*golden().images, image(Extent(HASH, 0, 512), name="files/0.tar")),
     archives=(FileArchive(image="files/0.tar", kind="overlay", root="/", entries=1),),
     open_files=(OpenFile(path="/lib/libc.so.6", size=1, build_id="ab"),),
+    network=Network(addresses=(Address(interface="eth0", address="10.0.0.1"),), bound=("10.0.0.1",)),
     job=replace(
         golden().job,
         processes=(ProcessFact(pid=9001, parent=1, command="train", threads=1, resident_bytes=4096),),
@@ -209,7 +213,7 @@ def _with_novelties(value: Any) -> Any:
 def test_what_a_later_release_may_leave_out_or_add_as_a_word_is_read() -> None:
     fields = msgspec.json.decode(msgspec.json.encode(_FULL))
     fields["origin"] |= {"trigger": "Eclipse"}
-    for optional in ("archives", "open_files", "sizes", "frozen_s"):
+    for optional in ("archives", "open_files", "network", "sizes", "frozen_s"):
         del fields[optional]
     found = decode_manifest(wrapped(msgspec.json.encode(fields)))
     assert found.origin.trigger == "Eclipse"
