@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from catalogue.describing import Group, Workload
+from catalogue.describing import Group, Workload, same
 from catalogue.training import PYTHON
 
 DATA = (
@@ -76,6 +76,8 @@ GROUP = Group(
             python=RAY,
             words=(PYTHON, "/opt/programs/ray_tasks.py"),
             progress=r"^step 30 ",
+            check=same(r"^step .*"),
+            note="Ray itself does again what ran on a connection that a move has closed, and says so in its log",
         ),
         Workload(
             name="jupyter",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from catalogue.describing import Group, Workload
+import re
+
+from catalogue.describing import SAME_OUTPUT, Check, Group, Seen, Verdict, Workload
 
 PYTHON = "/opt/frameworks/bin/python"
 
@@ -19,6 +21,13 @@ _RANKS = (
     "/opt/programs/torch_ranks.py",
 )  # fmt: skip
 
+
+def _fault_said(seen: Seen) -> str:
+    said = re.search(r"^fault: (.*)", seen.second, re.MULTILINE)
+    return said[1] if said else SAME_OUTPUT.fault(seen)
+
+
+_SAID_NO_FAULT = Check(_fault_said, Verdict.EXACT)
 
 GROUP = Group(
     title="Training",
@@ -87,7 +96,7 @@ GROUP = Group(
             versioned="lightning",
             environment=_THREADS,
             words=(PYTHON, "/opt/programs/lightning_training.py"),
-            progress=r"^step 150 ",
+            progress=r"^step 80 ",
         ),
         Workload(
             name="transformers",
@@ -97,7 +106,8 @@ GROUP = Group(
             versioned="transformers",
             environment=_THREADS,
             words=(PYTHON, "/opt/programs/transformers_trainer.py"),
-            progress=r"^step 50 ",
+            progress=r"^step 20 ",
+            timeout_s=300,
         ),
         Workload(
             name="tokenizers",
@@ -160,8 +170,21 @@ GROUP = Group(
             does="searches parameters, its trials in an SQLite database",
             python=LEARNING,
             versioned="optuna",
-            words=(PYTHON, "/opt/programs/optuna_study.py"),
-            progress=r"^trial 40 ",
+            words=(PYTHON, "/opt/programs/optuna_study.py", "delete"),
+            progress=r"^trial 20 ",
+            check=_SAID_NO_FAULT,
+            expected=Verdict.LOST,
+            note="SQLite refuses to write a database outside of WAL mode once the file has another inode; the pod"
+            " hears of it beforehand (`MoveMayBreak`)",
+        ),
+        Workload(
+            name="optuna-wal",
+            program="Optuna",
+            does="the same, the database in WAL mode",
+            python=LEARNING,
+            versioned="optuna",
+            words=(PYTHON, "/opt/programs/optuna_study.py", "wal"),
+            progress=r"^trial 20 ",
         ),
     ),
 )

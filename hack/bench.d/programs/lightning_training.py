@@ -41,7 +41,7 @@ def main():
     folder = "/var/tmp/lightning"
     trainer = lightning.Trainer(
         accelerator="cpu",
-        max_epochs=8,
+        max_epochs=4,
         deterministic=True,
         enable_progress_bar=False,
         enable_model_summary=False,

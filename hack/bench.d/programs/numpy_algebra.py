@@ -4,8 +4,8 @@ import hashlib
 
 import numpy as np
 
-matrix = np.random.default_rng(1).normal(size=(500, 500))
-for step in range(60):
+matrix = np.random.default_rng(1).normal(size=(400, 400))
+for step in range(50):
     orthogonal, triangular = np.linalg.qr(matrix)
     matrix = triangular @ orthogonal + np.diag(np.linalg.norm(matrix, axis=0)) / 100
     print("step", step, hashlib.sha256(matrix.tobytes()).hexdigest(), flush=True)

@@ -33,10 +33,10 @@ def main():
     model = GPT2LMHeadModel(GPT2Config(vocab_size=256, n_positions=64, n_embd=64, n_layer=2, n_head=4))
     arguments = TrainingArguments(
         output_dir="/var/tmp/trainer",
-        max_steps=160,
+        max_steps=60,
         per_device_train_batch_size=16,
         logging_steps=1,
-        save_steps=20,
+        save_steps=15,
         save_total_limit=2,
         dataloader_num_workers=2,
         report_to="none",
