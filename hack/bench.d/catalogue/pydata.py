@@ -87,6 +87,8 @@ GROUP = Group(
             versioned="ipykernel",
             words=(PYTHON, "/opt/programs/jupyter_kernel.py"),
             progress=r"^cell 30 ",
+            check=same(r"\b\d+ \d+$"),
+            note="the history that IPython keeps in SQLite outside of WAL mode is written no more; it says so once",
         ),
         Workload(
             name="gunicorn",

@@ -159,6 +159,7 @@ GROUP = Group(
             program="LightGBM",
             does="boosts trees in two threads",
             python=LEARNING,
+            packages=("libgomp1",),
             versioned="lightgbm",
             environment=_THREADS,
             words=(PYTHON, "/opt/programs/lightgbm_training.py"),
