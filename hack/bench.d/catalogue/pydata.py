@@ -88,7 +88,7 @@ GROUP = Group(
             words=(PYTHON, "/opt/programs/jupyter_kernel.py"),
             progress=r"^cell 30 ",
             check=same(r"\b\d+ \d+$"),
-            note="the history that IPython keeps in SQLite outside of WAL mode is written no more; it says so once",
+            note="IPython keeps its history in SQLite outside of WAL mode: it is written no more, as it says once",
         ),
         Workload(
             name="gunicorn",
