@@ -95,6 +95,39 @@ class CriuSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GpuSettings:
+    """How jobs on NVIDIA GPUs are saved."""
+
+    cuda_checkpoint: str = ""
+    """Path of NVIDIA's cuda-checkpoint below CRIKPY_CRIU_NODE_ROOT; empty looks for it in /usr/local/bin, /usr/bin
+    and /opt/crikpy."""
+
+    nvidia_smi: str = ""
+    """Path of nvidia-smi likewise, which says how much memory of the GPUs a job has; empty looks in /usr/bin and
+    /usr/local/bin. Without it nobody knows beforehand whether that fits into the node's."""
+
+    libraries: str = ""
+    """Directory of the driver's libcuda.so.1 below CRIKPY_CRIU_NODE_ROOT where the node's loader does not find it,
+    such as /run/nvidia/driver/usr/lib/x86_64-linux-gnu with the driver container of the GPU operator."""
+
+    driver_proc: Path = Path("/proc/driver/nvidia")
+    """Where the driver tells of itself and its GPUs."""
+
+    lock_s: float = 10.0
+    """How long the processes of a job may take to let go of their GPUs, for each attempt to save it."""
+
+    give_back_s: float = 120.0
+    """How long a job that runs on may take to get its GPUs back before it is said to have lost them."""
+
+    at_once: int = 8
+    """Processes of a job whose GPU memory is moved at once."""
+
+    managed_bytes: int = 64 * MIB
+    """Areas of /dev/nvidia-uvm up to which a process is taken not to use managed memory, which cannot be saved:
+    the driver maps some of it for itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NoticeSettings:
     """Where interruption notices come from."""
 
@@ -315,6 +348,7 @@ class Settings:
 
     store: StoreSettings = field(default_factory=StoreSettings)
     criu: CriuSettings = field(default_factory=CriuSettings)
+    gpu: GpuSettings = field(default_factory=GpuSettings)
     notices: NoticeSettings = field(default_factory=NoticeSettings)
     sources: SourceSettings = field(default_factory=SourceSettings)
     signals: SignalSettings = field(default_factory=SignalSettings)

@@ -13,9 +13,11 @@ from crikpy.agent.reporting import Teller
 from crikpy.agent.sessions import Activity, CapsuleSession, PodSession
 from crikpy.agent.threads import in_thread
 from crikpy.aio.clock import Deadline
-from crikpy.capsule import databases, entering, preflight, surveying
+from crikpy.capsule import databases, entering, refusing
+from crikpy.capsule.holding import folder_of
 from crikpy.capsule.trees import find_tree
 from crikpy.errors import CapsuleError, CrikpyError
+from crikpy.flows import gpus
 from crikpy.kube.identity import container_workload
 from crikpy.model.capsule import JobPhase
 from crikpy.settings import Settings
@@ -25,6 +27,9 @@ _log = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 300.0
 _READY_S = 60.0
+_LOOK_S = 30.0
+"""For the tools of a job's devices, which may hang."""
+
 _MOST_REASONS = 5
 
 CANNOT_BE_SAVED = "CannotBeSaved"
@@ -40,7 +45,9 @@ class Checker:
     ) -> None:
         self._store = store
         self._teller = teller
+        self._settings = settings
         self._cluster = settings.kube.cluster
+        self._ghost_limit_bytes = settings.criu.ghost_limit_bytes
         self._first_s = settings.agent.look_after_s
         self._every_s = every_s
         self._known: dict[str, dict[str, tuple[str, ...]]] = {}
@@ -76,7 +83,7 @@ class Checker:
             status = await capsule.refresh()
             if status.phase is not JobPhase.RUNNING:
                 return
-            reasons = await asyncio.to_thread(refusals, capsule.launcher_pid, status.job_pid)
+            reasons = await asyncio.to_thread(refusals, capsule.launcher_pid, status.job_pid, self._settings)
         except CrikpyError as fault:
             _log.debug("a job could not be looked at: %s", fault, extra={"capsule": str(capsule)})
             return
@@ -118,12 +125,13 @@ class Checker:
             self._known.pop(session.uid, None)
 
 
-def refusals(launcher_pid: int, job_pid: int) -> tuple[str, ...]:
+def refusals(launcher_pid: int, job_pid: int, settings: Settings) -> tuple[str, ...]:
     """Return why a job could not be saved as it is now, a sentence each; empty when it may.
 
     Args:
         launcher_pid: PID of the launcher.
         job_pid: PID of the job's root inside the capsule.
+        settings: of this node.
 
     Raises:
         CapsuleError: the job has ended.
@@ -132,11 +140,11 @@ def refusals(launcher_pid: int, job_pid: int) -> tuple[str, ...]:
     if job_pid not in inside:
         raise CapsuleError("the job has just ended")
     tree = find_tree(launcher_pid, inside[job_pid])
-    reasons = preflight.refusals(surveying.survey(tree.members).views)
-    if tree.strays:
-        strays = f"{len(tree.strays)} of its processes left its tree: their parents ended before them"
-        return (*reasons, strays)
-    return reasons
+    everybody = set(inside.values())
+    limit = settings.criu.ghost_limit_bytes
+    seen = refusing.look(tree, launcher_pid, everybody, ghost_limit_bytes=limit)
+    of_gpus = gpus.refusals(seen.survey.views, folder_of(launcher_pid), settings, Deadline.after(_LOOK_S))
+    return (*seen.refusals, *of_gpus)
 
 
 def cautions(launcher_pid: int) -> tuple[str, ...]:

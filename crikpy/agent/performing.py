@@ -24,6 +24,7 @@ from crikpy.agent.acts import (
     failed_status,
     stopped_outcome,
 )
+from crikpy.agent.device_sizes import DeviceSizes
 from crikpy.agent.dumps import Dumped, Dumper, Progress
 from crikpy.agent.ending import Ending, await_end
 from crikpy.agent.forecasts import Forecasts
@@ -96,7 +97,7 @@ class Performer:
         self._metrics = metrics
         self._ledger = ledger
         self._on_complete = on_complete
-        self._sizes = Sizes()
+        self._sizes = Sizes(DeviceSizes(settings))
         self._meter = Meter(settings.agent.assumed_bytes_per_s, metrics)
         self._crowd = Crowd()
         self.dumper = Dumper(store, settings)

@@ -18,6 +18,7 @@ from crikpy.agent.threads import in_thread
 from crikpy.aio.clock import Deadline
 from crikpy.criu.features import check_node
 from crikpy.errors import CrikpyError, NodeError
+from crikpy.flows.gpus import NO_GPUS, node_finding
 from crikpy.kube.client import Json
 from crikpy.kube.times import render_seconds
 from crikpy.metrics import Metrics
@@ -111,7 +112,16 @@ def look(settings: Settings, store: ObjectStore, deadline: Deadline) -> Ability:
         return _unable(fault.reason, failed, f"the store {store.url}: {fault}")
     if failed:
         return _unable(NodeError.reason, failed)
-    return Ability(able=True, reason=_ABLE, message=f"jobs can be saved on this node, to {store.url}")
+    message = f"jobs can be saved on this node, to {store.url}{_gpus(settings, deadline)}"
+    return Ability(able=True, reason=_ABLE, message=message[:_LONGEST_MESSAGE])
+
+
+def _gpus(settings: Settings, deadline: Deadline) -> str:
+    """Return what is to be said of this node's GPUs; nothing where there are none."""
+    found = node_finding(settings, deadline)
+    if found.verdict is Verdict.WARNING:
+        return f"; those on its GPUs cannot: {found.fact} ({found.remedy})"
+    return f"; those on its GPUs too: {found.fact}" if found.fact != NO_GPUS else ""
 
 
 def _unable(reason: str, failed: list[Finding], *more: str) -> Ability:

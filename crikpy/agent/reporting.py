@@ -6,15 +6,19 @@ here but the words.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
+from typing import Final
 
 from crikpy import names
 from crikpy.agent.outbox import Outbox
 from crikpy.aio.clock import Deadline
-from crikpy.errors import CrikpyError, KubeNotFoundError
+from crikpy.errors import CrikpyError, GpuStateLostError, KubeNotFoundError
 from crikpy.flows.reporting import Reporter
 from crikpy.kube.client import Json, KubeApi, PatchKind
 from crikpy.kube.events import EventRecorder, Reference
@@ -241,22 +245,31 @@ class Teller:
     def reporter(self, pod: Pod, *, order: str = "") -> Reporter:
         """Return a reporter for one flow, that logs with the pod's name and counts transferred bytes."""
         facts = {"pod": str(pod), "order": order} if order else {"pod": str(pod)}
-        return _FlowReporter(self._metrics, facts)
+        loop = asyncio.get_running_loop()
+
+        def tell(reason: str, message: str) -> None:
+            warn = partial(self._events.tell, Reference.of_pod(pod), reason, message, warning=True)
+            loop.call_soon_threadsafe(warn)
+
+        return _FlowReporter(self._metrics, facts, tell)
 
 
 class _FlowReporter:
     """Hears one flow, in whatever threads."""
 
-    def __init__(self, metrics: Metrics, facts: dict[str, str]) -> None:
+    def __init__(self, metrics: Metrics, facts: dict[str, str], tell: Callable[[str, str], None]) -> None:
         self._metrics = metrics
+        self._tell = tell
         self._facts = facts
         self._lock = threading.Lock()
         self._counted: dict[str, int] = {}
 
     def event(self, name: str, message: str, **facts: object) -> None:
-        """Log it."""
+        """Log it; what its owner alone can help is told on the pod."""
         said = {f"fact_{key}" if key in _RESERVED else key: value for key, value in facts.items()}
         _log.info(message, extra={**said, **self._facts, "event": name})
+        if name in _TOLD:
+            self._tell(_TOLD[name], message)
 
     def transfer(self, direction: str, progress: TransferProgress) -> None:
         """Count what has moved since the last time; a number that falls is that of a new transfer."""
@@ -266,6 +279,9 @@ class _FlowReporter:
         moved = progress.wire_bytes - before if progress.wire_bytes >= before else progress.wire_bytes
         self._metrics.transferred_bytes.labels(direction=direction).inc(moved)
 
+
+_TOLD: Final = {"gpu-lost": GpuStateLostError.reason}
+"""Reasons of the events by which owners hear of what a flow says."""
 
 _RESERVED = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 

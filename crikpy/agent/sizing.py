@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, TypeVar
 
+from crikpy.agent.device_sizes import DeviceSizes
 from crikpy.agent.sessions import PodSession
 from crikpy.capsule import procfs
 from crikpy.model import manifest
@@ -74,7 +75,13 @@ class Past:
 class Sizes:
     """Knows the sizes of this node's pods."""
 
-    def __init__(self) -> None:
+    def __init__(self, devices: DeviceSizes | None = None) -> None:
+        """Know nothing yet.
+
+        Args:
+            devices: says what is on GPUs, which goes into memory before it is saved; None where nobody does.
+        """
+        self._devices = devices
         self._pasts: OrderedDict[str, Past] = OrderedDict()
         self._held: OrderedDict[str, int] = OrderedDict()
 
@@ -87,6 +94,8 @@ class Sizes:
         except TimeoutError:
             _log.warning("nobody says in time how much memory a pod holds", extra={"pod": str(session)})
             held = None
+        if held is not None and self._devices is not None:
+            held += await self._devices.of(launchers)
         if held is not None:
             _put(self._held, session.uid, held)
         return estimate(held, self._pasts.get(session.uid), time.monotonic())

@@ -142,7 +142,9 @@ def _is_in(member: psutil.Process, states: Collection[str]) -> bool:
         return True
 
 
-def run(argv: Sequence[str], *, deadline: Deadline, pass_fds: Sequence[int] = ()) -> tuple[int, str]:
+def run(
+    argv: Sequence[str], *, deadline: Deadline, pass_fds: Sequence[int] = (), env: dict[str, str] | None = None
+) -> tuple[int, str]:
     """Run a short program and return its exit status and what it wrote, both streams together, a mebibyte at most.
 
     Raises:
@@ -151,7 +153,7 @@ def run(argv: Sequence[str], *, deadline: Deadline, pass_fds: Sequence[int] = ()
     read_end, write_end = os.pipe()
     with os.fdopen(read_end, "rb") as output:
         try:
-            child = Child(argv, pass_fds=pass_fds, stdout=write_end, stderr=write_end)
+            child = Child(argv, pass_fds=pass_fds, stdout=write_end, stderr=write_end, env=env)
         finally:
             os.close(write_end)
         with child:

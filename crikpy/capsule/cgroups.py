@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from crikpy.capsule.holding import Process, folder_of
+
+_UNLIMITED = 1 << 60
+"""What cgroup v1 shows for a cgroup without a limit is above this."""
 
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
@@ -86,3 +90,36 @@ def _lines(text: str) -> list[str]:
 
 def _unescape(text: str) -> str:
     return _OCTAL.sub(lambda match: chr(int(match[1], 8)), text)
+
+
+def memory_room(process: Process) -> int | None:
+    """Return how many bytes the memory limits of a process's cgroup and of those above it leave; None without one.
+
+    Pages of files that can be dropped at any time count as free. Source: memory in admin-guide/cgroup-v1 and v2.
+    """
+    try:
+        return least_room([path.parent for path in procs_files(process)])
+    except OSError:
+        return None
+
+
+def least_room(places: Sequence[Path]) -> int | None:
+    """Return how many bytes the memory limits of some cgroups' folders and of those above them leave; or None."""
+    rooms = [_room(folder) for place in places for folder in (place, *place.parents)]
+    return min((room for room in rooms if room is not None), default=None)
+
+
+def _room(folder: Path) -> int | None:
+    for limit, usage, reclaimable in (
+        ("memory.max", "memory.current", "inactive_file"),
+        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        try:
+            most = int((folder / limit).read_text())
+            used = int((folder / usage).read_text())
+            found = re.search(rf"^{reclaimable} (\d+)$", (folder / "memory.stat").read_text(), re.MULTILINE)
+        except (OSError, ValueError):  # not of this version, or `max`
+            continue
+        if most < _UNLIMITED:
+            return max(0, most - used + (int(found[1]) if found else 0))
+    return None

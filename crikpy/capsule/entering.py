@@ -31,15 +31,25 @@ _LEAVE = 'while [ "$1" != -- ]; do { echo 0 > "$1"; } 2>/dev/null || :; shift; d
 """The same for cgroups that need not be joined."""
 
 
-def dump_entry(launcher: Process) -> tuple[str, ...]:
+def dump_entry(launcher: Process, *, saves_ipc: bool = False) -> tuple[str, ...]:
     """Return the words that enter for a dump, out of the cgroups of whoever starts it.
 
     A container that is killed, or has no memory left, is killed as a whole: a CRIU that went with it in the middle
     of its work would take a process of the job along. Alone it ends in order, as soon as nobody listens to it.
     Memory that it needs is not counted to the job either.
+
+    Args:
+        launcher: the capsule's.
+        saves_ipc: the IPC namespace is part of the dump, which takes that CRIU is not in it.
     """
+    kinds = [kind for kind in _NAMESPACES if kind != "ipc" or not saves_ipc]
+    return (*outside(), *_nsenter(launcher, kinds))
+
+
+def outside() -> tuple[str, ...]:
+    """Return the words that start a program out of the cgroups of whoever starts it."""
     files = [str(path) for path in cgroups.topmost_files()]
-    return ("/bin/sh", "-c", _LEAVE, "crikpy-leave", *files, "--", *_nsenter(launcher, _NAMESPACES))
+    return ("/bin/sh", "-c", _LEAVE, "crikpy-leave", *files, "--")
 
 
 def restore_entry(launcher: Process) -> tuple[str, ...]:

@@ -7,12 +7,14 @@ runs on untouched. What is not known here to fail is left to CRIU, which has the
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from crikpy.capsule.procfs import shown
 from crikpy.model.manifest import OpenFile, ProcessFact, StdioEnd
+from crikpy.settings import MIB
 
 _TERMINAL = re.compile(r"/dev/(pts/\d+|tty\w*|console|ptmx|pts/ptmx)")
 _SAVABLE_DEVICES = frozenset({(1, 3), (1, 5), (1, 7), (1, 8), (1, 9)})
@@ -29,6 +31,9 @@ _UNSAVABLE_KERNEL_OBJECTS = {
     "kvm-vm": "a virtual machine",
     "kvm-vcpu": "a virtual machine",
 }
+
+_AREAS_FOR_CRIU = 16
+"""What CRIU maps into a process, to read it from within, and what it splits for that."""
 
 _NAMESPACES = {
     "mnt": "mount",
@@ -49,9 +54,25 @@ class Inode(StrEnum):
 
     REGULAR = "regular"
     DIRECTORY = "directory"
+    QUEUE = "queue"
     CHARACTER = "character"
     BLOCK = "block"
     OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LostName:
+    """A regular file that has lost the name by which it was opened, and has another.
+
+    Attributes:
+        path: the lost name.
+        device: major and minor number of its filesystem.
+        inode: its number there.
+    """
+
+    path: str
+    device: tuple[int, int]
+    inode: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +88,8 @@ class Descriptor:
         size: bytes of a regular file.
         writable: whether it is open for writing.
         direct: whether it was opened with O_DIRECT, which for a pipe is packet mode.
-        queue: whether it is a POSIX message queue.
+        ghost: bytes that a file takes up which was deleted while open; 0 for all others.
+        lost: of a file that has lost this name, and has another.
     """
 
     fd: int
@@ -78,7 +100,8 @@ class Descriptor:
     size: int = 0
     writable: bool = False
     direct: bool = False
-    queue: bool = False
+    ghost: int = 0
+    lost: LostName | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +114,8 @@ class Mapping:
         size: bytes of a regular file.
         shared: whether writes to the memory go to the file.
         build_id: GNU build id in hex of an ELF file mapped to be run, or empty.
+        ghost: bytes that a file takes up which was deleted while mapped; 0 for all others.
+        lost: of a file that has lost this name, and has another.
     """
 
     target: str
@@ -98,6 +123,8 @@ class Mapping:
     size: int = 0
     shared: bool = False
     build_id: str = ""
+    ghost: int = 0
+    lost: LostName | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +141,8 @@ class ProcessView:
         descriptors: its open files.
         mappings: its mapped files.
         highest: highest PID or thread id of it.
+        areas_left: how many more mappings the kernel would let it have.
+        outer: its PID on the node.
     """
 
     fact: ProcessFact
@@ -125,6 +154,8 @@ class ProcessView:
     descriptors: tuple[Descriptor, ...] = ()
     mappings: tuple[Mapping, ...] = ()
     highest: int = 0
+    areas_left: int = _AREAS_FOR_CRIU
+    outer: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +171,8 @@ class Survey:
         highest_pid: highest PID or thread id in use.
         stopped: processes that a signal stopped.
         lost_sessions: whether children of the root are in sessions whose leaders have ended.
+        attaches_system_v: whether there is System V shared memory among what is mapped.
+        lost: files open or mapped that have lost the name by which they were.
     """
 
     views: tuple[ProcessView, ...]
@@ -150,6 +183,8 @@ class Survey:
     highest_pid: int
     stopped: tuple[int, ...]
     lost_sessions: bool = False
+    attaches_system_v: bool = False
+    lost: frozenset[LostName] = frozenset()
 
 
 def summarise(views: Sequence[ProcessView]) -> Survey:
@@ -180,27 +215,42 @@ def summarise(views: Sequence[ProcessView]) -> Survey:
         highest_pid=max((view.highest for view in views), default=0),
         stopped=tuple(view.fact.pid for view in views if view.state == "T"),
         lost_sessions=not {view.session for view in views} <= {view.fact.pid for view in views},
+        lost=frozenset(
+            lost
+            for view in views
+            for lost in (
+                *(found.lost for found in view.descriptors),
+                *(found.lost for found in view.mappings),
+            )
+            if lost is not None
+        ),
+        attaches_system_v=any(found.target.startswith("/SYSV") for view in views for found in view.mappings),
     )
 
 
-def refusals(views: Sequence[ProcessView]) -> tuple[str, ...]:
-    """Return why CRIU cannot save these processes, a sentence each with its remedy; empty when it may.
+def refusals(views: Sequence[ProcessView], *, ghost_limit_bytes: int = sys.maxsize) -> tuple[str, ...]:
+    """Return why CRIU cannot save these processes, a sentence for each program and reason; empty when it may.
 
     Args:
         views: every process of the job, the root first.
+        ghost_limit_bytes: what a file may take up that was deleted while open; without it as much as it likes.
     """
     sessions = {view.fact.pid: view.session for view in views}
-    found: dict[str, None] = {}
+    found: dict[tuple[str, str], dict[int, None]] = {}
     for view in views:
-        who = f"{view.fact.command} (PID {view.fact.pid})"
         for reason in (
             *_of_the_process(view, views[0], sessions),
             *_of_its_namespaces(view, views[0]),
             *(why for descriptor in view.descriptors if (why := _of_a_descriptor(descriptor))),
             *(why for mapping in view.mappings if (why := _of_a_mapping(mapping))),
+            *_of_ghosts(view, ghost_limit_bytes),
         ):
-            found[f"{who} {reason}"] = None
-    return tuple(found)
+            found.setdefault((view.fact.command, reason), {})[view.fact.pid] = None
+    return tuple(f"{command} ({_pids(list(pids))}) {reason}" for (command, reason), pids in found.items())
+
+
+def _pids(pids: Sequence[int]) -> str:
+    return f"PID {pids[0]}" + (f" and {len(pids) - 1} more" if pids[1:] else "")
 
 
 def _of_the_process(view: ProcessView, root: ProcessView, sessions: dict[int, int]) -> list[str]:
@@ -211,6 +261,8 @@ def _of_the_process(view: ProcessView, root: ProcessView, sessions: dict[int, in
         reasons.append("is traced by a debugger: detach the debugger")
     if not _session_can_be_made(view, root, sessions):
         reasons.append("belongs to a session whose leader has ended: let the leader wait for its children")
+    if view.areas_left < _AREAS_FOR_CRIU and view.state != "Z":
+        reasons.append("has as many mappings as the kernel permits: raise vm.max_map_count on the node")
     if view.state == "Z" and view.fact.threads > 1:
         reasons.append("has ended its main thread but not its others: let the main thread wait for them")
     return reasons
@@ -244,8 +296,10 @@ def _of_a_descriptor(descriptor: Descriptor) -> str:
     target = shown(descriptor.target)
     if target.startswith("anon_inode:"):
         return _of_a_kernel_object(target)
-    if descriptor.queue:
-        return f"has the POSIX message queue {target} open: use a Unix socket or a pipe instead"
+    if descriptor.inode is Inode.QUEUE:
+        return (
+            f"uses the POSIX message queue {target}, which CRIU cannot save: use one of System V, or a Unix socket"
+        )
     if descriptor.direct and target.startswith("pipe:"):
         return "uses a pipe in packet mode (O_DIRECT), which CRIU cannot save: use a Unix socket (SOCK_SEQPACKET)"
     if descriptor.inode not in {Inode.CHARACTER, Inode.BLOCK}:
@@ -257,14 +311,24 @@ def _of_a_descriptor(descriptor: Descriptor) -> str:
     return _of_a_device(target)
 
 
+def _of_ghosts(view: ProcessView, limit_bytes: int) -> Iterator[str]:
+    """Yield a reason for each deleted file that is too large to travel in CRIU's images."""
+    ghosts = {
+        **{found.target: found.ghost for found in view.descriptors},
+        **{found.target: found.ghost for found in view.mappings},
+    }
+    for target, size in ghosts.items():
+        if size > limit_bytes:
+            yield (
+                f"holds {shown(target)} open, of {size // MIB} MiB; without a name {limit_bytes // MIB} MiB at "
+                "most can be saved: close it, keep its name, or raise CRIKPY_CRIU_GHOST_LIMIT_BYTES"
+            )
+
+
 def _of_a_mapping(mapping: Mapping) -> str:
     target = mapping.target
-    if target.startswith("/SYSV"):
-        return "uses System V shared memory: use POSIX shared memory (shm_open) instead"
     if target.startswith("anon_inode:"):
         return _of_a_kernel_object(target)
-    if target.startswith("/dev/nvidia"):
-        return _of_a_device(target)
     return ""
 
 
@@ -277,6 +341,8 @@ def _of_a_kernel_object(target: str) -> str:
 
 
 def _of_a_device(target: str) -> str:
-    if target.startswith(("/dev/nvidia", "/dev/dri/", "/dev/kfd")):
-        return f"uses a GPU ({target}): CRIU saves the memory of the CPU only; run it on the CPU"
+    if target.startswith("/dev/nvidia"):
+        return ""  # accelerators.py knows
+    if target.startswith(("/dev/dri/", "/dev/kfd")):
+        return f"uses a GPU ({target}), of which only NVIDIA's can be saved: run it on one of these, or on the CPU"
     return f"has the device {target} open, which CRIU cannot save: close it before"

@@ -16,13 +16,15 @@ from pathlib import Path
 from crikpy.capsule import procfs, syscalls
 from crikpy.capsule.beneath import stat_inside
 from crikpy.capsule.buildids import read_build_id
-from crikpy.capsule.mounts import Mount, read_mounts
-from crikpy.capsule.preflight import Descriptor, Inode, Mapping, ProcessView, Survey, summarise
+from crikpy.capsule.mounts import read_mounts
+from crikpy.capsule.preflight import Descriptor, Inode, LostName, Mapping, ProcessView, Survey, summarise
 from crikpy.capsule.syscalls import Seen
 from crikpy.errors import NoSuchJobError
 from crikpy.model.manifest import ProcessFact
 
 _DELETED = " (deleted)"
+_MEMORY = ("/memfd:", "/SYSV", "/dev/zero (deleted)", "/anon_hugepage")
+_MQUEUE_MAGIC = 0x19800202
 _FLAGS = re.compile(r"^flags:\s*([0-7]+)$", re.MULTILINE)
 _AREA = re.compile(r"([0-9a-f]+-[0-9a-f]+) (....) \S+ ([0-9a-f]+):([0-9a-f]+) \d+ +(.*)", re.DOTALL)
 _INODES = {
@@ -83,8 +85,15 @@ def _view(pid: int, inside: dict[int, int]) -> ProcessView:
         namespaces=tuple(_links(process / "ns")),
         descriptors=tuple(_descriptors(process)),
         mappings=tuple(_mappings(process)),
+        areas_left=_most_areas() - len(procfs.read_lines(process / "maps")),
         highest=max(_threads(process), default=fact.pid),
+        outer=pid,
     )
+
+
+def _most_areas() -> int:
+    """Return how many mappings a process may have."""
+    return int(Path("/proc/sys/vm/max_map_count").read_bytes())
 
 
 def _innermost(ids: str) -> int:
@@ -109,13 +118,12 @@ def _links(directory: Path) -> Iterator[tuple[str, str]]:
 
 
 def _descriptors(process: Path) -> Iterator[Descriptor]:
-    queues = {mount.device for mount in _mounts(process) if mount.fstype == "mqueue"}
     for name, target in sorted(_links(process / "fd"), key=lambda link: int(link[0])):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             status = syscalls.look(process / "fd" / name)
             found = _FLAGS.search((process / "fdinfo" / name).read_text(errors="surrogateescape"))
             flags = int(found[1], 8) if found else 0
-            inode = _INODES.get(stat.S_IFMT(status.mode), Inode.OTHER)
+            inode = _inode(process / "fd" / name, target, status)
             yield Descriptor(
                 fd=int(name),
                 target=target,
@@ -125,13 +133,39 @@ def _descriptors(process: Path) -> Iterator[Descriptor]:
                 size=status.size if inode is Inode.REGULAR else 0,
                 writable=flags & os.O_ACCMODE != os.O_RDONLY,
                 direct=bool(flags & os.O_DIRECT),
-                queue=f"{status.device[0]}:{status.device[1]}" in queues,
+                ghost=_ghost(target, status),
+                lost=_lost(process, target, status),
             )
+
+
+def _inode(link: Path, target: str, status: Seen) -> Inode:
+    found = _INODES.get(stat.S_IFMT(status.mode), Inode.OTHER)
+    # A queue's name has no folder; only what could be one is asked, since a filesystem's server may be silent.
+    if found is Inode.REGULAR and target.rfind("/") == 0 and syscalls.filesystem(link) == _MQUEUE_MAGIC:
+        return Inode.QUEUE
+    return found
+
+
+def _ghost(target: str, status: Seen) -> int:
+    """Return the bytes of a file without a name; memory that only looks like one travels whatever its size."""
+    if status.links or not stat.S_ISREG(status.mode) or target.startswith(_MEMORY):
+        return 0
+    return status.occupied
+
+
+def _lost(process: Path, target: str, status: Seen) -> LostName | None:
+    if not stat.S_ISREG(status.mode) or not target.startswith("/") or not target.endswith(_DELETED):
+        return None
+    if not status.links or _path(process, target, status):
+        return None
+    return LostName(path=target.removesuffix(_DELETED), device=status.device, inode=status.inode)
 
 
 def _mappings(process: Path) -> Iterator[Mapping]:
     """Yield the mapped files, each once for each way of mapping it."""
-    remote = {mount.device for mount in _mounts(process) if mount.network}
+    remote: frozenset[str] = frozenset()
+    with contextlib.suppress(NoSuchJobError):  # a zombie has neither mounts nor mapped files
+        remote = frozenset(mount.device for mount in read_mounts(process) if mount.network)
     seen: set[tuple[str, str]] = set()
     for line in procfs.read_lines(process / "maps"):
         found = _AREA.fullmatch(line)
@@ -144,13 +178,6 @@ def _mappings(process: Path) -> Iterator[Mapping]:
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             readable = f"{int(major, 16)}:{int(minor, 16)}" not in remote
             yield _mapping(process, area, rights, name, readable=readable)
-
-
-def _mounts(process: Path) -> tuple[Mount, ...]:
-    """Return the mounts of a process; a zombie has none, and neither descriptors nor mapped files."""
-    with contextlib.suppress(NoSuchJobError):
-        return read_mounts(process)
-    return ()
 
 
 def _mapping(process: Path, area: str, rights: str, name: str, *, readable: bool) -> Mapping:
@@ -167,6 +194,8 @@ def _mapping(process: Path, area: str, rights: str, name: str, *, readable: bool
         size=status.size if path else 0,
         shared=rights[1] == "w" and rights[3] == "s",
         build_id=build_id if path and rights[2] == "x" else "",
+        ghost=_ghost(target, status),
+        lost=_lost(process, target, status),
     )
 
 

@@ -1,7 +1,7 @@
 """System calls that Python does not have.
 
-Sources: statx(2); openat2(2) and pidfd_getfd(2), both of Linux 5.6, with one number on every architecture. Nothing
-here says what may be opened.
+Sources: statx(2), statfs(2), setns(2), semctl(2); openat2(2) and pidfd_getfd(2), both of Linux 5.6, with one
+number on every architecture. Nothing here says what may be opened.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import Final
 
 _OPENAT2: Final = 437
 _PIDFD_GETFD: Final = 438
+_NEW_IPC: Final = 0x08000000
+_GETPID: Final = 11
 
 _NO_XDEV: Final = 0x01
 _NO_MAGICLINKS: Final = 0x02
@@ -70,6 +72,7 @@ class Seen:
         device: major and minor number of its filesystem.
         inode: its number there.
         size: its bytes.
+        occupied: the bytes that it takes up: fewer where it has holes.
         node: major and minor number, of a device node.
     """
 
@@ -78,6 +81,7 @@ class Seen:
     device: tuple[int, int]
     inode: int
     size: int
+    occupied: int
     node: tuple[int, int]
 
 
@@ -93,11 +97,61 @@ def look(path: Path) -> Seen:
     if _libc.statx(ctypes.c_int(_AT_FDCWD), *arguments) < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code), str(path))
-    links, _, _, mode, inode, size = struct.unpack_from("=IIIH2xQQ", room, 16)
+    links, _, _, mode, inode, size, blocks = struct.unpack_from("=IIIH2xQQQ", room, 16)
     node_major, node_minor, major, minor = struct.unpack_from("=IIII", room, 128)
     return Seen(
-        mode=mode, links=links, device=(major, minor), inode=inode, size=size, node=(node_major, node_minor)
+        mode=mode,
+        links=links,
+        device=(major, minor),
+        inode=inode,
+        size=size,
+        occupied=blocks * 512,
+        node=(node_major, node_minor),
     )
+
+
+def filesystem(path: Path) -> int:
+    """Return the magic number of the filesystem that a path leads to; its server may be asked.
+
+    Raises:
+        OSError: there is nothing.
+    """
+    room = ctypes.create_string_buffer(256)
+    if _libc.statfs(ctypes.c_char_p(os.fsencode(path)), room) < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), str(path))
+    return int(struct.unpack_from("=q", room)[0])
+
+
+def enter_ipc_namespace(space: int) -> None:
+    """Have the calling thread, and no other, be in another IPC namespace.
+
+    Args:
+        space: a descriptor of it.
+
+    Raises:
+        OSError: it must not.
+    """
+    if _libc.setns(ctypes.c_int(space), ctypes.c_int(_NEW_IPC)) < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+def semaphore_users(semaphores: int, count: int) -> frozenset[int]:
+    """Return who used the semaphores of a set last, of those who live, by their PIDs here.
+
+    Args:
+        semaphores: id of the set, in the IPC namespace of the calling thread.
+        count: how many there are.
+
+    Raises:
+        OSError: there is no such set.
+    """
+    found = [int(_libc.semctl(ctypes.c_int(semaphores), number, _GETPID)) for number in range(count)]
+    if -1 in found:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return frozenset(found) - {0}
 
 
 def getfd(process: int, number: int) -> int:

@@ -14,6 +14,7 @@ from crikpy.cli.console import output_option, print_findings, print_json, store_
 from crikpy.cli.remedies import remedy_of
 from crikpy.criu.features import check_node
 from crikpy.errors import CrikpyError, NodeError
+from crikpy.flows.gpus import node_finding
 from crikpy.model.health import Finding, Verdict
 from crikpy.settings import Settings
 from crikpy.store.opening import open_store
@@ -30,7 +31,9 @@ def command(settings: Settings, store_url: str | None, output: str) -> None:
 
     Where it is told of a store, it tries that too, and whether keys to seal with can be had.
     """
-    findings = [*check_node(settings, deadline=Deadline.after(_PATIENCE_S)), *_store_findings(settings, store_url)]
+    deadline = Deadline.after(_PATIENCE_S)
+    findings = [*check_node(settings, deadline=deadline), node_finding(settings, deadline)]
+    findings += _store_findings(settings, store_url)
     failed = [finding for finding in findings if finding.verdict is Verdict.FAILED]
     if output == "json":
         print_json({"able": not failed, "findings": [dataclasses.asdict(finding) for finding in findings]})

@@ -61,6 +61,11 @@ def _show_head(console: Console, manifest: Manifest, state: str) -> None:
         "size": f"{human_bytes(sizes.image_bytes)}, of it {human_bytes(sizes.zero_bytes)} zeros and "
         f"{human_bytes(sizes.reused_bytes)} stored before; {human_bytes(sizes.stored_bytes)} stored anew",
         "needs": f"{fit.architecture}, {fit.page_size // 1024} KiB pages, CRIU {fit.criu} or newer",
+        **(
+            {"on GPUs": f"{', '.join(fit.gpus.models)}, NVIDIA driver {fit.gpus.driver}"}
+            if fit.gpus.driver
+            else {}
+        ),
         "taken with": f"kernel {fit.kernel}, {fit.cpu_model}, {len(fit.cpu_features)} CPU features",
         "format": f"{manifest.format}, written by crikpy {manifest.release}",
     }

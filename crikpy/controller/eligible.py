@@ -22,6 +22,9 @@ from crikpy.model.pods import PodOptions
 _DEVICES: Final = ("nvidia.com/", "amd.com/gpu", "gpu.intel.com/", "habana.ai/", "aws.amazon.com/neuron")
 """Beginnings of resource names of accelerators, whose memory no checkpoint holds."""
 
+_GPU: Final = "nvidia.com/gpu"
+"""The one among these that a node may be able to save: a whole GPU of NVIDIA's."""
+
 _BOUND_TO_THEIR_NODE: Final = ("DaemonSet", "Node")
 """Kinds whose pods never go elsewhere: evicted, such a pod comes back to the very node that is going away. `Node`
 owns the mirrors of static pods, which kubelet runs from its own files, whatever is written here."""
@@ -162,7 +165,12 @@ def _covers_launcher(mount: Json) -> bool:
 def _container_notes(container: Json) -> Iterator[str]:
     name = raw.text(container.get("name"))
     for device in raw.mapping(raw.mapping(container.get("resources")).get("limits")):
-        if device.startswith(_DEVICES):
+        if device == _GPU:
+            yield (
+                f"container {name} asks for {device}: crikpy can save it on nodes with NVIDIA's cuda-checkpoint"
+                " only, as their condition CrikpyReady says"
+            )
+        elif device.startswith(_DEVICES):
             yield f"container {name} asks for {device}: while its job uses that, crikpy cannot save it"
     probe = raw.mapping(container.get("livenessProbe"))
     patience_s = raw.number(probe.get("periodSeconds"), 10) * raw.number(probe.get("failureThreshold"), 3)

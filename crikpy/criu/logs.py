@@ -26,6 +26,10 @@ _MEANINGS = (
         re.compile(r"Unable to connect a transport socket: Operation not permitted"),
         "a process of the job has confined itself by Landlock, which keeps CRIU out: turn its sandbox off",
     ),
+    (
+        re.compile(r"Non-empty write queue on an in-flight socket|closed in-flight socket"),
+        "a client of a Unix socket of the job has not been accepted yet; another moment may be better",
+    ),
     (re.compile(r"packetized mode for pipes"), "the job has a pipe in packet mode, which CRIU cannot save"),
     (
         re.compile(r"unix: FATAL: Peer \d+ unresolved"),

@@ -122,6 +122,9 @@ def namespaces(present: frozenset[str]) -> Finding:
     missing = sorted(_NAMESPACES - present)
     if missing:
         return failed("namespaces", f"the kernel has no {', '.join(missing)}", "use a kernel that has them")
+    if "time" not in present:
+        fact = "the kernel has no time: a moved job's clocks leap to those of its new node"
+        return warning("namespaces", fact, "use a kernel that has it (CONFIG_TIME_NS)")
     return ok("namespaces", " ".join(sorted(_NAMESPACES)))
 
 

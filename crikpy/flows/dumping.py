@@ -6,38 +6,36 @@ Nothing here decides when the job may run again or must end; crikpy.flows.saving
 from __future__ import annotations
 
 import contextlib
-import io
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
-
-import psutil
 
 import crikpy
 from crikpy import names
 from crikpy.aio import retrying
 from crikpy.aio.clock import Deadline
-from crikpy.capsule import confinement, entering, members, preflight, surveying
-from crikpy.capsule.archives import write_archive
-from crikpy.capsule.beneath import exists_inside
+from crikpy.capsule import confinement, entering, refusing, remaps, surveying, systemv
 from crikpy.capsule.changes import Place, place_of, places_of, plan_changes
 from crikpy.capsule.launcher import LauncherConnection
 from crikpy.capsule.members import CarriedTree
 from crikpy.capsule.mounts import PSEUDO_TYPES, mount_of, read_mounts
-from crikpy.capsule.preflight import Survey
+from crikpy.capsule.preflight import LostName, Survey
 from crikpy.capsule.procfs import is_text, shown
 from crikpy.capsule.trees import JobTree, find_tree
 from crikpy.criu.quieting import StoppedTree, stop_tree
 from crikpy.criu.running import Criu
-from crikpy.errors import CapsuleError, CrikpyError, DeadlineError, DumpError, LauncherError
+from crikpy.errors import CapsuleError, CrikpyError, DeadlineError, DumpError, LauncherError, UnsupportedJobError
+from crikpy.flows.carrying import travelling, travels, write_archives
+from crikpy.flows.devices import JobDevices
 from crikpy.flows.members import CheckpointOrder, Member
+from crikpy.flows.room import staging_bytes
 from crikpy.flows.stopping import Inhabitants
 from crikpy.flows.surroundings import network_of
 from crikpy.model.capsule import JobPhase, LauncherStatus
 from crikpy.model.manifest import Compatibility, FileArchive, Job, Manifest, Origin
 from crikpy.model.network import Network
 from crikpy.model.streams import TransferProgress, WrittenImages
-from crikpy.settings import MIB, Settings, StoreSettings
+from crikpy.settings import Settings
 from crikpy.store.base import ObjectStore
 from crikpy.store.checkpoints import Checkpoints
 from crikpy.store.recalling import KnownPages
@@ -52,11 +50,6 @@ _EXIT_S = 1.0
 
 _WITHDRAW_S = 10.0
 """How long the store is asked to take back what stands of a checkpoint that failed; the job runs meanwhile."""
-
-_BUFFER_BYTES = 1024 * 1024
-
-_SPARED_BYTES = 512 * MIB
-"""Of the node's free memory, for everybody else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +80,7 @@ class Dump:
         member: whose it is.
         launcher: the connection that holds the launcher, from `hold` on.
         stopped: the job's processes once they stand still.
+        devices: what the job has on GPUs.
     """
 
     def __init__(self, member: Member, store: ObjectStore, order: CheckpointOrder, settings: Settings) -> None:
@@ -108,6 +102,7 @@ class Dump:
         self._known_chunks: frozenset[str] = frozenset()
         self._pages: KnownPages | None = None
         self._stopped_before: tuple[int, ...] = ()
+        self._lost_names: frozenset[LostName] = frozenset()
         with contextlib.ExitStack() as stack:
             answer = order.deadline.earlier(ANSWER_S)
             self.launcher = stack.enter_context(LauncherConnection(member.capsule.socket, answer))
@@ -118,6 +113,8 @@ class Dump:
                 raise CapsuleError("there is nothing to save: the job has ended, another launcher has its place")
             self._root_pid = _running_job(self.launcher.greeting)
             self._root = self._find_root()
+            self.devices = JobDevices(self.inhabitants, settings)
+            stack.callback(self.devices.close)
             self._resources = stack.pop_all()
 
     def __enter__(self) -> Dump:
@@ -132,13 +129,14 @@ class Dump:
 
     def refusals(self) -> tuple[str, ...]:
         """Return why CRIU could not save the job as it is now; empty when it may."""
-        tree = self._tree()
-        survey = surveying.survey(tree.members)
-        self._memory_bytes = sum(process.anonymous_bytes + process.shared_bytes for process in survey.processes)
-        reasons = list(preflight.refusals(survey.views))
-        if tree.strays:
-            reasons.append(f"{len(tree.strays)} of its processes left its tree: their parents ended before them")
-        return tuple(reasons)
+        limit = self._settings.criu.ghost_limit_bytes
+        seen = refusing.look(self._tree(), self.inhabitants.folder, self._inhabitants(), ghost_limit_bytes=limit)
+        of_devices = self.devices.refusals(seen.survey.views, self._order.deadline)
+        processes = seen.survey.processes
+        self._memory_bytes = self.devices.bytes
+        self._memory_bytes += sum(process.anonymous_bytes + process.shared_bytes for process in processes)
+        self._lost_names = seen.survey.lost
+        return (*seen.refusals, *of_devices)
 
     def hold(self) -> None:
         """Keep the launcher from exiting, and others from saving.
@@ -175,11 +173,15 @@ class Dump:
             deadline=order.deadline,
             on_progress=on_progress,
             pace=order.pace,
-            staging_bytes=_staging_bytes(store) if order.leave_running else 0,
+            staging_bytes=staging_bytes(store) if order.leave_running else 0,
         )
         self._writer = self._resources.enter_context(writer)
         if order.leave_running:
             self._writer.prepare(self._memory_bytes)
+
+    def tree(self) -> tuple[int, ...]:
+        """Return the job's processes as they are now, the root first, by their PIDs on the node."""
+        return self._tree().members
 
     def stop(self) -> float:
         """Stop the job; return the monotonic time by which it stood still.
@@ -213,16 +215,22 @@ class Dump:
         capsule, deadline = self.member.capsule, self._order.deadline
         writer = self._ready()
         launcher = self.inhabitants.folder
-        entry = entering.dump_entry(launcher)
+        fate = systemv.fate_of(self._root, launcher, self._inhabitants())
+        if fate.refusal:  # only since it was looked at
+            raise UnsupportedJobError(f"the job cannot be saved: {fate.refusal}")
+        remaps.remove(launcher, self._lost_names)  # left by an agent that was killed
+        entry = entering.dump_entry(launcher, saves_ipc=fate.travels)
         outcome = Criu(self._settings.criu).dump(entry, self._root_pid, writer, deadline)
         survey = surveying.survey(self._tree().members)
         node_root = self._settings.criu.node_root
         trees = plan_changes(capsule, survey.written, node_root=node_root, elsewhere=elsewhere, launcher=launcher)
-        archives = tuple(_write_archives(trees, writer, deadline))
+        mounts = read_mounts(launcher)
+        self._lost_names = travelling(survey.lost, trees, mounts)
+        archives = tuple(write_archives(trees, writer, deadline))
         return Read(
             survey=survey,
             trees=trees,
-            places=places_of(trees, read_mounts(launcher)),
+            places=places_of(trees, mounts),
             archives=archives,
             tiles=outcome.tiles,
             network=network_of(launcher, outcome.sockets),
@@ -230,6 +238,7 @@ class Dump:
 
     def go_on(self) -> None:
         """Have the job run on before it is stored; its launcher stays held."""
+        remaps.remove(self.inhabitants.folder, self._lost_names)
         self.inhabitants.let_go(but=self._stopped_before)
         self.stopped = None
         if self._order.pace is not None:
@@ -278,9 +287,10 @@ class Dump:
                 tiles=found.tiles,
                 apparmor=shown(confinement.profile_of(self._root)),
                 container_apparmor=shown(confinement.profile_of(self.inhabitants.folder)),
+                cuda=self.devices.taken,
                 lost_sessions=survey.lost_sessions,
             ),
-            compatibility=here,
+            compatibility=replace(here, gpus=self.devices.facts),
             images=(),
             archives=found.archives,
             network=found.network,
@@ -290,7 +300,7 @@ class Dump:
                 for file in survey.files
                 if is_text(file.path)
                 and mount_of(file.path, mounts).fstype not in PSEUDO_TYPES  # /proc/PID is there once the job is
-                and not _travels(file.path, found.trees)
+                and not travels(file.path, found.trees)
                 and not place_of(file.path, mounts).lies_in(carried)
             ),
         )
@@ -312,6 +322,7 @@ class Dump:
     def let_go(self) -> None:
         """Have the job run on, if it was stopped; harmless when it is gone."""
         if self.stopped is not None:
+            remaps.remove(self.inhabitants.folder, self._lost_names)
             self.inhabitants.let_go(but=self._stopped_before)
 
     def release(self) -> None:
@@ -347,6 +358,9 @@ class Dump:
             raise CapsuleError("nothing was made ready to read the job")
         return self._writer
 
+    def _inhabitants(self) -> set[int]:
+        return {self.member.capsule.launcher_pid, *self.inhabitants.pids()}
+
     def _tree(self) -> JobTree:
         return find_tree(self.member.capsule.launcher_pid, self._root, self.inhabitants.folder)
 
@@ -370,30 +384,3 @@ def _inner_pids(pids: Collection[int]) -> Iterator[int]:
     for pid in pids:
         with contextlib.suppress(OSError):
             yield entering.inner_pid(pid)
-
-
-def _write_archives(
-    trees: Sequence[CarriedTree], writer: ChunkWriter, deadline: Deadline
-) -> Iterator[FileArchive]:
-    for number, tree in enumerate(trees):
-        image = f"files/{number}.tar"
-        with io.BufferedWriter(writer.file(image), _BUFFER_BYTES) as out:
-            entries = write_archive(tree, out, deadline=deadline)
-        yield FileArchive(image=image, kind=tree.kind, root=tree.root, entries=entries)
-
-
-def _travels(path: str, trees: Sequence[CarriedTree]) -> bool:
-    """Say whether the checkpoint carries a file other than in a whole directory."""
-    for tree in trees:
-        relative = path.removeprefix(tree.root).lstrip("/")
-        match tree.kind:
-            case members.OVERLAY if exists_inside(tree.source, relative):
-                return True
-            case members.FILES if relative in tree.names:
-                return True
-    return False
-
-
-def _staging_bytes(settings: StoreSettings) -> int:
-    """Return how much memory a job that runs on may be read into, besides what any dump may use."""
-    return max(0, min(settings.staging_bytes, psutil.virtual_memory().available - _SPARED_BYTES))

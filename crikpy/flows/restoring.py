@@ -30,6 +30,7 @@ from crikpy.criu.argv import InheritedPipe
 from crikpy.criu.features import criu_version
 from crikpy.criu.running import Criu
 from crikpy.errors import CapsuleError, CheckpointClaimedError, CrikpyError, IncompatibleError
+from crikpy.flows import devices, gpus
 from crikpy.flows.members import Member
 from crikpy.flows.reporting import Reporter, Transfers
 from crikpy.flows.stopping import Inhabitants
@@ -110,6 +111,9 @@ def restore(
         reporter.event("claimed", f"checkpoint {checkpoint} is ours", checkpoint=checkpoint)
         with _all_or_none(ordered, capsules, store, reporter):
             _bring_back(list(zip(ordered, capsules, strict=True)), store, deadline, settings, reporter)
+            # Before they are adopted: if we are killed meanwhile they begin anew, and none hangs without its GPU.
+            restored = [(capsule, one.manifest) for one, capsule in zip(ordered, capsules, strict=True)]
+            devices.bring_back(restored, settings, deadline)
             for one in ordered:
                 one.launcher.adopt(one.manifest.job.root_pid, deadline)
         for one, capsule in zip(ordered, capsules, strict=True):
@@ -133,6 +137,7 @@ def require_fit(waiting: Sequence[Waiting], settings: Settings, deadline: Deadli
             *_file_differences(one),
             *network_differences(one.manifest.network, one.member.capsule.launcher_pid),
             *_confinement_differences(one, settings),
+            *gpus.differences(one.manifest, folder_of(one.member.capsule.launcher_pid), settings, deadline),
         )
         differences += [difference for difference in found if difference not in differences]
     if differences:
@@ -146,6 +151,7 @@ def machine_differences(manifests: Sequence[Manifest], settings: Settings, deadl
     """Return what of this machine keeps a checkpoint from being resumed, and another might have; or nothing."""
     here = compat.facts(criu_version(settings.criu.bundle, deadline))
     found = [one for each in manifests for one in compat.machine_differences(each.compatibility, here)]
+    found += [one for each in manifests for one in gpus.node_differences(each, settings)]
     return tuple(dict.fromkeys(found))
 
 

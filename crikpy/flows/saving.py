@@ -20,7 +20,8 @@ from crikpy.capsule.changes import Place
 from crikpy.capsule.launcher import LauncherConnection
 from crikpy.criu import compat
 from crikpy.criu.features import criu_version
-from crikpy.errors import CrikpyError, DeadlineError, LauncherError, UnsupportedJobError
+from crikpy.errors import CrikpyError, DeadlineError, GpuStateLostError, LauncherError, UnsupportedJobError
+from crikpy.flows import devices
 from crikpy.flows.completing import completed
 from crikpy.flows.dumping import ANSWER_S, Dump, Read
 from crikpy.flows.members import CheckpointOrder, Gate, Member, OrderedGate
@@ -79,8 +80,9 @@ def save(
         with _let_go_on_failure(dumps, reporter):
             _hold_and_announce(dumps, order)
             transfers = Transfers(reporter, "upload")
+            halted_at = devices.take([(dump.devices, dump.tree) for dump in dumps], order.deadline)
             dumps[0].prepare(transfers.begin())
-            frozen_at = _stop(dumps, reporter)
+            frozen_at = _stop(dumps, halted_at, reporter)
             read = _read(dumps, transfers)
             drafts = [
                 dump.draft(
@@ -137,7 +139,7 @@ class Saved:
         """Let the jobs go on, but for processes that were stopped before, and let go of their launchers."""
         with self._decision() as first:
             if first:
-                _let_go(self._dumps)
+                _let_go(self._dumps, self._reporter)
                 self._reporter.event("running-on", "the job runs on")
 
     def resumed_elsewhere(self) -> bool:
@@ -245,9 +247,10 @@ def _hold_and_announce(dumps: Sequence[Dump], order: CheckpointOrder) -> None:
         dump.announce(claim, checkpoint)
 
 
-def _stop(dumps: Sequence[Dump], reporter: Reporter) -> float:
-    """Stop all; return the monotonic time by which the first stood still."""
+def _stop(dumps: Sequence[Dump], halted_at: float | None, reporter: Reporter) -> float:
+    """Stop all; return the monotonic time by which the first stood still, or waited for its GPU."""
     frozen_at = min(dump.stop() for dump in dumps)
+    frozen_at = frozen_at if halted_at is None else min(frozen_at, halted_at)
     reporter.event("frozen", "the job stands still", at=frozen_at)
     return frozen_at
 
@@ -274,6 +277,7 @@ def _go_on(dumps: Sequence[Dump], gate: Gate, frozen_at: float, reporter: Report
         return None
     for dump in dumps:
         dump.go_on()
+    _give_back(dumps, reporter)
     thawed_at = time.monotonic()
     reporter.event("thawed", "the job runs on while it is stored", frozen_s=thawed_at - frozen_at)
     return thawed_at
@@ -325,22 +329,38 @@ def _let_go_on_failure(dumps: Sequence[Dump], reporter: Reporter) -> Iterator[No
     try:
         yield
     except BaseException as fault:
-        _undo(dumps, reporter, f"saving failed: {fault}")
+        lost = _undo(dumps, reporter, f"saving failed: {fault}")
+        if lost is not None and isinstance(fault, CrikpyError):
+            text = f"{fault.message}; {lost.message}"
+            raise GpuStateLostError(text, remedy=lost.remedy, detail=fault.detail) from fault
         raise
 
 
-def _undo(dumps: Sequence[Dump], reporter: Reporter, reason: str) -> None:
-    """Have all jobs run on first, then put the store in order, which may take its time."""
-    _let_go(dumps)
+def _undo(dumps: Sequence[Dump], reporter: Reporter, reason: str) -> GpuStateLostError | None:
+    """Have all jobs run on first, then put the store in order, which may take its time; return what was lost."""
+    lost = _let_go(dumps, reporter)
     if any(dump.stopped for dump in dumps):
         reporter.event("released", "the checkpoint failed; the job runs on")
     for dump in dumps:
         dump.withdraw(reason)
+    return lost
 
 
-def _let_go(dumps: Sequence[Dump]) -> None:
-    """Have all jobs run on before any launcher is waited for."""
+def _let_go(dumps: Sequence[Dump], reporter: Reporter) -> GpuStateLostError | None:
+    """Have all jobs run on before any launcher is waited for; return what they have lost."""
     for dump in dumps:
         dump.let_go()
+    lost = _give_back(dumps, reporter)
     for dump in dumps:
         dump.release()
+    return lost
+
+
+def _give_back(dumps: Sequence[Dump], reporter: Reporter) -> GpuStateLostError | None:
+    """Give jobs that were let go their GPUs back, if any were taken; tell and return what could not be."""
+    try:
+        devices.give_back([dump.devices for dump in dumps])
+    except GpuStateLostError as lost:
+        reporter.event("gpu-lost", str(lost))
+        return lost
+    return None

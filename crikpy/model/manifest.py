@@ -94,6 +94,23 @@ class FileArchive:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GpuFacts:
+    """The GPUs that a capsule sees, and their driver.
+
+    Attributes:
+        driver: the driver's version, `570.124.06`; empty where there is none, and for jobs that use no GPU.
+        models: names of the GPUs' models, in the order of their bus addresses.
+        uuids: their UUIDs in the same order, `GPU-…`; empty text for one that the driver does not tell.
+        on_node: how many GPUs the whole machine has.
+    """
+
+    driver: str = ""
+    models: tuple[str, ...] = ()
+    uuids: tuple[str, ...] = ()
+    on_node: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Compatibility:
     """Facts of the dump's machine that the restore's machine must match.
 
@@ -105,6 +122,7 @@ class Compatibility:
         cpu_model: for messages only.
         cpu_features: flags of /proc/cpuinfo that user space can use, sorted.
         image: digest of the container's image, or empty on a plain machine.
+        gpus: those that the job uses; empty when it uses none.
     """
 
     architecture: str
@@ -114,6 +132,7 @@ class Compatibility:
     cpu_model: str
     cpu_features: tuple[str, ...]
     image: str = ""
+    gpus: GpuFacts = field(default_factory=GpuFacts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +199,7 @@ class Job:
         tiles: it may have asked for AMX's tile registers, so that its restore asks for them too.
         apparmor: AppArmor profile of the root process, or empty.
         container_apparmor: that of its launcher, and so of all that its container starts.
+        cuda: PIDs of processes whose GPU memory is in their own, to be given back before they can go on.
         lost_sessions: children of the root are in sessions whose leaders have ended.
     """
 
@@ -192,6 +212,7 @@ class Job:
     tiles: bool = False
     apparmor: str = ""
     container_apparmor: str = ""
+    cuda: tuple[int, ...] = ()
     lost_sessions: bool = False
 
 

@@ -16,8 +16,8 @@ PAGE = ROOT / "docs" / "workloads.md"
 TEXTS = Path(__file__).resolve().parent / "texts"
 
 _HEADS = (
-    "program", "what it does meanwhile", "processes / threads", "memory", "stored", "frozen s", "restore s",
-    "verdict",
+    "program", "what it does meanwhile", "processes / threads", "open files / mappings", "memory", "stored",
+    "frozen s", "restore s", "verdict",
 )  # fmt: skip
 
 
@@ -49,7 +49,8 @@ def _row(workload: Workload, outcome: Mapping[str, Any]) -> str:
 def _cells(workload: Workload, outcome: Mapping[str, Any]) -> Iterator[str]:
     yield f"{workload.program} {outcome['version']} (`{workload.name}`)"
     yield workload.does
-    yield f"{outcome['processes']} / {outcome['threads']}"
+    yield f"{outcome['processes']:,} / {outcome['threads']:,}"
+    yield f"{outcome['descriptors']:,} / {outcome['mappings']:,}"
     yield _mib(outcome["memory_bytes"])
     yield _mib(outcome["stored_bytes"])
     yield _seconds(outcome["frozen_s"])

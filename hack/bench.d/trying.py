@@ -56,6 +56,8 @@ class Outcome:
         version: of the program.
         processes: at the move.
         threads: of all of them together.
+        descriptors: open files of all processes together.
+        mappings: areas of memory of all processes together.
         memory_bytes: resident memory that no file backs, shared memory once.
         stored_bytes: what the checkpoint took in the store; None without one.
         frozen_s: seconds from the first stopped process to the commit; None without a checkpoint.
@@ -68,6 +70,8 @@ class Outcome:
     version: str
     processes: int
     threads: int
+    descriptors: int
+    mappings: int
     memory_bytes: int
     machine: str
     stored_bytes: int | None = None
@@ -81,6 +85,8 @@ class _Moved:
 
     seen: Seen
     survey: Survey
+    descriptors: int
+    mappings: int
     version: str
     verdict: Verdict | None = None
     why: str = ""
@@ -120,6 +126,8 @@ def try_out(workload: Workload, lower: Sequence[Path], settings: Settings, machi
         version=moved.version,
         processes=len(moved.survey.processes),
         threads=sum(process.threads for process in moved.survey.processes),
+        descriptors=moved.descriptors,
+        mappings=moved.mappings,
         memory_bytes=sum(process.anonymous_bytes for process in moved.survey.processes) + shared,
         machine=machine,
         stored_bytes=moved.stored_bytes,
@@ -174,8 +182,14 @@ def _move(bench: Bench, workload: Workload, plain: str) -> _Moved:
     time.sleep(workload.settle_s)
     version = _version(job, workload)
     before = _client(job, workload.before)
-    survey = surveying.survey(_root_first(job))
-    so_far = _Moved(seen=Seen(plain=plain, before=before), survey=survey, version=version)
+    pids = _root_first(job)
+    so_far = _Moved(
+        seen=Seen(plain=plain, before=before),
+        survey=surveying.survey(pids),
+        descriptors=sum(_descriptors(pid) for pid in pids),
+        mappings=sum(_mappings(pid) for pid in pids),
+        version=version,
+    )
     try:
         manifest = bench.save(job, within_s=workload.timeout_s)
     except CrikpyError as fault:
@@ -305,6 +319,20 @@ def _root_first(job: JobCapsule) -> list[int]:
         root = launcher.greeting.job_pid
     inside = job.members()
     return sorted(inside, key=lambda pid: (inside[pid] != root, pid))
+
+
+def _descriptors(pid: int) -> int:
+    """Return how many files a process has open; none if it is gone."""
+    with contextlib.suppress(OSError):
+        return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+    return 0
+
+
+def _mappings(pid: int) -> int:
+    """Return how many areas of memory a process has; none if it is gone."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/maps").read_bytes().count(b"\n")
+    return 0
 
 
 def _sentence(fault: Exception) -> str:

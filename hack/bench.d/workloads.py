@@ -21,16 +21,22 @@ from trying import Outcome, TrialError, tell, try_out
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from crikpy import settings
+from crikpy.errors import CrikpyError
 
 
 def keep(name: str, outcome: Outcome) -> None:
-    """Keep what came of a workload, unless CRIKPY_BENCH_KEEP is `no`; forget workloads that are no more."""
+    """Keep what came of a workload and make the page, unless CRIKPY_BENCH_KEEP is `no`.
+
+    Workloads that are no more are forgotten.
+    """
     if os.environ.get("CRIKPY_BENCH_KEEP") == "no":
         return
     path = tabling.RESULTS
     kept = json.loads(path.read_text()) if path.exists() else {}
     kept[name] = asdict(outcome)
-    path.write_text(json.dumps({key: kept[key] for key in sorted(kept) if key in WORKLOADS}, indent=1) + "\n")
+    kept = {key: kept[key] for key in sorted(kept) if key in WORKLOADS}
+    path.write_text(json.dumps(kept, indent=1) + "\n")
+    tabling.PAGE.write_text(tabling.render(kept))
 
 
 def run(workloads: Sequence[Workload], *, on_this_machine: bool) -> int:
@@ -44,7 +50,7 @@ def run(workloads: Sequence[Workload], *, on_this_machine: bool) -> int:
                 [layering.MACHINE] if on_this_machine else layering.lower_of(workload.packages, workload.python)
             )
             outcome = try_out(workload, lower, here, machine())
-        except (TrialError, subprocess.SubprocessError) as fault:
+        except (TrialError, CrikpyError, subprocess.SubprocessError) as fault:
             tell(fault)
             print(f"{workload.name}: no trial: {fault}", flush=True)
             surprises += 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -27,7 +26,6 @@ from crikpy.kube.resources import CHECKPOINTS, NODES
 from crikpy.metrics import Metrics
 from crikpy.model.notices import InterruptionNotice, Trigger
 from crikpy.model.orders import OrderBytes, OrderPhase, OrderStatus
-from crikpy.model.streams import TransferProgress
 from tests.agent.cluster import NAMESPACE, NODE, condition, events, order, put_node, put_order, put_pod, running
 from tests.fakes.kube import FakeKube
 
@@ -250,23 +248,6 @@ async def test_flush_delivers_what_is_left(tmp_path: Path) -> None:
         made.teller.tell_status(NAMESPACE, "o", COMPLETE)
         await made.teller.flush(Deadline.after(5))
         assert order(kube, "o").status == COMPLETE
-
-
-def test_a_flow_is_logged_with_its_pod_and_its_bytes_are_counted_once(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
-    metrics = Metrics()
-    api = object()
-    teller = Teller(api, object(), metrics, node=NODE)  # type: ignore[arg-type]  # neither is spoken with
-    pod = parse_pod({"metadata": {"namespace": NAMESPACE, "name": "p", "uid": "u"}})
-    reporter = teller.reporter(pod, order="o")
-    for wire in (100, 250, 40):
-        reporter.transfer("upload", TransferProgress(plain_bytes=wire, wire_bytes=wire))
-    reporter.event("frozen", "the job stands still", at=1.0, module="odd")
-    counted = metrics.registry.get_sample_value("crikpy_transferred_bytes_total", {"direction": "upload"})
-    assert counted == 290
-    record = caplog.records[-1]
-    facts = vars(record)
-    assert (facts["pod"], facts["order"], facts["at"], facts["fact_module"]) == (f"{NAMESPACE}/p", "o", 1.0, "odd")
 
 
 # Pure parts.

@@ -135,3 +135,35 @@ def test_any_names_are_found_where_they_are_mounted(root: str, point: str, below
     assert cgroups.resolve(f"7:{controllers}:{path}\n", HYBRID.replace("cgroup", "tmpfs") + mounts) == (
         Path(point) / below.lstrip("/") / "cgroup.procs",
     )
+
+
+def _limited(folder: Path, version: int, most: str, used: int, reclaimable: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    limit, usage, file = (
+        ("memory.max", "memory.current", "inactive_file")
+        if version == 2
+        else ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+    )
+    (folder / limit).write_text(f"{most}\n")
+    (folder / usage).write_text(f"{used}\n")
+    (folder / "memory.stat").write_text(f"anon 1\n{file} {reclaimable}\nshmem 0\n")
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_narrowest_memory_limit_on_the_way_up_counts(tmp_path: Path, version: int) -> None:
+    container = tmp_path / "pods/pod7/c1"
+    _limited(container, version, "1000", 400, 100)
+    assert cgroups.least_room([tmp_path / "elsewhere", container]) == 700
+    _limited(container.parent, version, "1000", 900, 50)
+    assert cgroups.least_room([container]) == 150
+
+
+@pytest.mark.parametrize(("version", "unlimited"), [(1, str((1 << 63) - 4096)), (2, "max")])
+def test_no_memory_limit_is_none(tmp_path: Path, version: int, unlimited: str) -> None:
+    _limited(tmp_path / "c1", version, unlimited, 400, 100)
+    assert cgroups.least_room([tmp_path / "c1"]) is None
+
+
+def test_more_than_the_limit_leaves_nothing(tmp_path: Path) -> None:
+    _limited(tmp_path / "c1", 2, "100", 400, 100)
+    assert cgroups.least_room([tmp_path / "c1"]) == 0

@@ -52,6 +52,16 @@ def test_an_ordinary_job_is_not_refused() -> None:
     assert refusals([_view(descriptors=descriptors, mappings=mappings), _view(9002), _view(9003, state="T")]) == ()
 
 
+def test_a_deleted_file_may_be_open_or_mapped_up_to_a_limit() -> None:
+    opened = Descriptor(fd=3, target="/data/x (deleted)", inode=Inode.REGULAR, ghost=3 * 2**20)
+    job = [_view(descriptors=(opened,)), _view(9002, mappings=(Mapping(target="/data/y (deleted)", ghost=2**21),))]
+    assert refusals(job, ghost_limit_bytes=3 * 2**20) == ()
+    (reason,) = refusals(job, ghost_limit_bytes=2**21)
+    assert "/data/x (deleted) open, of 3 MiB" in reason
+    assert "CRIKPY_CRIU_GHOST_LIMIT_BYTES" in reason
+    assert len(refusals(job, ghost_limit_bytes=2**20)) == 2
+
+
 def _member(pid: int, parent: int, session: int) -> ProcessView:
     return _view(pid, session=session, fact=dataclasses.replace(_view(pid).fact, parent=parent))
 
@@ -78,8 +88,8 @@ def test_a_session_whose_leader_has_ended_is_refused_below_others() -> None:
         (_device("/dev/pts/0", 136, 0), "terminal /dev/pts/0"),
         (_device("/dev/tty", 5, 0), "terminal /dev/tty"),
         (_device("/dev/ttyS0", 4, 64), "terminal /dev/ttyS0"),
-        (_device("/dev/nvidia0", 195, 0), "GPU"),
-        (_device("/dev/nvidia-uvm", 511, 0), "GPU"),
+        (_device("/dev/kfd", 511, 0), "GPU"),
+        (_device("/dev/dri/renderD128", 226, 128), "GPU"),
         (_device("/dev/fuse", 10, 229), "device /dev/fuse"),
         (_device("/dev/kvm", 10, 232), "device /dev/kvm"),
         (_device("/dev/nbd", 1, 3, Inode.BLOCK), "device /dev/nbd"),
@@ -88,8 +98,11 @@ def test_a_session_whose_leader_has_ended_is_refused_below_others() -> None:
         (_view(descriptors=(Descriptor(fd=3, target="anon_inode:bpf-prog", inode=Inode.OTHER),)), "BPF program"),
         (_view(descriptors=(Descriptor(fd=3, target="anon_inode:kvm-vm", inode=Inode.OTHER),)), "virtual machine"),
         (_view(mappings=(Mapping(target="anon_inode:[io_uring]"),)), "io_uring"),
-        (_view(mappings=(Mapping(target="/SYSV00000000 (deleted)"),)), "System V"),
-        (_view(mappings=(Mapping(target="/dev/nvidiactl"),)), "GPU"),
+        (_view(areas_left=15), "vm.max_map_count"),
+        (
+            _view(descriptors=(Descriptor(fd=3, target="/jobs", inode=Inode.QUEUE, path="/jobs"),)),
+            "POSIX message queue /jobs",
+        ),
     ],
 )
 def test_each_thing_that_cannot_be_saved_is_told_once_with_its_process(view: ProcessView, words: str) -> None:
@@ -97,6 +110,10 @@ def test_each_thing_that_cannot_be_saved_is_told_once_with_its_process(view: Pro
     assert words in reason
     assert reason.startswith("train (PID 9001) ")
     assert ": " in reason, "a remedy follows"
+
+
+def test_a_process_with_room_for_what_criu_maps_into_it_is_not_refused() -> None:
+    assert refusals([_view(areas_left=16)]) == ()
 
 
 def test_a_zombie_with_threads_is_refused_and_one_without_is_not() -> None:
@@ -120,9 +137,19 @@ def test_a_namespace_for_children_that_differs_from_the_roots_own_is_refused() -
     assert "time namespace" in reason
 
 
-def test_the_same_reason_of_one_process_comes_once() -> None:
+def test_the_same_reason_comes_once_however_many_processes_have_it() -> None:
     two = tuple(Descriptor(fd=fd, target="anon_inode:[io_uring]", inode=Inode.OTHER) for fd in (3, 4))
-    assert len(refusals([_view(descriptors=two), _view(9002, descriptors=two)])) == 2
+    (reason,) = refusals([_view(pid, descriptors=two) for pid in range(9001, 9101)])
+    assert reason.startswith("train (PID 9001 and 99 more) uses io_uring: ")
+
+
+def test_programs_with_the_same_reason_are_told_one_by_one() -> None:
+    one, other = _view(terminal=True), _view(9002, terminal=True)
+    other = dataclasses.replace(other, fact=dataclasses.replace(other.fact, command="shell"))
+    assert [reason.partition(" has ")[0] for reason in refusals([one, other])] == [
+        "train (PID 9001)",
+        "shell (PID 9002)",
+    ]
 
 
 def test_no_process_is_no_reason() -> None:

@@ -79,23 +79,24 @@ def test_a_pipe_in_packet_mode_is_refused_and_another_one_is_not() -> None:
     assert not _reasons("ends = os.pipe()")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount what every container has at /dev/mqueue")
-def test_posix_message_queues_are_refused() -> None:
+def test_a_process_with_as_many_mappings_as_the_kernel_permits_is_refused() -> None:
+    most = int(Path("/proc/sys/vm/max_map_count").read_text())
     script = """
-libc = ctypes.CDLL(None)
-name = f"/crikpy-test-{os.getpid()}".encode()
-queue = libc.mq_open(name, os.O_CREAT | os.O_RDWR, 0o600, None)
-if queue < 0 or libc.mq_unlink(name):
-    print("skip", flush=True)
-    sys.exit()
+kinds = (mmap.MAP_SHARED | mmap.MAP_ANONYMOUS, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+areas = []
+try:
+    for number in range(%d):
+        areas.append(mmap.mmap(-1, mmap.PAGESIZE, flags=kinds[number %% 2]))
+except OSError:
+    del areas[-%d:]
 """
-    mounted = ("sh", "-c", 'mount -t mqueue none /mnt && exec "$@"', "sh")
-    with _running(script, "unshare", "--ipc", "--mount", *mounted) as pid:
-        (reason,) = refusals(survey([pid]).views)
-    assert "has the POSIX message queue /crikpy-test-" in reason
+    if most > 200_000:
+        pytest.skip("this kernel permits more than one wants to map")
+    assert "vm.max_map_count" in _reasons(script % (most, 8))
+    assert not _reasons(script % (most, 100))
 
 
-def test_system_v_shared_memory_is_refused() -> None:
+def test_system_v_shared_memory_is_seen_and_left_to_those_who_look_at_its_namespace() -> None:
     script = """
 libc = ctypes.CDLL(None)
 libc.shmat.restype = ctypes.c_void_p
@@ -103,7 +104,32 @@ segment = libc.shmget(0, 4096, 0o1600)
 libc.shmat(segment, None, 0)
 libc.shmctl(segment, 0, None)
 """
-    assert "System V shared memory" in _reasons(script)
+    with _running(script) as pid:
+        assert survey([pid]).attaches_system_v
+        assert refusals(survey([pid]).views, ghost_limit_bytes=0) == ()
+
+
+def test_a_deleted_file_is_measured_and_memory_that_looks_like_one_is_none(tmp_path: Path) -> None:
+    script = f"""
+import mmap, os
+kept = open({str(tmp_path / "x")!r}, "w+b")
+kept.write(bytes(65536))
+kept.flush()
+kept.truncate(1 << 30)
+os.unlink(kept.name)
+memory = os.memfd_create("memory")
+os.truncate(memory, 1 << 20)
+os.pwrite(memory, bytes(65536), 0)
+maps = [mmap.mmap(memory, 1 << 20), mmap.mmap(-1, 1 << 20), mmap.mmap(kept.fileno(), 1 << 20)]
+"""
+    with _running(script) as pid:
+        (view,) = survey([pid]).views
+    assert {found.target: found.ghost for found in view.descriptors if found.ghost} == {
+        f"{tmp_path}/x (deleted)": 65536
+    }
+    assert {found.target: found.ghost for found in view.mappings if found.ghost} == {
+        f"{tmp_path}/x (deleted)": 65536
+    }
 
 
 def test_a_namespace_of_its_own_is_refused() -> None:

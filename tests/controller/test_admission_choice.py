@@ -135,7 +135,9 @@ def test_one_added_later_whose_image_speaks_for_it_is_chosen_by_name() -> None:
             pod_of(annotations={"crikpy.io/intervall": "5m"}),
             ["crikpy.io/intervall", "did you mean crikpy.io/interval?"],
         ),
-        (pod_of(container(resources={"limits": {"nvidia.com/gpu": "1"}})), ["nvidia.com/gpu", "container main"]),
+        (pod_of(container(resources={"limits": {"nvidia.com/gpu": "1"}})), ["nvidia.com/gpu", "cuda-checkpoint"]),
+        (pod_of(container(resources={"limits": {"nvidia.com/mig-1g.5gb": "1"}})), ["mig", "cannot save it"]),
+        (pod_of(container(resources={"limits": {"amd.com/gpu": "1"}})), ["amd.com/gpu", "cannot save it"]),
         (pod_of(container(livenessProbe={"httpGet": {}, "failureThreshold": 2})), ["20 s", "livenessProbe"]),
     ],
 )

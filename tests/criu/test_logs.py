@@ -73,7 +73,11 @@ CASES = {
         "(00.013) Error (criu/cr-dump.c:388): Can't get rlimit 0: Operation not permitted",
     ],
     "a process of the job has confined itself by Landlock, which keeps CRIU out: turn its sandbox off": [
-        "(00.0) Error (compel/src/lib/infect.c:712): Unable to connect a transport socket: Operation not permitted",
+        "(0.1) Error (compel/src/lib/infect.c:712): Unable to connect a transport socket: Operation not permitted",
+    ],
+    "a client of a Unix socket of the job has not been accepted yet; another moment may be better": [
+        "(00.015) Error (criu/sk-unix.c:506): unix: Non-empty write queue on an in-flight socket 0x1663",
+        "(00.015) Error (criu/sk-unix.c:525): unix: Found a closed in-flight socket to 0x1663",
     ],
     "the job has a pipe in packet mode, which CRIU cannot save": [
         "(00.132) Error (criu/pipes.c:490): The packetized mode for pipes is not supported yet",

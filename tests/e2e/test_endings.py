@@ -181,8 +181,9 @@ def test_a_job_is_told_how_not_to_count_moves_as_failures(place: Namespace) -> N
 
 
 def test_a_pod_that_cannot_be_saved_says_so_and_runs_on(place: Namespace) -> None:
-    # A second process with a session of its own whose parent has ended: it left the tree.
-    script = f"import os\nif os.fork() == 0:\n    os.setsid()\n    if os.fork(): os._exit(0)\n{COUNT}"
+    # A process whose parent has ended, with a first one that keeps no orphans: it left the tree.
+    keep_none = "import ctypes, os\nctypes.CDLL(None).prctl(36, 0, 0, 0, 0)\n"
+    script = f"{keep_none}if os.fork() == 0:\n    os.setsid()\n    if os.fork(): os._exit(0)\n{COUNT}"
     place.apply(bare_pod("stray", template(counting(program=script), app="stray")))
     (pod,) = place.watch("stray")
     assert "left its tree" in place.await_event(pod.name, "CannotBeSaved")["message"]

@@ -68,6 +68,7 @@ class Container:
         apparmor: the AppArmor profile of everything inside, or none.
         lower: directories that are its image, the uppermost first.
         allowed: system calls that its seccomp filter lets through although it would not.
+        devices: further device nodes, major and minor number by their paths inside.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Container:
     apparmor: str = ""
     lower: Sequence[Path] = (Path("/"),)
     allowed: Sequence[str] = ()
+    devices: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def bundle(self) -> Path:
@@ -181,6 +183,10 @@ class Container:
                 "namespaces": [{"type": kind} for kind in _NAMESPACES],
                 "cgroupsPath": f"/{self.name}",
                 "resources": {"devices": list(_DEVICES)},
+                "devices": [
+                    {"path": path, "type": "c", "major": major, "minor": minor, "fileMode": 0o666}
+                    for path, (major, minor) in self.devices.items()
+                ],
                 "maskedPaths": list(_MASKED),
                 "readonlyPaths": list(_READ_ONLY),
                 "seccomp": {

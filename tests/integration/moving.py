@@ -79,6 +79,7 @@ class Bench:
         lower: directories that are the image of containers, the uppermost first.
         allowed: system calls that the seccomp filter of containers lets through although it would not.
         environment: variables of the jobs in containers.
+        devices: of containers, major and minor number of device nodes by their paths inside.
         network: what connects each container to be to a network, before its job begins.
     """
 
@@ -97,6 +98,7 @@ class Bench:
         self.lower: Sequence[Path] = (Path("/"),)
         self.allowed: Sequence[str] = ()
         self.environment = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+        self.devices: dict[str, tuple[int, int]] = {}
         self.network: Callable[[JobCapsule], None] | None = None
         self._temporary = folder / "tmp"
         self._capsules: list[JobCapsule] = []
@@ -139,6 +141,7 @@ class Bench:
                 shared_directories=self.shared_directories,
                 lower=self.lower,
                 allowed=self.allowed,
+                devices=self.devices,
             )
             made = ContainerJob(container)
         self._capsules.append(made)

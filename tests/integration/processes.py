@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -45,6 +45,7 @@ class Agent:
         before: Sequence[str] = (),
         hungry: bool = False,
         within_s: float = 100.0,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         workload = bench.workload
         order = Order(
@@ -61,6 +62,7 @@ class Agent:
         self._words = (*before, *order.words(act))
         # A killed agent leaves CRIU's log in its temporary directory.
         self._environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(bench.folder)}
+        self._environment.update(environment or {})
         if memory:
             self._environment["CRIKPY_STORE_MEMORY_BYTES"] = memory
 

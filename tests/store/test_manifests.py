@@ -38,9 +38,9 @@ _GOLDEN = (
     b'"origin":{"host":"node-a","instance":"i-0123456789abcdef0","boot_id":"boot","trigger":"Manual","notice":"",'
     b'"pod":"","pod_uid":"","together":[]},'
     b'"job":{"command":["train"],"root_pid":9001,"highest_pid":9003,"processes":[],"stdio":[],"stopped":[],"tiles":false,'
-    b'"apparmor":"","container_apparmor":"","lost_sessions":false},'
+    b'"apparmor":"","container_apparmor":"","cuda":[],"lost_sessions":false},'
     b'"compatibility":{"architecture":"x86_64","page_size":4096,"kernel":"6.18","criu":"4.2.1","cpu_model":"",'
-    b'"cpu_features":["sse2"],"image":""},'
+    b'"cpu_features":["sse2"],"image":"","gpus":{"driver":"","models":[],"uuids":[],"on_node":0}},'
     b'"images":[{"name":"pages-1.img","size":12288,'
     b'"extents":[[null,0,4096],["0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",4096,8192]]}],'
     b'"archives":[],"open_files":[],"network":{"addresses":[],"bound":[],"devices":[],"ipv6":false},'
@@ -50,10 +50,11 @@ _GOLDEN = (
 
 _FIRST = (
     _GOLDEN.replace(b',"pod":"","pod_uid":"","together":[]', b"")
-    .replace(b',"apparmor":"","container_apparmor":"","lost_sessions":false', b"")
+    .replace(b',"apparmor":"","container_apparmor":"","cuda":[],"lost_sessions":false', b"")
+    .replace(b',"gpus":{"driver":"","models":[],"uuids":[],"on_node":0}', b"")
     .replace(b'"network":{"addresses":[],"bound":[],"devices":[],"ipv6":false},', b"")
 )
-"""The same of the first release, which knew nothing of pods and their networks."""
+"""The same of the first release, which knew nothing of pods, their networks and GPUs."""
 
 
 def image(*extents: Extent, name: str = "pages-1.img") -> StoredImage:

@@ -15,8 +15,8 @@ _SHELLS_OWN = range(125, 256)
 
 
 def _descendants(parent: type[CrikpyError]) -> list[type[CrikpyError]]:
-    """Return the subclasses that the module itself defines, at any depth."""
-    children = [child for child in parent.__subclasses__() if child.__module__ == errors.__name__]
+    """Return the subclasses that the package itself defines, at any depth."""
+    children = [child for child in parent.__subclasses__() if child.__module__.startswith(errors.__name__)]
     return [found for child in children for found in (child, *_descendants(child))]
 
 

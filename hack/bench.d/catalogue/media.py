@@ -6,7 +6,7 @@ from catalogue.describing import Group, Workload
 
 _FFMPEG = """
 echo begun
-ffmpeg -v error -f lavfi -i testsrc2=size=640x360:rate=25:duration=20 -c:v libx264 -preset medium -threads 3 \\
+ffmpeg -v error -f lavfi -i testsrc2=size=640x360:rate=25:duration=8 -c:v libx264 -preset medium -threads 3 \\
     -bitexact /tmp/film.mp4
 sha256sum /tmp/film.mp4
 """
@@ -30,7 +30,7 @@ plane { y, -1 pigment { checker rgb .9 rgb .2 } finish { reflection .2 } }
 #end
 END
 echo begun
-povray +I/tmp/scene.pov +O/tmp/scene.ppm +FP +W480 +H360 +A0.2 +WT2 -D 2>/dev/null
+povray +I/tmp/scene.pov +O/tmp/scene.ppm +FP +W320 +H240 +A0.2 +WT2 -D 2>/dev/null
 tail -c +16 /tmp/scene.ppm | wc -c
 """
 
@@ -40,8 +40,9 @@ GROUP = Group(
         Workload(
             name="ffmpeg",
             program="FFmpeg",
-            does="encodes 500 frames as H.264, with its threads",
-            packages=("ffmpeg",),
+            does="encodes 200 frames as H.264, with its threads",
+            packages=("rav1e", "ffmpeg"),
+            versioned="ffmpeg",
             words=("bash", "-c", _FFMPEG),
             progress="begun",
             settle_s=2.0,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from catalogue.describing import CLIENT_SAW_THE_SAME, Group, Workload, printed
+from catalogue.describing import CLIENT_SAW_THE_SAME, Group, Verdict, Workload, printed
 
 _REDIS_FILL = """
 for n in $(seq 20000); do echo "SET key:$n $n:$(printf '%0200d' $n)"; done | redis-cli --pipe >/dev/null
@@ -24,7 +24,7 @@ _POSTGRES = """
 export PGDATA=/tmp/data PGHOST=/tmp PGUSER=nobody
 bin=$(echo /usr/lib/postgresql/*/bin)
 $bin/initdb --auth=trust --no-sync --no-instructions >/dev/null
-$bin/postgres -c listen_addresses=127.0.0.1 -c unix_socket_directories=/tmp -c fsync=off {0}&
+$bin/postgres -c listen_addresses=127.0.0.1 -c unix_socket_directories=/tmp -c fsync=off &
 until $bin/pg_isready -q; do sleep 0.1; done
 $bin/pgbench --initialize --quiet --scale 2 postgres >/dev/null 2>&1
 echo serving
@@ -40,8 +40,6 @@ $psql -c "select 'balanced'
 kill -INT $!
 wait
 """
-
-_MMAP = "-c shared_memory_type=mmap -c dynamic_shared_memory_type=mmap "
 
 _SQLITE = """
 cat >/tmp/work.sql <<END
@@ -149,26 +147,12 @@ GROUP = Group(
             program="PostgreSQL",
             does="pgbench again and again; its books balance in the end",
             packages=("postgresql-17",),
-            words=("bash", "-c", _POSTGRES.format("")),
+            words=("bash", "-c", _POSTGRES),
             progress="^load 3",
             settle_s=0.5,
             uid=65534,
             check=printed("^balanced"),
-        ),
-        Workload(
-            name="postgresql-mmap",
-            program="PostgreSQL",
-            does="the same, with shared_memory_type=mmap and dynamic_shared_memory_type=mmap",
-            packages=("postgresql-17",),
-            words=(
-                "bash",
-                "-c",
-                _POSTGRES.format(_MMAP),
-            ),
-            progress="^load 3",
-            settle_s=0.5,
-            uid=65534,
-            check=printed("^balanced"),
+            expected=Verdict.REFUSED,
         ),
         Workload(
             name="sqlite",
@@ -218,6 +202,7 @@ GROUP = Group(
             after=("bash", "-c", _FETCH),
             ends=False,
             check=CLIENT_SAW_THE_SAME,
+            expected=Verdict.REFUSED,
         ),
         Workload(
             name="download",

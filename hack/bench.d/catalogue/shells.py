@@ -15,19 +15,18 @@ done
 
 _MAKE = r"""
 mkdir /tmp/build && cd /tmp/build
-for name in image image_write truetype image_resize2 perlin dxt ds rect_pack hexwave; do
-    upper=$(echo $name | sed 's/2$//' | tr a-z A-Z)
-    [ $name != image_resize2 ] || upper=IMAGE_RESIZE
+for name in image image_write truetype perlin dxt rect_pack hexwave; do
+    upper=$(echo $name | tr a-z A-Z)
     printf '#define STB_%s_IMPLEMENTATION\n#include <stb/stb_%s.h>\n' $upper $name >$name.c
 done
-printf 'all: $(patsubst %%.c,%%.o,$(wildcard *.c))\n%%.o: %%.c\n\t@gcc -O3 -c $< -o $@\n' >Makefile
+printf 'all: $(patsubst %%.c,%%.o,$(wildcard *.c))\n%%.o: %%.c\n\t@gcc -O2 -c $< -o $@\n' >Makefile
 echo begun
 make --jobs=3
 sha256sum *.o
 """
 
 _TMUX = "tmux new-session -d 'sleep 300'; echo begun; while tmux has-session; do sleep 0.2; done"
-_COMPRESS = "seq 1 4000000 >/tmp/numbers; echo begun; ({0}) | sha256sum"
+_COMPRESS = "seq 1 1500000 >/tmp/numbers; echo begun; {0} | sha256sum"
 
 GROUP = Group(
     title="Scripts and build tools",
@@ -68,32 +67,20 @@ GROUP = Group(
         Workload(
             name="xz",
             program="xz",
-            does="compresses a file with two threads",
+            does="compresses with two threads, in a sandbox that it makes for itself (Landlock)",
             packages=("xz-utils",),
-            words=(
-                "bash",
-                "-c",
-                _COMPRESS.format("xz -T2 --block-size=4MiB /tmp/numbers; cat /tmp/numbers.xz"),
-            ),
+            words=("bash", "-c", _COMPRESS.format("xz -T2 -3 --block-size=4MiB --stdout /tmp/numbers")),
             progress="begun",
-            settle_s=1.0,
-        ),
-        Workload(
-            name="xz-stdout",
-            program="xz",
-            does="the same to its standard output, where it puts itself into a sandbox (Landlock)",
-            packages=("xz-utils",),
-            words=("bash", "-c", _COMPRESS.format("xz -T2 -6 --block-size=4MiB --stdout /tmp/numbers")),
+            settle_s=0.5,
             expected=Verdict.UNSAVED,
-            progress="begun",
-            settle_s=1.0,
+            note="Nothing in /proc tells that a process is in such a sandbox, so it cannot be refused before.",
         ),
         Workload(
             name="zstd",
             program="zstd",
             does="compresses with two threads",
             packages=("zstd",),
-            words=("bash", "-c", _COMPRESS.format("zstd -T2 -17 --stdout --quiet /tmp/numbers")),
+            words=("bash", "-c", _COMPRESS.format("zstd -T2 -16 --stdout --quiet /tmp/numbers")),
             progress="begun",
             settle_s=1.0,
         ),

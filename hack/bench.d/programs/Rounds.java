@@ -29,7 +29,7 @@ class Rounds {
             MessageDigest digest = MessageDigest.getInstance("SHA-256");
             for (int round = 0; round < rounds; round++) {
                 ArrayList<byte[]> garbage = new ArrayList<>();
-                for (int piece = 0; piece < 40; piece++) garbage.add(new byte[2048]);
+                for (int piece = 0; piece < 400; piece++) garbage.add(new byte[2048]);
                 digest.update(states[own]);
                 for (byte[] piece : garbage) digest.update(piece);
                 states[own] = digest.digest();

@@ -25,6 +25,9 @@ never raised itself. Third-party exceptions are translated in the room that owns
     │   ├── DumpError
     │   │   └── TilesInUseError       at this moment; another may be better; retryable
     │   └── RestoreError
+    ├── GpuError                      the GPU's driver, or NVIDIA's tool for it, refused
+    │   ├── GpuBusyError              at this moment; another may be better; retryable
+    │   └── GpuStateLostError         a process was left without its GPU
     ├── IncompatibleError             the checkpoint does not fit this machine
     ├── StoreError
     │   ├── StoreUnavailableError     network, 5xx, throttling; retryable
@@ -53,32 +56,8 @@ never raised itself. Third-party exceptions are translated in the room that owns
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-
-class CrikpyError(Exception):
-    """The root of the tree; catch it, never raise it.
-
-    Attributes:
-        exit_code: exit status of the command line, unique for each class.
-        reason: CamelCase word for Kubernetes Events and conditions.
-        retryable: whether the same act may succeed when tried again.
-        remedy: what the user can do, in one sentence; may be empty.
-        detail: further lines (the end of a log), shown below the message.
-    """
-
-    exit_code: ClassVar[int] = 1
-    reason: ClassVar[str] = "Failed"
-    retryable: ClassVar[bool] = False
-
-    def __init__(self, message: str, *, remedy: str = "", detail: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.remedy = remedy
-        self.detail = detail
-
-    def __str__(self) -> str:
-        return f"{self.message} ({self.remedy})" if self.remedy else self.message
+from crikpy.errors.base import CrikpyError as CrikpyError
+from crikpy.errors.kubernetes import *  # noqa: F403 - they belong into this tree
 
 
 class UsageError(CrikpyError):
@@ -224,6 +203,28 @@ class RestoreError(CriuError):
     reason = "RestoreFailed"
 
 
+class GpuError(CrikpyError):
+    """What a job has on its GPUs could not be brought into memory, or back."""
+
+    exit_code = 36
+    reason = "GpuFailed"
+
+
+class GpuBusyError(GpuError):
+    """The GPU could not be halted in time, which work under way may be the reason of; the job runs on."""
+
+    exit_code = 37
+    reason = "GpuBusy"
+    retryable = True
+
+
+class GpuStateLostError(GpuError):
+    """A process of a job that runs on was left without its GPU; only its end helps."""
+
+    exit_code = 38
+    reason = "GpuStateLost"
+
+
 class IncompatibleError(CrikpyError):
     """The checkpoint does not fit this machine; nothing was touched."""
 
@@ -337,61 +338,3 @@ class RegistryError(CrikpyError):
 
     exit_code = 61
     reason = "RegistryFailed"
-
-
-class KubeError(CrikpyError):
-    """The Kubernetes API answered something that cannot be worked with."""
-
-    exit_code = 80
-    reason = "KubernetesFailed"
-
-
-class KubeUnavailableError(KubeError):
-    """The API server could not be reached, was too busy or broke off."""
-
-    exit_code = 81
-    reason = "KubernetesUnavailable"
-    retryable = True
-
-
-class KubeForbiddenError(KubeError):
-    """The API server refused our credentials or what they may do."""
-
-    exit_code = 82
-    reason = "KubernetesForbidden"
-
-
-class KubeNotFoundError(KubeError):
-    """There is no such object, or the cluster does not know its kind."""
-
-    exit_code = 83
-    reason = "KubernetesNotFound"
-
-
-class KubeConflictError(KubeError):
-    """The object exists already, or was changed since it was read."""
-
-    exit_code = 84
-    reason = "KubernetesConflict"
-
-
-class KubeInvalidError(KubeError):
-    """The API server does not take the object as it is."""
-
-    exit_code = 85
-    reason = "KubernetesInvalid"
-
-
-class KubeExpiredError(KubeError):
-    """The resource version is too old to watch from; the list must be read again."""
-
-    exit_code = 86
-    reason = "KubernetesExpired"
-
-
-class EvictionBlockedError(KubeError):
-    """A disruption budget does not allow the eviction now."""
-
-    exit_code = 87
-    reason = "EvictionBlocked"
-    retryable = True

@@ -1,0 +1,1 @@
+"""What NVIDIA's driver and tools tell, and what they can be told to do."""

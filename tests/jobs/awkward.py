@@ -1,0 +1,38 @@
+"""A job that has something which CRIU cannot save, by the name that is its argument; the second names a folder."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.jobs import proving
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _queue(_: Path) -> None:
+    """Open a queue of POSIX."""
+    proving.check_equal(
+        _libc.mq_open(b"/crikpy-test", os.O_CREAT | os.O_RDWR, 0o600, struct.pack("qqqq", 0, 1, 8, 0) + bytes(32))
+        >= 0,
+        True,
+        "a queue",
+    )
+
+
+_ACTS: dict[str, Callable[[Path], None]] = {"queue": _queue}
+
+
+def main() -> None:
+    """Do it, and go on."""
+    proving.block()
+    _ACTS[sys.argv[1]](Path(sys.argv[2]))
+    proving.stand_by(lambda _: None)
+
+
+if __name__ == "__main__":
+    main()
