@@ -70,6 +70,8 @@ KEEP: Final = f"{DOMAIN}/keep"
 RECREATE: Final = f"{DOMAIN}/recreate"
 PLACEMENT: Final = f"{DOMAIN}/placement"
 MISFIT: Final = f"{DOMAIN}/misfit"
+GROUP: Final = f"{DOMAIN}/group"
+GROUP_SIZE: Final = f"{DOMAIN}/group-size"
 """Annotations of pods that users write; crikpy.kube.annotations says which values they take."""
 
 INJECTED: Final = f"{DOMAIN}/injected"

@@ -288,6 +288,15 @@ class AgentSettings:
     look_after_s: float = 10.0
     """How long after its start a job is looked at for what could not be saved."""
 
+    group_wait_s: float = 30.0
+    """How long pods of a group that are to be saved wait for all to be ready, and for all to stand still."""
+
+    group_gather_s: float = 900.0
+    """How long pods of a group that are to be resumed wait for the others; then all start from the beginning."""
+
+    group_silence_s: float = 30.0
+    """Without a sign of life from an agent for so long, the other pods of a group are not saved with its one."""
+
     spare_s: float = 120.0
     """How long after a notice's deadline a saved job stays stopped before it runs on: the machine was spared."""
 

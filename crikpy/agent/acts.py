@@ -16,9 +16,11 @@ from crikpy.agent.planning import Candidate, UnderWay, Urgency
 from crikpy.agent.sessions import PodSession
 from crikpy.agent.sizing import Size
 from crikpy.aio.clock import Deadline
+from crikpy.flows.company import Together
 from crikpy.flows.fate import Fate
 from crikpy.flows.saving import Saved
 from crikpy.kube.orders import human_size
+from crikpy.model.groups import GroupOrder
 from crikpy.model.manifest import Manifest
 from crikpy.model.notices import Trigger
 from crikpy.model.orders import OrderBytes, OrderPhase, OrderStatus
@@ -45,6 +47,7 @@ class Cause:
         ends: when the machine or the pod is expected to end; None when nobody knows.
         pressing: a SIGTERM is kept from the jobs for its sake: it comes before all others, what was tried for the
             same reason does not count, and the jobs end once they are saved.
+        group: the set of its group that the pod is to be saved in, where an order says so; or None.
     """
 
     trigger: Trigger
@@ -55,6 +58,7 @@ class Cause:
     ordered: bool = False
     ends: Deadline | None = None
     pressing: bool = False
+    group: GroupOrder | None = None
 
     def is_same(self, other: Cause) -> bool:
         """Say whether two causes are one event, heard of in two ways."""
@@ -105,6 +109,8 @@ class Act:
         orders: names of the orders that are told of it.
         notices: ids of the notices that it is for, those that were withdrawn too.
         deadline: when the checkpoint must be complete.
+        group: the set of its group that it is a part of, or None.
+        company: the others of that set, once it has begun; or None.
         key: names it in plans.
         urgency: how pressing it is.
         fate: what becomes of the jobs once the checkpoint stands.
@@ -129,6 +135,8 @@ class Act:
         self.orders: set[str] = set()
         self.notices: frozenset[str] = frozenset()
         self.deadline = cause.deadline
+        self.group = cause.group
+        self.company: Together | None = None
         self.key = f"{session.uid}/{next(_numbers)}"
         self.urgency = cause.urgency
         self.fate = Fate(leave_running=cause.leave_running)
@@ -172,11 +180,16 @@ class Act:
         """
         if not self.leave_running:
             return not self.outcome.done() or self.saved is not None
+        if self.group is not None and cause.group is not None and self.group.set_id != cause.group.set_id:
+            return False
         return not cause.pressing and any(cause.is_same(other) for other in self.causes)
 
     def keep(self) -> bool:
-        """Have the jobs stay stopped once they are saved; return False when it is too late for that."""
-        return not self.outcome.done() and self.fate.keep()
+        """Have the jobs stay stopped once they are saved; return False when it is too late for that.
+
+        Or when its group decides: others of it may run on already.
+        """
+        return self.group is None and not self.outcome.done() and self.fate.keep()
 
     def candidate(self, began: float | None, refusal: str = "") -> Candidate:
         """Return it as plans see it.

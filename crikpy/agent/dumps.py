@@ -7,14 +7,17 @@ waits for any more lets its jobs run on.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
+from crikpy.agent.companies import MOST_MEMBERS_HERE, Room
 from crikpy.aio import retrying
 from crikpy.errors import CapsuleError, SettingsError
+from crikpy.flows.company import Company
 from crikpy.flows.fate import Fate
 from crikpy.flows.reporting import Reporter
 from crikpy.flows.saving import CheckpointOrder, Member, Saved, save
@@ -58,26 +61,37 @@ class Dumper:
 
     Attributes:
         at_once: how many dumps there may be at once; the caller sees to it.
+        room: for as many; a dump in company asks for it when it needs it, and waits for others without.
     """
 
     def __init__(self, store: ObjectStore, settings: Settings) -> None:
         self._store = store
         self._settings, self.at_once = shared_out(settings)
+        self.room = Room(self.at_once)
         self._executor = ThreadPoolExecutor(self.at_once, thread_name_prefix="dump")
+        self._accompanied = ThreadPoolExecutor(MOST_MEMBERS_HERE, thread_name_prefix="dump-together")
         self._working: set[asyncio.Future[Dumped]] = set()
         self._no_more = threading.Event()
         self._left = threading.Event()
 
     async def dump(
-        self, members: Sequence[Member], order: CheckpointOrder, fate: Fate, reporter: Progress
+        self,
+        members: Sequence[Member],
+        order: CheckpointOrder,
+        fate: Fate,
+        reporter: Progress,
+        company: Company | None = None,
     ) -> Dumped:
         """Save jobs; they stand still afterwards unless their fate lets them run on.
+
+        In company that is tried once: the others would have to try again, too.
 
         Raises:
             CrikpyError: saying what failed; the jobs run on.
         """
         loop = asyncio.get_running_loop()
-        work = loop.run_in_executor(self._executor, self._dump, members, order, fate, reporter)
+        executor = self._executor if company is None else self._accompanied
+        work = loop.run_in_executor(executor, self._dump, members, order, fate, reporter, company)
         self._working.add(work)
         work.add_done_callback(self._working.discard)
         return await asyncio.shield(work)
@@ -94,9 +108,17 @@ class Dumper:
     def leave(self) -> None:
         """Let the jobs of dumps that are still under way run on whatever comes of these."""
         self._left.set()
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        for executor in (self._executor, self._accompanied):
+            executor.shutdown(wait=False, cancel_futures=True)
 
-    def _dump(self, members: Sequence[Member], order: CheckpointOrder, fate: Fate, reporter: Progress) -> Dumped:
+    def _dump(
+        self,
+        members: Sequence[Member],
+        order: CheckpointOrder,
+        fate: Fate,
+        reporter: Progress,
+        company: Company | None,
+    ) -> Dumped:
         began, attempts = time.monotonic(), 0
         bounds = self._settings.store
 
@@ -107,9 +129,10 @@ class Dumper:
                 raise CapsuleError("the agent is being stopped")
             fate.begin()
             paced = replace(order, pace=fate.paced(bounds.upload_bytes_per_s, bounds.unhurried_nice))
-            return save(members, self._store, paced, self._settings, reporter, gate=fate)
+            with contextlib.nullcontext() if company else self.room(order.deadline):
+                return save(members, self._store, paced, self._settings, reporter, gate=fate, company=company)
 
-        saved = retrying.call(attempt, deadline=order.deadline)
+        saved = attempt() if company else retrying.call(attempt, deadline=order.deadline)
         complete_at, frozen_s = time.monotonic(), reporter.frozen_s
         if fate.leave_running or self._left.is_set():
             saved.run_on()

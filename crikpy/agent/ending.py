@@ -12,6 +12,7 @@ import contextlib
 import logging
 from collections.abc import Callable
 from enum import Enum, auto
+from functools import partial
 
 from crikpy.agent.acts import Act
 from crikpy.agent.sessions import Activity
@@ -23,6 +24,10 @@ from crikpy.flows.saving import Saved
 _log = logging.getLogger(__name__)
 
 _ASK_S = 5.0
+_TELL_S = 2.0
+_REGROUP_S = 300.0
+"""How long saved jobs that would be spared still wait for their end when others of their group have moved."""
+
 _LOOK_S = 1.0
 """Between two looks at whether they have to end; their SIGTERM is heard at once besides."""
 
@@ -45,6 +50,7 @@ async def await_end(act: Act, saved: Saved, *, spare_s: float, leaving: Callable
         leaving: whether this agent ends, which lets them run on; whoever comes next saves them again.
     """
     since = Deadline.after(0)
+    regrouped = Deadline(act.held_until(since, spare_s).at + _REGROUP_S)
     try:
         while True:
             act.stirred.clear()
@@ -54,7 +60,7 @@ async def await_end(act: Act, saved: Saved, *, spare_s: float, leaving: Callable
             if leaving():
                 await _run_on(act, saved)
                 return Ending.LEFT
-            if _spared(act, since, spare_s):
+            if _spared(act, since, spare_s) and not (await _moves_with_group(act) and not regrouped.expired()):
                 if await _resumed_elsewhere(act, saved):
                     await _end(act, saved)
                     return Ending.ENDED
@@ -90,8 +96,30 @@ async def _resumed_elsewhere(act: Act, saved: Saved) -> bool:
     return resumed
 
 
+async def _moves_with_group(act: Act) -> bool:
+    """Say whether another member of the group has ended in order to move, so that ours has to; else all stay."""
+    if act.company is None:
+        return False
+    try:
+        async with asyncio.timeout(_ASK_S):
+            return await asyncio.to_thread(partial(act.company.leaves, ends=False))
+    except (TimeoutError, CrikpyError) as fault:
+        _log.warning("nobody says whether a group has moved: %s", fault, extra=act.facts)
+        return False
+
+
+async def _tell_group(act: Act) -> None:
+    """Say that our member moves, so that no other runs on; its SIGTERM does not wait for that for long."""
+    if act.company is None:
+        return
+    with contextlib.suppress(TimeoutError, CrikpyError):
+        async with asyncio.timeout(_TELL_S):
+            await asyncio.to_thread(partial(act.company.leaves, ends=True))
+
+
 async def _end(act: Act, saved: Saved) -> None:
     session = act.session
+    await _tell_group(act)
     async with session.lock:
         act.saved = session.saved = None
         session.moved = True  # before the launchers tell of their end, lest the jobs are taken for finished

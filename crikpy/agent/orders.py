@@ -121,11 +121,22 @@ class Orders:
             self._refuse(order, NoSuchJobError.reason, f"no job of pod {order.spec.pod} can be saved on this node")
         elif self._is_foreign(order):  # nobody could tell before its pod was known
             self._refuse(order, UsageError.reason, f"no pod of this namespace has the UID {order.spec.pod_uid}")
+        elif wrong := self._wrong_group(order, session.pod):
+            self._refuse(order, UsageError.reason, wrong)
         elif unknown := sorted(set(order.spec.containers) - set(session.pod.injected)):
             what = f"{', '.join(unknown)} of pod {order.spec.pod} cannot be saved: not below the launcher"
             self._refuse(order, UsageError.reason, what)
         else:
             await self._saver.save(session, cause)
+
+    def _wrong_group(self, order: Order, pod: Pod) -> str:
+        """Say why an order is not for a pod of this group, or nothing."""
+        group = order.spec.group
+        if pod.group and group is None:
+            return f"pod {pod} is saved with its group {pod.group} only, by an order for each member"
+        if group is not None and (group.name != pod.group or not group.has(pod.uid)):
+            return f"pod {pod} is no member of group {group.name}"
+        return ""
 
     def _is_foreign(self, order: Order) -> bool:
         """Say whether an order is for a pod of another namespace: who may order here may not order there."""
@@ -167,8 +178,11 @@ class Orders:
             order=order.name,
             ordered=True,
             ends=ends if spec.notice else None,
+            group=spec.group,
         )
 
     def _refuse(self, order: Order, reason: str, message: str, *, expired: bool = False) -> None:
         status = failed_status(OrderStatus(started=order.status.started), reason, message, expired=expired)
         self._teller.tell_status(order.namespace, order.name, status)
+        if order.spec.group is not None:
+            self._saver.renounce(order.namespace, order.spec.group, order.spec.pod, message)

@@ -6,7 +6,7 @@ A checkpoint whose pod still runs must not be resumed, so no answer here comes f
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from crikpy import names
@@ -55,13 +55,21 @@ class Origins:
             pod.uid: (pod, found if pod.over else {}) for pod, found in parsed if pod.uid != self._pod.uid
         }
 
-    async def states(self, candidates: Sequence[Candidate], deadline: Deadline) -> dict[str, OriginState]:
+    async def states(
+        self, candidates: Sequence[Candidate], deadline: Deadline, others: Collection[str] = ()
+    ) -> dict[str, OriginState]:
         """Return the states of the pods that made the checkpoints, and of those that may make one just now.
+
+        Args:
+            candidates: the checkpoints.
+            deadline: for the answer.
+            others: UIDs of further pods that matter.
 
         Raises:
             KubeError: the API server does not answer, or not to us.
         """
-        makers = {candidate.pod_uid for candidate in candidates if candidate.pod_uid} - {self._pod.uid}
+        makers = {candidate.pod_uid for candidate in candidates if candidate.pod_uid} | set(others)
+        makers -= {self._pod.uid}
         states = dict.fromkeys(makers, OriginState.GONE)
         for uid, (pod, found) in self._listed.items():
             if uid not in makers and not self._could_be_replaced(pod):
@@ -73,7 +81,7 @@ class Origins:
 
     def killed_at(self, uid: str) -> datetime | None:
         """Return when kubelet kills a pod that was seen, aware UTC; None unless it is being deleted."""
-        return self._listed[uid][0].deletion_deadline
+        return self._listed[uid][0].deletion_deadline if uid in self._listed else None
 
     async def await_end(self, uid: str, deadline: Deadline) -> None:
         """Wait until a pod that was seen is not being ended any more, or until the deadline.
@@ -81,6 +89,9 @@ class Origins:
         Raises:
             KubeError: the API server does not answer, or not to us.
         """
+        if uid not in self._listed:
+            await asyncio.sleep(min(_LOOK_EVERY_S, deadline.remaining()))
+            return
         pod, _ = self._listed[uid]
         while not deadline.expired():
             await asyncio.sleep(min(_LOOK_EVERY_S, deadline.remaining()))

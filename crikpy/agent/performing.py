@@ -24,6 +24,7 @@ from crikpy.agent.acts import (
     failed_status,
     stopped_outcome,
 )
+from crikpy.agent.companies import Companies
 from crikpy.agent.device_sizes import DeviceSizes
 from crikpy.agent.dumps import Dumped, Dumper, Progress
 from crikpy.agent.ending import Ending, await_end
@@ -37,9 +38,11 @@ from crikpy.agent.threads import in_thread
 from crikpy.agent.turns import Turns
 from crikpy.aio.clock import Deadline
 from crikpy.errors import CapsuleError, CrikpyError, DeadlineError, LauncherError
+from crikpy.flows.company import Together
 from crikpy.flows.saving import CheckpointOrder, Member, Saved
 from crikpy.metrics import Metrics
 from crikpy.model.capsule import JobPhase
+from crikpy.model.groups import GroupOrder
 from crikpy.model.orders import OrderBytes, OrderPhase, OrderStatus
 from crikpy.model.streams import TransferProgress
 from crikpy.settings import Settings
@@ -101,6 +104,8 @@ class Performer:
         self._meter = Meter(settings.agent.assumed_bytes_per_s, metrics)
         self._crowd = Crowd()
         self.dumper = Dumper(store, settings)
+        self._companies = Companies(store, settings)
+        self._renouncing: set[asyncio.Task[None]] = set()
         self.forecasts = Forecasts(teller, self._sizes)
         self.turns = Turns(self.dumper.at_once, self._sizes, self._meter, self.forecasts, metrics)
 
@@ -139,7 +144,14 @@ class Performer:
 
     @contextlib.asynccontextmanager
     async def _turn(self, act: Act) -> AsyncIterator[None]:
-        """Lend the pod and a turn; nobody waits for a pod with a turn in his hand, nor the other way round."""
+        """Lend the pod and a turn; nobody waits for a pod with a turn in his hand, nor the other way round.
+
+        Who waits for others of a group takes no turn from anybody meanwhile, and asks for room when it is needed.
+        """
+        if act.group is not None:
+            async with _locked(act.session, act.deadline):
+                yield
+            return
         async with _locked(act.session, act.deadline):
             pass
         async with self.turns.turn(act), _locked(act.session, act.deadline):
@@ -188,6 +200,8 @@ class Performer:
             instance=self._ledger.instance,
             pod=str(act.pod),
             pod_uid=act.session.uid,
+            group=act.group.name if act.group else "",
+            set_id=act.group.set_id if act.group else "",
             deadline=act.deadline,
             leave_running=act.leave_running,
         )
@@ -195,11 +209,41 @@ class Performer:
         act.paced = bool(act.leave_running and self._settings.store.upload_bytes_per_s)
         entered = self._crowd.enter()
         try:
-            done = await self.dumper.dump(members, order, act.fate, reporter)
+            done = await self.dumper.dump(members, order, act.fate, reporter, self._company(act))
         finally:
             crowd = self._crowd.leave(entered)
         self._learn(act, done, crowd)
         self._complete(act, done)
+
+    def _company(self, act: Act) -> Together | None:
+        """Return the others of a pod's group, with which it is saved or not at all."""
+        if act.group is None:
+            return None
+        loop = asyncio.get_running_loop()
+        act.company = self._companies.saving(
+            act.group,
+            namespace=act.pod.namespace,
+            pod_uid=act.session.uid,
+            pod=act.pod.name,
+            deadline=act.deadline,
+            moves=not act.leave_running,
+            room=self.dumper.room,
+            hear=lambda words: loop.call_soon_threadsafe(self._waits, act, words),
+        )
+        return act.company
+
+    def _waits(self, act: Act, words: str) -> None:
+        """Tell what a pod that is saved with its group waits for."""
+        if act.status.phase is OrderPhase.DUMPING and act.group is not None and not act.outcome.done():
+            act.status = replace(act.status, message=f"is being saved with group {act.group.name}: it {words}")
+            self._tell_of(act)
+
+    def renounce(self, namespace: str, group: GroupOrder, pod: str, reason: str) -> None:
+        """Have the other members of a set not wait for a pod; returns at once."""
+        work = asyncio.to_thread(self._companies.renounce, namespace, group, pod, reason)
+        task = asyncio.create_task(work, name=f"renounce {pod}")
+        self._renouncing.add(task)
+        task.add_done_callback(self._renouncing.discard)
 
     def _complete(self, act: Act, done: Dumped) -> None:
         act.status = complete_status(
@@ -211,6 +255,9 @@ class Performer:
         self._metrics.checkpoints.labels(trigger=act.trigger.value, outcome="complete").inc()
         self._metrics.checkpoint_seconds.observe(done.total_s)
         self._metrics.frozen_seconds.observe(done.frozen_s)
+        if act.group is not None:
+            what = f"{act.status.message}; with the others of group {act.group.name}, as set {act.group.set_id}"
+            act.status = replace(act.status, message=what)
         self._teller.tell_pod(act.pod, act.status.reason, act.status.message)
         self._close(act, act.status)
 
@@ -265,6 +312,9 @@ class Performer:
 
     def _close(self, act: Act, status: OrderStatus) -> None:
         """Tell what an act came to, and remember it."""
+        failed = status.phase is not OrderPhase.COMPLETE
+        if failed and act.group is not None and not (act.company and act.company.settled):
+            self.renounce(act.pod.namespace, act.group, act.pod.name, status.message)
         act.status = status
         self._tell_of(act)
         self._ledger.remember(act)

@@ -153,7 +153,8 @@ class _Agent:
     def _on_complete(self, session: PodSession, members: Sequence[Member]) -> None:
         pod = session.pod
         if pod is not None and pod.options is not None and not pod.fault:
-            self._retention.thin_out(pod.uid, [member.workload for member in members], pod.options.keep)
+            workloads = [member.workload for member in members]
+            self._retention.thin_out(pod.uid, workloads, pod.options.keep, group=pod.group, member=pod.workload)
 
 
 async def _for_ever(name: str, act: Callable[[], Awaitable[None]]) -> None:

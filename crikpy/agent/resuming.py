@@ -6,6 +6,7 @@ Nothing here starts a job from its beginning; crikpy.agent.starting does when th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,9 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
 from crikpy.agent.choosing import Cold, OriginState, Resume, Wait, choose, doubtful
+from crikpy.agent.companies import MOST_MEMBERS_HERE
 from crikpy.agent.dumps import shared_out
 from crikpy.agent.misfits import Misfits
 from crikpy.agent.origins import Origins
+from crikpy.agent.regrouping import Regrouper, Standing, companions, judged
 from crikpy.agent.reporting import Teller
 from crikpy.agent.sessions import Activity, PodSession
 from crikpy.agent.threads import in_thread
@@ -33,10 +36,11 @@ from crikpy.errors import (
 )
 from crikpy.flows.gathering import Candidate, find_together, read_manifests, retire_pod
 from crikpy.flows.reporting import Reporter
-from crikpy.flows.restoring import Waiting, machine_differences, restore
+from crikpy.flows.restoring import Waiting, machine_differences, require_fit, restore
 from crikpy.kube.client import KubeApi
 from crikpy.kube.signals import read_signs
 from crikpy.metrics import Metrics
+from crikpy.model.groups import Question
 from crikpy.model.pods import Pod
 from crikpy.model.streams import TransferProgress
 from crikpy.model.workload import Workload
@@ -77,10 +81,13 @@ class Resumer:
         self._settings, at_once = shared_out(settings)
         self._retiring: set[asyncio.Task[None]] = set()
         self._restores = ThreadPoolExecutor(at_once, thread_name_prefix="restore")
+        self._accompanied = ThreadPoolExecutor(MOST_MEMBERS_HERE, thread_name_prefix="restore-together")
+        self.groups = Regrouper(store, settings, at_once)
 
     def close(self) -> None:
         """Wait for no restore any more."""
-        self._restores.shutdown(wait=False, cancel_futures=True)
+        for executor in (self._restores, self._accompanied):
+            executor.shutdown(wait=False, cancel_futures=True)
 
     async def choose(self, session: PodSession, pod: Pod, waiting_for_origin: Deadline) -> Resume | Cold:
         """Say what a pod begins from; an end of this comes whatever the API server and the store do.
@@ -92,12 +99,23 @@ class Resumer:
         candidates: tuple[Candidate, ...] = ()
         origins = Origins(self._api, pod, self._signs)
         trouble = _Trouble(self._settings.agent.api_wait_s)
+        waiting_for_group = Deadline.after(self.groups.gather_s)
         while True:
             try:
                 await origins.look(self._answer())
-                candidates = await asyncio.to_thread(self._find, workloads)
+                found = await asyncio.to_thread(self._find, workloads)
+                standings = await asyncio.to_thread(self.groups.standings, found, pod)
+                candidates = judged(found, standings, pod.group)
                 states = await origins.states(candidates, self._answer())
                 choice = choose(candidates, self._with_own(states, session), pod.uid)
+                if isinstance(choice, Resume) and choice.candidate.set:
+                    grouped = choice.candidate
+                    choice = await self._with_others(grouped, standings[grouped.set], origins)
+                    if isinstance(choice, Wait):
+                        limit = waiting_for_origin if standings[grouped.set].open else waiting_for_group
+                        await self._await_others(grouped, standings[grouped.set], pod, limit)
+                        trouble.is_over()
+                        continue
                 if not isinstance(choice, Wait):
                     return choice
                 limit = _later(waiting_for_origin, origins.killed_at(choice.pod_uid))
@@ -109,6 +127,45 @@ class Resumer:
                 if trouble.is_too_long(fault):
                     return _give_up(candidates, f"it cannot be found out what there is to resume: {fault}")
                 await asyncio.sleep(_TRY_EVERY_S)
+
+    async def _with_others(
+        self, candidate: Candidate, standing: Standing, origins: Origins
+    ) -> Resume | Wait | Cold:
+        """Say whether the old pods of the other members let a checkpoint of a group be resumed."""
+        others = standing.record.pods if standing.record else ()
+        return companions(candidate, standing, await origins.states([candidate], self._answer(), others))
+
+    async def _await_others(self, candidate: Candidate, standing: Standing, pod: Pod, limit: Deadline) -> None:
+        """Give the old pods of a group a moment to end, and their set up when they have had enough of them."""
+        if not limit.expired():
+            await asyncio.sleep(_TRY_EVERY_S)
+            return
+        question = Question.SAVED if standing.open else Question.GATHERED
+        await asyncio.to_thread(
+            self.groups.abandon, candidate, pod, question, "the other pods of the group did not end in time"
+        )
+
+    async def fits(self, session: PodSession, pod: Pod, holds: Mapping[str, Hold], candidate: Candidate) -> str:
+        """Compare the checkpoint of a member of a group with this machine, before others rely on it.
+
+        Returns:
+            What does not fit, when the pod is to be moved for that; nothing when it fits.
+
+        Raises:
+            NotNowError: the store is out of reach.
+            CrikpyError: it does not fit, and the pod is not moved; nothing was touched.
+        """
+        try:
+            await in_thread(self._restores, self._compare, session, holds, candidate)
+        except IncompatibleError:
+            if misfit := await self._misfit(session, pod, candidate):
+                return misfit
+            raise
+        except CrikpyError as fault:
+            if _may_pass(fault):
+                raise NotNowError(str(fault)) from fault
+            raise
+        return ""
 
     async def resume(self, session: PodSession, pod: Pod, holds: Mapping[str, Hold], candidate: Candidate) -> str:
         """Resume a checkpoint in the containers of a pod, all held; the caller has the session's lock.
@@ -123,12 +180,15 @@ class Resumer:
         session.activity = Activity.STARTING
         story = _Story(self._teller.reporter(pod), lambda: self._tell_claimed(pod, candidate))
         try:
-            await in_thread(self._restores, self._restore, session, holds, candidate, story)
+            executor = self._accompanied if candidate.set else self._restores
+            await in_thread(executor, self._restore, session, pod, holds, candidate, story)
         except CrikpyError as fault:
             session.activity = Activity.WAITING
-            if not story.claimed_at and (isinstance(fault, CheckpointClaimedError) or _may_pass(fault)):
+            passes = isinstance(fault, CheckpointClaimedError) or _may_pass(fault)
+            if not candidate.set and not story.claimed_at and passes:
                 raise NotNowError(str(fault)) from fault
-            if isinstance(fault, IncompatibleError) and (misfit := await self._misfit(session, pod, candidate)):
+            unfit = isinstance(fault, IncompatibleError) and not candidate.set  # its group counts on this one
+            if unfit and (misfit := await self._misfit(session, pod, candidate)):
                 return misfit
             self._teller.tell_restore_failed(
                 pod, checkpoint=candidate.checkpoint, origin_uid=candidate.pod_uid, fault=fault
@@ -194,18 +254,26 @@ class Resumer:
         return tuple(candidate for candidate in found if candidate.checkpoint not in strange)
 
     def _restore(
-        self, session: PodSession, holds: Mapping[str, Hold], candidate: Candidate, story: _Story
+        self, session: PodSession, pod: Pod, holds: Mapping[str, Hold], candidate: Candidate, story: _Story
     ) -> None:
+        deadline = Deadline.after(self._settings.run.manual_deadline_s)
+        company = self.groups.company(candidate, pod, deadline)
+        with company or contextlib.nullcontext():  # the others have to know of whatever fails here
+            waiting = self._waiting(session, holds, candidate)
+            claim = Claim.ours(instance=self._instance)
+            restore(waiting, self._store, claim, deadline, self._settings, story, company=company)
+
+    def _compare(self, session: PodSession, holds: Mapping[str, Hold], candidate: Candidate) -> None:
+        require_fit(self._waiting(session, holds, candidate), self._settings, self._answer())
+
+    def _waiting(self, session: PodSession, holds: Mapping[str, Hold], candidate: Candidate) -> list[Waiting]:
         members = session.members(self._settings)
         workloads = [member.workload for member in members]
         manifests = read_manifests(self._store, workloads, candidate.checkpoint)
-        waiting = [
+        return [
             Waiting(member=member, launcher=holds[container].connection, manifest=manifest)
             for container, member, manifest in zip(sorted(holds), members, manifests, strict=True)
         ]
-        deadline = Deadline.after(self._settings.run.manual_deadline_s)
-        claim = Claim.ours(instance=self._instance)
-        restore(waiting, self._store, claim, deadline, self._settings, story)
 
     def _answer(self) -> Deadline:
         return Deadline.after(self._settings.kube.request_timeout_s)

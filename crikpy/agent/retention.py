@@ -12,6 +12,7 @@ from crikpy.agent.threads import in_thread
 from crikpy.aio import retrying
 from crikpy.aio.clock import Deadline
 from crikpy.errors import CrikpyError
+from crikpy.flows.forgetting import forget_sets
 from crikpy.flows.gathering import thin_out
 from crikpy.model.workload import Workload
 from crikpy.store.base import ObjectStore
@@ -29,6 +30,8 @@ _MOST_WAITING: Final = 1024
 class _Surplus:
     workloads: tuple[Workload, ...]
     keep: int
+    group: str
+    member: str
 
 
 class Retention:
@@ -46,10 +49,15 @@ class Retention:
         self._waiting: dict[str, _Surplus] = {}
         self._news = asyncio.Event()
 
-    def thin_out(self, pod_uid: str, workloads: Sequence[Workload], keep: int) -> None:
-        """Have the checkpoints of a pod thinned out soon; the newest `keep` complete ones stay."""
+    def thin_out(
+        self, pod_uid: str, workloads: Sequence[Workload], keep: int, *, group: str = "", member: str = ""
+    ) -> None:
+        """Have the checkpoints of a pod thinned out soon; the newest `keep` complete ones stay.
+
+        Where it is in a group, what was said about sets that are no more goes as well; `member` is its workload.
+        """
         if len(self._waiting) < _MOST_WAITING:
-            self._waiting[pod_uid] = _Surplus(workloads=tuple(workloads), keep=keep)
+            self._waiting[pod_uid] = _Surplus(workloads=tuple(workloads), keep=keep, group=group, member=member)
             self._news.set()
 
     async def run(self) -> None:
@@ -66,7 +74,10 @@ class Retention:
 
     async def _thin_out(self, pod_uid: str, surplus: _Surplus) -> None:
         def act() -> int:
-            return thin_out(self._store, surplus.workloads, pod_uid, surplus.keep)
+            removed = thin_out(self._store, surplus.workloads, pod_uid, surplus.keep)
+            if surplus.group:
+                forget_sets(self._store, surplus.workloads, surplus.group, surplus.member)
+            return removed
 
         try:
             removed = await in_thread(None, retrying.call, act, deadline=Deadline.after(_WITHIN_S))

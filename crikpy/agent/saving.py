@@ -13,19 +13,23 @@ from collections.abc import Callable, Sequence
 from crikpy.agent.acts import Act, Cause, Outcome, failed_status, stopped_outcome
 from crikpy.agent.performing import Performer
 from crikpy.agent.planning import Urgency
-from crikpy.agent.reporting import Teller
+from crikpy.agent.reporting import FAILED_EVENT, Teller
 from crikpy.agent.sessions import PodSession
 from crikpy.aio.clock import Deadline
-from crikpy.errors import CapsuleError
+from crikpy.errors import CapsuleError, GroupError
 from crikpy.flows.fate import patience_s
 from crikpy.flows.saving import Member
 from crikpy.metrics import Metrics
+from crikpy.model.groups import GroupOrder
 from crikpy.model.orders import OrderPhase, OrderStatus
 from crikpy.model.pods import Pod
 from crikpy.settings import Settings
 from crikpy.store.base import ObjectStore
 
 _MOST_OUTCOMES = 1024
+_LOOK_S = 0.2
+_ORDERED_S = 10.0
+"""From a SIGTERM until a save of the pod's group must have been ordered; then the job gets it."""
 
 _UNDO_S = 2.0
 """Of the time that an agent has for its end, kept for tidying up what is given up then."""
@@ -86,9 +90,32 @@ class Saver:
                 OrderStatus(), CapsuleError.reason, f"nothing is known yet of the pod {session}"
             )
             return Outcome(status=status)
+        if pod.group and cause.group is None:
+            return await self._save_with_group(session, pod, cause)
         act = self._serving(session, cause) or self._begin(session, pod, cause)
         self._join(act, cause)
         return await asyncio.shield(act.outcome)
+
+    async def _save_with_group(self, session: PodSession, pod: Pod, cause: Cause) -> Outcome:
+        """Take part in the save of a pod's group once that is ordered: here nobody knows who else is in it."""
+        limit = cause.deadline.earlier(_ORDERED_S) if cause.pressing else cause.deadline
+        while True:
+            serving = (act for act in self.acts_of(session) if act.group is not None and act.serves(cause))
+            if (act := next(serving, None)) is not None:
+                self._join(act, cause)
+                return await asyncio.shield(act.outcome)
+            if not cause.pressing and (known := self.known(session.uid, cause)) is not None:
+                return known
+            if limit.expired() or self.stopping:
+                break
+            await asyncio.sleep(_LOOK_S)
+        what = f"not saved and runs on: nobody has ordered in time to save its group {pod.group}"
+        self._teller.tell_pod(pod, FAILED_EVENT, what, warning=True)
+        return Outcome(status=failed_status(OrderStatus(), GroupError.reason, what))
+
+    def renounce(self, namespace: str, group: GroupOrder, pod: str, reason: str) -> None:
+        """Have the other members of a set not wait for a pod that is not saved; returns at once."""
+        self._performer.renounce(namespace, group, pod, reason)
 
     def known(self, pod_uid: str, cause: Cause) -> Outcome | None:
         """Return what this process has done for a cause already, and whether it came to something."""
@@ -155,12 +182,14 @@ class Saver:
         for task, act in self._acts.items():
             act.stirred.set()
             act.fate.hasten()
+            if act.company is not None and not act.company.standing:
+                self._give_way(act, "its agent is being stopped")
             if not act.begun:
                 task.cancel()
         if self._acts:
             await asyncio.wait(self._acts, timeout=max(0.0, deadline.remaining() - _UNDO_S))
         for act in self._acts.values():
-            act.fate.give_way()
+            self._give_way(act, "its agent is being stopped")
         if self._acts:
             await asyncio.wait(self._acts, timeout=deadline.remaining())
         self._performer.dumper.leave()
@@ -200,7 +229,14 @@ class Saver:
         for other in self.acts_of(session):
             if other is not act and other.begun and not other.outcome.done():
                 other.fate.overtake()
-                asyncio.get_running_loop().call_later(patience_s(by), other.fate.give_way)
+                what = "it gave way to the checkpoint by which the job moves"
+                asyncio.get_running_loop().call_later(patience_s(by), self._give_way, other, what)
+
+    def _give_way(self, act: Act, reason: str) -> None:
+        """Have an act come to an end; one that waits for others of its group by having that wait no more."""
+        act.fate.give_way()
+        if act.group is not None and not act.outcome.done():
+            self.renounce(act.pod.namespace, act.group, act.pod.name, reason)
 
     def _begin(self, session: PodSession, pod: Pod, cause: Cause) -> Act:
         act = Act(session, pod, cause)

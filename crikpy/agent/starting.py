@@ -117,7 +117,11 @@ class Starter:
                 break
             await self._sit_out(gathering)
             try:
-                misfit = await to_its_end(self._resume(session, pod, gathering, choice.candidate))
+                met = await self._regroup(session, pod, gathering, choice.candidate)
+                if isinstance(met, Cold):
+                    choice = met
+                    break
+                misfit = met or await to_its_end(self._resume(session, pod, gathering, choice.candidate))
             except PodEndingError:
                 await self._await_term(pod, gathering)
                 return
@@ -147,6 +151,40 @@ class Starter:
         if running or (session.begun and not session.moved):
             return Cold(reason=f"container {container} begins in a pod whose jobs have begun before")
         return await self._resumer.choose(session, pod, origin_wait)
+
+    async def _regroup(
+        self, session: PodSession, pod: Pod, gathering: Gathering, candidate: Candidate
+    ) -> str | Cold:
+        """Wait for the replacements of the other members of a pod's group; at once done for a pod alone.
+
+        Returns:
+            Why the checkpoint cannot be resumed on this node, when the pod is to be moved for that; that the group
+            begins from its beginning; else nothing.
+
+        Raises:
+            PodEndingError: the pod is being ended.
+            NotNowError: the store is out of reach.
+        """
+        if not candidate.set:
+            return ""
+        containers = set(pod.injected)
+
+        def leaving() -> bool:
+            holds = gathering.waiting()
+            ending = any(hold.capsule.term_pending for hold in holds.values())
+            return ending or not holds.keys() >= containers
+
+        await self._refuse_ending(pod)
+        try:
+            if misfit := await self._resumer.fits(session, pod, gathering.waiting(), candidate):
+                return misfit
+            await self._resumer.groups.gather(candidate, pod, leaving)
+        except NotNowError:
+            raise
+        except CrikpyError as fault:
+            await self._resumer.groups.renounce(candidate, pod, str(fault))
+            return Cold(reason=str(fault), spoiled=candidate.checkpoint)
+        return ""
 
     async def _resume(self, session: PodSession, pod: Pod, gathering: Gathering, candidate: Candidate) -> str:
         """Resume a checkpoint in all containers of the pod and let go of them.

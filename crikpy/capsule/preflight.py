@@ -76,6 +76,19 @@ class LostName:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """A file or directory that inotify or fanotify watches.
+
+    Attributes:
+        device: `major:minor` of its filesystem.
+        inode: its number there.
+    """
+
+    device: str
+    inode: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Descriptor:
     """One open file of a process.
 
@@ -90,6 +103,7 @@ class Descriptor:
         direct: whether it was opened with O_DIRECT, which for a pipe is packet mode.
         ghost: bytes that a file takes up which was deleted while open; 0 for all others.
         lost: of a file that has lost this name, and has another.
+        watched: by an inotify or fanotify.
     """
 
     fd: int
@@ -102,6 +116,7 @@ class Descriptor:
     direct: bool = False
     ghost: int = 0
     lost: LostName | None = None
+    watched: tuple[Watched, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +188,7 @@ class Survey:
         lost_sessions: whether children of the root are in sessions whose leaders have ended.
         attaches_system_v: whether there is System V shared memory among what is mapped.
         lost: files open or mapped that have lost the name by which they were.
+        watched: what inotify and fanotify watch.
     """
 
     views: tuple[ProcessView, ...]
@@ -185,6 +201,7 @@ class Survey:
     lost_sessions: bool = False
     attaches_system_v: bool = False
     lost: frozenset[LostName] = frozenset()
+    watched: frozenset[Watched] = frozenset()
 
 
 def summarise(views: Sequence[ProcessView]) -> Survey:
@@ -224,6 +241,7 @@ def summarise(views: Sequence[ProcessView]) -> Survey:
             )
             if lost is not None
         ),
+        watched=frozenset(one for view in views for found in view.descriptors for one in found.watched),
         attaches_system_v=any(found.target.startswith("/SYSV") for view in views for found in view.mappings),
     )
 

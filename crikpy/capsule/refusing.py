@@ -8,10 +8,16 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from crikpy.capsule import preflight, surveying, systemv
+from crikpy.aio.clock import Deadline
+from crikpy.capsule import preflight, surveying, systemv, watches
 from crikpy.capsule.holding import Process
-from crikpy.capsule.preflight import Survey
+from crikpy.capsule.mounts import read_mounts
+from crikpy.capsule.preflight import Survey, Watched
 from crikpy.capsule.trees import JobTree
+from crikpy.errors import CapsuleError
+
+_SEARCH_S = 15.0
+"""How long names of what is watched are sought; a disk that is asked for a million of them may take it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,10 +27,12 @@ class Look:
     Attributes:
         survey: its processes.
         refusals: why it could not be saved, a sentence each; empty when it may.
+        watched: names of what it watches which CRIU has to be told.
     """
 
     survey: Survey
     refusals: tuple[str, ...]
+    watched: tuple[str, ...] = ()
 
 
 def look(tree: JobTree, launcher: Process, inhabitants: Collection[int], *, ghost_limit_bytes: int) -> Look:
@@ -46,4 +54,20 @@ def look(tree: JobTree, launcher: Process, inhabitants: Collection[int], *, ghos
         reasons.append(fate.refusal)
     if tree.strays:
         reasons.append(f"{len(tree.strays)} of its processes left its tree: their parents ended before them")
-    return Look(survey=survey, refusals=tuple(reasons))
+    unnamed = watches.unnamed(survey.watched, read_mounts(launcher)) if survey.watched else frozenset()
+    names = _names(launcher, unnamed, survey) if unnamed else {}
+    if missing := len(unnamed) - len(names):
+        reasons.append(
+            f"it watches {missing} files or directories by inotify whose names cannot be found: have it watch "
+            "what lies in a volume, or look for changes now and then instead"
+        )
+    return Look(survey=survey, refusals=tuple(reasons), watched=watches.topmost(names.values()))
+
+
+def _names(launcher: Process, unnamed: frozenset[Watched], survey: Survey) -> dict[Watched, str]:
+    """Return the names of what is watched, sought first near what the job has open."""
+    likely = (*(file.path for file in survey.files), *survey.written)
+    try:
+        return watches.find_names(launcher, unnamed, likely, Deadline.after(_SEARCH_S))
+    except OSError as fault:
+        raise CapsuleError(f"process {launcher} is gone") from fault

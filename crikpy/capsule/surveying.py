@@ -17,16 +17,18 @@ from crikpy.capsule import procfs, syscalls
 from crikpy.capsule.beneath import stat_inside
 from crikpy.capsule.buildids import read_build_id
 from crikpy.capsule.mounts import read_mounts
-from crikpy.capsule.preflight import Descriptor, Inode, LostName, Mapping, ProcessView, Survey, summarise
+from crikpy.capsule.preflight import Descriptor, Inode, LostName, Mapping, ProcessView, Survey, Watched, summarise
 from crikpy.capsule.syscalls import Seen
 from crikpy.errors import NoSuchJobError
 from crikpy.model.manifest import ProcessFact
 
 _DELETED = " (deleted)"
+_WATCHING = frozenset({"anon_inode:inotify", "anon_inode:[fanotify]"})
+_WATCH = re.compile(r"^(?:inotify wd:[0-9a-f]+|fanotify) ino:([0-9a-f]+) sdev:([0-9a-f]+) ", re.MULTILINE)
 _MEMORY = ("/memfd:", "/SYSV", "/dev/zero (deleted)", "/anon_hugepage")
 _MQUEUE_MAGIC = 0x19800202
 _FLAGS = re.compile(r"^flags:\s*([0-7]+)$", re.MULTILINE)
-_AREA = re.compile(r"([0-9a-f]+-[0-9a-f]+) (....) \S+ ([0-9a-f]+):([0-9a-f]+) \d+ +(.*)", re.DOTALL)
+_AREA = re.compile(r"([0-9a-f]+-[0-9a-f]+) (....) \S+ ([0-9a-f]+):([0-9a-f]+) (\d+) +(.*)", re.DOTALL)
 _INODES = {
     stat.S_IFREG: Inode.REGULAR,
     stat.S_IFDIR: Inode.DIRECTORY,
@@ -45,17 +47,18 @@ def survey(pids: Sequence[int]) -> Survey:
         NoSuchJobError: the root is gone.
     """
     inside: dict[int, int] = {}
+    known = _Known()
     views: list[ProcessView] = []
     for pid in pids:
         try:
-            views.append(_view(pid, inside))
+            views.append(_view(pid, inside, known))
         except (FileNotFoundError, ProcessLookupError) as gone:
             if pid == pids[0]:
                 raise NoSuchJobError(f"the job's root process {pid} has ended") from gone
     return summarise(views)
 
 
-def _view(pid: int, inside: dict[int, int]) -> ProcessView:
+def _view(pid: int, inside: dict[int, int], known: _Known) -> ProcessView:
     process = Path(f"/proc/{pid}")
     status = procfs.read_status(process)
     inside[pid] = _innermost(status["NSpid"])
@@ -84,7 +87,7 @@ def _view(pid: int, inside: dict[int, int]) -> ProcessView:
         terminal=int(numbers[4]) != 0,
         namespaces=tuple(_links(process / "ns")),
         descriptors=tuple(_descriptors(process)),
-        mappings=tuple(_mappings(process)),
+        mappings=tuple(_mappings(process, known)),
         areas_left=_most_areas() - len(procfs.read_lines(process / "maps")),
         highest=max(_threads(process), default=fact.pid),
         outer=pid,
@@ -112,18 +115,29 @@ def _threads(process: Path) -> Iterator[int]:
 
 def _links(directory: Path) -> Iterator[tuple[str, str]]:
     """Yield names and targets of links that may vanish meanwhile; a zombie has none."""
-    for link in directory.iterdir():
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            yield link.name, str(link.readlink())
+    folder = str(directory)
+    with os.scandir(folder) as links:
+        for link in links:
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                yield link.name, os.readlink(f"{folder}/{link.name}")  # of which there may be tens of thousands
+
+
+def _facts(path: str) -> str:
+    with open(path, errors="surrogateescape") as file:  # noqa: PTH123  see _links
+        return file.read()
 
 
 def _descriptors(process: Path) -> Iterator[Descriptor]:
+    folder = str(process)
     for name, target in sorted(_links(process / "fd"), key=lambda link: int(link[0])):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            status = syscalls.look(process / "fd" / name)
-            found = _FLAGS.search((process / "fdinfo" / name).read_text(errors="surrogateescape"))
+            link = f"{folder}/fd/{name}"
+            status = syscalls.look(link)
+            inode = _inode(link, target, status)
+            telling = inode is Inode.REGULAR or target in _WATCHING or target.startswith("pipe:")
+            facts = _facts(f"{folder}/fdinfo/{name}") if telling else ""
+            found = _FLAGS.search(facts)
             flags = int(found[1], 8) if found else 0
-            inode = _inode(process / "fd" / name, target, status)
             yield Descriptor(
                 fd=int(name),
                 target=target,
@@ -135,10 +149,11 @@ def _descriptors(process: Path) -> Iterator[Descriptor]:
                 direct=bool(flags & os.O_DIRECT),
                 ghost=_ghost(target, status),
                 lost=_lost(process, target, status),
+                watched=tuple(_watched(facts)) if target in _WATCHING else (),
             )
 
 
-def _inode(link: Path, target: str, status: Seen) -> Inode:
+def _inode(link: str, target: str, status: Seen) -> Inode:
     found = _INODES.get(stat.S_IFMT(status.mode), Inode.OTHER)
     # A queue's name has no folder; only what could be one is asked, since a filesystem's server may be silent.
     if found is Inode.REGULAR and target.rfind("/") == 0 and syscalls.filesystem(link) == _MQUEUE_MAGIC:
@@ -153,6 +168,13 @@ def _ghost(target: str, status: Seen) -> int:
     return status.occupied
 
 
+def _watched(facts: str) -> Iterator[Watched]:
+    """Yield what the lines of an inotify or fanotify name."""
+    for inode, device in _WATCH.findall(facts):
+        number = int(device, 16)  # as the kernel keeps it
+        yield Watched(device=f"{number >> 20}:{number & 0xFFFFF}", inode=int(inode, 16))
+
+
 def _lost(process: Path, target: str, status: Seen) -> LostName | None:
     if not stat.S_ISREG(status.mode) or not target.startswith("/") or not target.endswith(_DELETED):
         return None
@@ -161,32 +183,59 @@ def _lost(process: Path, target: str, status: Seen) -> LostName | None:
     return LostName(path=target.removesuffix(_DELETED), device=status.device, inode=status.inode)
 
 
-def _mappings(process: Path) -> Iterator[Mapping]:
+class _Known:
+    """What processes of one job have in common, so that a thousand of them are not asked for it one by one.
+
+    Attributes:
+        mapped: by filesystem, number, name and rights of a file that has its name.
+    """
+
+    def __init__(self) -> None:
+        self.mapped: dict[tuple[str, ...], Mapping] = {}
+        self._remote: dict[tuple[str, str], frozenset[str]] = {}
+
+    def remote(self, process: Path) -> frozenset[str]:
+        """Return the filesystems whose files other machines see."""
+        try:
+            view = (os.readlink(process / "ns/mnt"), os.readlink(process / "root"))
+            if view not in self._remote:
+                self._remote[view] = frozenset(mount.device for mount in read_mounts(process) if mount.network)
+            return self._remote[view]
+        except (NoSuchJobError, FileNotFoundError, ProcessLookupError):
+            return frozenset()  # a zombie has neither mounts nor mapped files
+
+
+def _mappings(process: Path, known: _Known) -> Iterator[Mapping]:
     """Yield the mapped files, each once for each way of mapping it."""
-    remote: frozenset[str] = frozenset()
-    with contextlib.suppress(NoSuchJobError):  # a zombie has neither mounts nor mapped files
-        remote = frozenset(mount.device for mount in read_mounts(process) if mount.network)
+    remote = known.remote(process)
     seen: set[tuple[str, str]] = set()
     for line in procfs.read_lines(process / "maps"):
         found = _AREA.fullmatch(line)
         if found is None or not found[3] or found[3].startswith("["):
             continue
-        area, rights, major, minor, name = found.groups()
+        area, rights, major, minor, inode, name = found.groups()
         if (name, rights) in seen:
             continue
         seen.add((name, rights))
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            readable = f"{int(major, 16)}:{int(minor, 16)}" not in remote
-            yield _mapping(process, area, rights, name, readable=readable)
+        file = (major, minor, inode, name, rights)
+        mapping = known.mapped.get(file)
+        if mapping is None:
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                readable = rights[2] == "x" and f"{int(major, 16)}:{int(minor, 16)}" not in remote
+                mapping = _mapping(process, area, rights, name, readable=readable)
+                if not name.endswith(_DELETED):
+                    known.mapped[file] = mapping
+        if mapping is not None:
+            yield mapping
 
 
 def _mapping(process: Path, area: str, rights: str, name: str, *, readable: bool) -> Mapping:
     # The list pads addresses below 2^28, where programs lie that were linked for one place; the folder does not.
     link = process / "map_files" / "-".join(f"{int(end, 16):x}" for end in area.split("-"))
-    if not stat.S_ISREG(syscalls.look(link).mode) or name.startswith("/SYSV"):
+    if not stat.S_ISREG(syscalls.look(str(link)).mode) or name.startswith("/SYSV"):
         return Mapping(target=name)
     # A filesystem's server that is silent would keep us as long as it likes.
-    status, target, build_id = _opened(link) if readable else (syscalls.look(link), str(link.readlink()), "")
+    status, target, build_id = _opened(link) if readable else (syscalls.look(str(link)), str(link.readlink()), "")
     path = _path(process, target, status)
     return Mapping(
         target=target,
@@ -204,7 +253,7 @@ def _opened(link: Path) -> tuple[Seen, str, str]:
     pinned = os.open(link, os.O_PATH | os.O_CLOEXEC)
     try:
         held = Path(f"/proc/self/fd/{pinned}")
-        status = syscalls.look(held)
+        status = syscalls.look(str(held))
         # The list of mappings escapes newlines; the link does not.
         target = str(held.readlink())
         if not stat.S_ISREG(status.mode):

@@ -11,7 +11,6 @@ import errno
 import os
 import struct
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 _OPENAT2: Final = 437
@@ -85,7 +84,7 @@ class Seen:
     node: tuple[int, int]
 
 
-def look(path: Path) -> Seen:
+def look(path: str) -> Seen:
     """Return what the kernel knows already of what a path leads to: a filesystem's server is not asked.
 
     Raises:
@@ -96,7 +95,7 @@ def look(path: Path) -> Seen:
     arguments = (name, ctypes.c_int(_DONT_SYNC), ctypes.c_uint(_BASIC_STATS), room)
     if _libc.statx(ctypes.c_int(_AT_FDCWD), *arguments) < 0:
         code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code), str(path))
+        raise OSError(code, os.strerror(code), path)
     links, _, _, mode, inode, size, blocks = struct.unpack_from("=IIIH2xQQQ", room, 16)
     node_major, node_minor, major, minor = struct.unpack_from("=IIII", room, 128)
     return Seen(
@@ -110,7 +109,7 @@ def look(path: Path) -> Seen:
     )
 
 
-def filesystem(path: Path) -> int:
+def filesystem(path: str) -> int:
     """Return the magic number of the filesystem that a path leads to; its server may be asked.
 
     Raises:
@@ -119,7 +118,7 @@ def filesystem(path: Path) -> int:
     room = ctypes.create_string_buffer(256)
     if _libc.statfs(ctypes.c_char_p(os.fsencode(path)), room) < 0:
         code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code), str(path))
+        raise OSError(code, os.strerror(code), path)
     return int(struct.unpack_from("=q", room)[0])
 
 

@@ -68,6 +68,8 @@ def order_facts(order: Order) -> dict[str, object]:
         "node": order.spec.node,
         "workload": order.spec.workload,
         "trigger": order.spec.trigger,
+        "group": order.spec.group.name if order.spec.group else "",
+        "set": order.spec.group.set_id if order.spec.group else "",
         "leave_running": order.spec.leave_running,
         "phase": status.phase,
         "reason": status.reason,
@@ -89,7 +91,7 @@ def order_facts(order: Order) -> dict[str, object]:
 def order_table(orders: Iterable[Order], *, with_namespace: bool) -> Table:
     """Return orders for people, the newest first."""
     table = Table(box=None, pad_edge=False)
-    columns = ("NAME", "POD", "NODE", "TRIGGER", "PHASE", "SIZE", "FROZEN", "RESTORED BY", "AGE")
+    columns = ("NAME", "POD", "GROUP", "NODE", "TRIGGER", "PHASE", "SIZE", "FROZEN", "RESTORED BY", "AGE")
     for column in ("NAMESPACE", *columns) if with_namespace else columns:
         table.add_column(column, no_wrap=True)
     for order in orders:
@@ -97,6 +99,7 @@ def order_table(orders: Iterable[Order], *, with_namespace: bool) -> Table:
         words = (
             order.name,
             order.spec.pod,
+            order.spec.group.name if order.spec.group else "",
             order.spec.node,
             order.spec.trigger,
             status.phase,

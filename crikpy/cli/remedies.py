@@ -18,6 +18,7 @@ _BY_CLASS: Final[dict[type[errors.CrikpyError], str]] = {
     errors.FilesystemError: "see whether the named files are there, and --exclude what need not travel",
     errors.UnsupportedJobError: "change the job as said; until then it runs unsaved",
     errors.CriuError: "`crikpy check` says what this machine lacks",
+    errors.GpuError: "see docs/gpu.md; `crikpy check` says whether jobs on this machine's GPUs can be saved",
     errors.IncompatibleError: "resume it on a machine like the one it was taken on",
     errors.StoreError: "check the URL of the store and the CRIKPY_STORE_ settings",
     errors.StoreUnavailableError: "check the network and the store's endpoint, then try again",

@@ -27,6 +27,7 @@ from crikpy.controller.actions import (
     ReleaseOrder,
     SettleOrder,
     TellNotInjected,
+    TellNotWhole,
     UndoNode,
     WithdrawReport,
 )
@@ -108,6 +109,8 @@ class Actor:
                 await self._releases.keep(action.order)
             case TellNotInjected():
                 self._tell_not_injected(action.pod)
+            case TellNotWhole():
+                self._recorder.tell(Reference.of_pod(action.pod), "GroupNotSaved", action.message, warning=True)
 
     # ---- nodes -------------------------------------------------------------------------
 

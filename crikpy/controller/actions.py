@@ -220,6 +220,19 @@ class KeepOrder:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TellNotWhole:
+    """Tell people that a pod's group cannot be saved, and why."""
+
+    pod: Pod
+    message: str
+
+    @property
+    def key(self) -> str:
+        """Which act this is."""
+        return f"tell {self.pod} {self.pod.uid} {self.message}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TellNotInjected:
     """Say that an opted-in pod runs without our launcher."""
 
@@ -247,4 +260,5 @@ Action = (
     | ReleaseOrder
     | KeepOrder
     | TellNotInjected
+    | TellNotWhole
 )

@@ -30,7 +30,7 @@ def plan_ends(view: ClusterView) -> Iterator[EvictPod | DeletePod | ForgetPod]:
     for known in view.orders:
         order = known.order
         pod = view.pod_of(order)
-        if pod is None or pod.uid in asked or not is_done_with(order):
+        if pod is None or pod.uid in asked or not (is_done_with(order) or _was_left_behind(view, order)):
             continue
         action = _end(view, pod, order)
         if action is not None:
@@ -51,7 +51,8 @@ def _end(view: ClusterView, pod: Pod, order: Order) -> EvictPod | DeletePod | Fo
         return None
     if not order.spec.notice:
         return None if pod.deleting else EvictPod(pod=pod, order=order)
-    if not view.under_its_notice(order):
+    moved = _has_moved(view, order)
+    if not view.under_its_notice(order) and not moved:
         return None
     if view.is_lost(node):
         # Nobody is left to confirm the pod's end, and a StatefulSet makes no other before that. Its job cannot be
@@ -59,13 +60,41 @@ def _end(view: ClusterView, pod: Pod, order: Order) -> EvictPod | DeletePod | Fo
         return ForgetPod(pod=pod, order=order)
     if pod.deleting:
         return None
-    notice = view.notices[node.name]
+    marked, notice = view.nodes.get(order.cause), view.notices.get(order.cause)
+    if moved or marked is None or notice is None:
+        return EvictPod(pod=pod, order=order)
     deadline = notice.deadline
     if deadline is not None and view.now >= deadline - _LAST_MOMENT:
         return DeletePod(pod=pod, order=order, deadline=deadline)
-    if is_marked(node) or view.mark_for(node) is None or _waited_for_marks(view, order):
+    if is_marked(marked) or view.mark_for(marked) is None or _waited_for_marks(view, order):
         return EvictPod(pod=pod, order=order)
     return None
+
+
+def _has_moved(view: ClusterView, order: Order) -> bool:
+    """Say whether another pod of an order's group has ended, or is about to, so that this one has to follow."""
+    if order.spec.group is None:
+        return False
+    others = [view.pods.get(member.pod_uid) for member in order.spec.group.members]
+    return any(pod is None or pod.deleting or pod.over for pod in others)
+
+
+def _was_left_behind(view: ClusterView, order: Order) -> bool:
+    """Say whether a pod's agent has lost its part in a set that is complete: all others move without its job.
+
+    Its checkpoint is in the set, and only of use once the pod is gone.
+    """
+    group, phase = order.spec.group, order.status.phase
+    if group is None or order.spec.leave_running or phase.open or phase is OrderPhase.COMPLETE:
+        return False
+    others = (known.order for known in view.orders if known.order.namespace == order.namespace)
+    return any(
+        other.spec.group is not None
+        and other.spec.group.set_id == group.set_id
+        and is_done_with(other)
+        and other.status.phase is OrderPhase.COMPLETE
+        for other in others
+    )
 
 
 def _waited_for_marks(view: ClusterView, order: Order) -> bool:

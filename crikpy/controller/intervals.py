@@ -27,12 +27,12 @@ def plan_intervals(view: ClusterView) -> Iterator[MakeOrder]:
     """Yield the periodic checkpoints that are due."""
     for pod in view.pods.values():
         interval_s = options_of(pod).interval_s
-        if interval_s is None or pod.started is None or not can_be_saved(pod):
+        if pod.group or interval_s is None or pod.started is None or not can_be_saved(pod):
             continue
         node, notice = view.nodes.get(pod.node), view.notices.get(pod.node)
         if node is None or not node.ready or (notice is not None and notice.final):
             continue
-        last = _last(view, pod, pod.started)
+        last = last_saved(view, pod, pod.started)
         if last is None or view.now < last + due_after(pod.uid, interval_s):
             continue
         # The number follows from what came before, not from now: whoever plans twice means the same order.
@@ -41,14 +41,17 @@ def plan_intervals(view: ClusterView) -> Iterator[MakeOrder]:
         yield MakeOrder(order=order, pod=pod)
 
 
-def due_after(pod_uid: str, interval_s: float) -> timedelta:
-    """Return how long after its last checkpoint a pod is due: its interval and up to a tenth, always the same."""
-    digest = hashlib.sha256(pod_uid.encode()).digest()
+def due_after(key: str, interval_s: float) -> timedelta:
+    """Return how long after its last checkpoint a pod or group is due: its interval and up to a tenth of it.
+
+    That is always the same for the same key, which tells it from others.
+    """
+    digest = hashlib.sha256(key.encode()).digest()
     share = int.from_bytes(digest[:4], "big") / 2**32
     return timedelta(seconds=interval_s * (1 + SPREAD * share))
 
 
-def _last(view: ClusterView, pod: Pod, started: datetime) -> datetime | None:
+def last_saved(view: ClusterView, pod: Pod, started: datetime) -> datetime | None:
     """Return when a pod was last saved, or that was tried, at the latest; None while it is being saved or goes."""
     last = started
     for known in view.orders_of(pod):

@@ -16,12 +16,13 @@ from datetime import datetime, timedelta
 from crikpy.controller.actions import ExpireOrder, MakeOrder
 from crikpy.controller.viewing import ClusterView, can_be_saved, options_of
 from crikpy.kube.signals import is_lost
+from crikpy.model.groups import GroupOrder
 from crikpy.model.nodes import Node
 from crikpy.model.notices import InterruptionNotice, Trigger
 from crikpy.model.orders import DRAIN, Order, OrderPhase, OrderSpec, order_name
 from crikpy.model.pods import OnRebalance, Pod
 
-_DRAIN_MARGIN = timedelta(seconds=3)
+DRAIN_MARGIN = timedelta(seconds=3)
 """Before a drained pod is killed; as much as its agent keeps."""
 
 _NODE_GONE = "node-gone"
@@ -39,9 +40,9 @@ def plan_orders(view: ClusterView) -> Iterator[MakeOrder]:
     missing = [
         (pod, notice)
         for name, notice in view.notices.items()
-        if _is_worth_ordering(view, view.nodes[name], notice)
+        if is_worth_ordering(view, view.nodes[name], notice)
         for pod in view.pods_by_node.get(name, ())
-        if can_be_saved(pod) and is_meant(pod, notice) and not _has_order(view, pod, notice)
+        if not pod.group and can_be_saved(pod) and is_meant(pod, notice) and not has_order(view, pod, notice)
     ]
     missing.sort(key=lambda pair: (-priority_of(pair[0]), pair[0].namespace, pair[0].name))
     for pod, notice in missing:
@@ -63,6 +64,7 @@ def make_order(
     notice: str = "",
     deadline: datetime | None = None,
     leave_running: bool,
+    group: GroupOrder | None = None,
 ) -> Order:
     """Return the order for a pod and an occasion, addressed to the agent of its node."""
     return Order(
@@ -80,12 +82,13 @@ def make_order(
             notice=notice,
             deadline=deadline,
             leave_running=leave_running,
+            group=group,
         ),
     )
 
 
 def _order(view: ClusterView, pod: Pod, notice: InterruptionNotice) -> MakeOrder:
-    leave_running = not notice.stops and not _migrates(pod, notice)
+    leave_running = not notice.stops and not migrates(pod, notice)
     order = make_order(
         pod,
         view.nodes[pod.node],
@@ -99,7 +102,7 @@ def _order(view: ClusterView, pod: Pod, notice: InterruptionNotice) -> MakeOrder
     return MakeOrder(order=order, pod=pod, recreates=bare and not leave_running, heard=notice.seen)
 
 
-def _is_worth_ordering(view: ClusterView, node: Node, notice: InterruptionNotice) -> bool:
+def is_worth_ordering(view: ClusterView, node: Node, notice: InterruptionNotice) -> bool:
     """Say whether an agent may still be there to obey; past the deadline it tells what it did by itself.
 
     A shutdown has a time only once EC2 says that it is over.
@@ -116,7 +119,7 @@ def is_meant(pod: Pod, notice: InterruptionNotice) -> bool:
     return notice.final or options_of(pod).on_rebalance is not OnRebalance.IGNORE
 
 
-def _migrates(pod: Pod, notice: InterruptionNotice) -> bool:
+def migrates(pod: Pod, notice: InterruptionNotice) -> bool:
     """Say whether a rebalance recommendation moves a pod; one that came after it found no better place."""
     if notice.final:
         return False
@@ -124,7 +127,8 @@ def _migrates(pod: Pod, notice: InterruptionNotice) -> bool:
     return options_of(pod).on_rebalance is OnRebalance.MIGRATE and not came_later
 
 
-def _has_order(view: ClusterView, pod: Pod, notice: InterruptionNotice) -> bool:
+def has_order(view: ClusterView, pod: Pod, notice: InterruptionNotice) -> bool:
+    """Say whether a pod is saved for a notice already, or stopped for another."""
     return any(
         notice.known_as(known.order.spec.notice) or _stops_already(view, known.order)
         for known in view.orders_of(pod)
@@ -144,21 +148,27 @@ def plan_drains(view: ClusterView) -> Iterator[MakeOrder]:
     eviction is what that was for.
     """
     for pod in view.pods.values():
-        if not pod.deleting or not pod.opted_in or not pod.injected or pod.phase != "Running":
+        if pod.group or not is_drained(view, pod) or has_ended(view, pod):
             continue
-        node, notice = view.nodes.get(pod.node), view.notices.get(pod.node)
-        if not pod.disruption and (notice is None or notice.trigger is not Trigger.DRAIN):
-            continue
-        if node is None or not node.ready or is_lost(node, view.settings.signs) or _has_ended(view, pod):
-            continue
-        deadline = pod.deletion_deadline and pod.deletion_deadline - _DRAIN_MARGIN
+        node = view.nodes[pod.node]
+        deadline = pod.deletion_deadline and pod.deletion_deadline - DRAIN_MARGIN
         order = make_order(
             pod, node, trigger=Trigger.DRAIN, occasion=DRAIN, deadline=deadline, leave_running=False
         )
         yield MakeOrder(order=order, pod=pod)
 
 
-def _has_ended(view: ClusterView, pod: Pod) -> bool:
+def is_drained(view: ClusterView, pod: Pod) -> bool:
+    """Say whether a running pod is being ended for its node's sake, while an agent is there to save it."""
+    if not pod.deleting or not pod.opted_in or not pod.injected or pod.phase != "Running":
+        return False
+    node, notice = view.nodes.get(pod.node), view.notices.get(pod.node)
+    if not pod.disruption and (notice is None or notice.trigger is not Trigger.DRAIN):
+        return False
+    return node is not None and node.ready and not is_lost(node, view.settings.signs)
+
+
+def has_ended(view: ClusterView, pod: Pod) -> bool:
     """Say whether an order has ended a pod's job, or is about to; or the pod has come only to be moved on."""
     if any(not known.order.spec.leave_running for known in view.orders_of(pod)):
         return True
@@ -173,7 +183,8 @@ def plan_losses(view: ClusterView) -> Iterator[MakeOrder]:
     has just begun may be seen before its node is.
     """
     for pod in view.pods.values():
-        if pod.node and pod.node not in view.nodes and can_be_saved(pod) and _is_settled(view, pod):
+        lost = pod.node != "" and pod.node not in view.nodes
+        if lost and not pod.group and can_be_saved(pod) and _is_settled(view, pod):
             order = make_order(pod, None, trigger=Trigger.DRAIN, occasion=_NODE_GONE, leave_running=True)
             if all(known.order.name != order.name for known in view.orders_of(pod)):
                 yield MakeOrder(order=order, pod=pod)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from crikpy.controller.actions import Action
 from crikpy.controller.discarding import plan_discards
 from crikpy.controller.evicting import plan_ends
+from crikpy.controller.groups import plan_groups
 from crikpy.controller.intervals import plan_intervals
 from crikpy.controller.marking import plan_marks, plan_withdrawals
 from crikpy.controller.moving import plan_moves
@@ -24,6 +25,7 @@ def plan(view: ClusterView) -> tuple[Action, ...]:
     """Return what is to be done, the most pressing first."""
     return (
         *plan_orders(view),
+        *plan_groups(view),
         *plan_drains(view),
         *plan_marks(view),
         *plan_ends(view),

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 from crikpy.aio.tasks import stop
 from crikpy.controller.acting import Actor
-from crikpy.controller.actions import Action, MakeOrder, TellNotInjected
+from crikpy.controller.actions import Action, MakeOrder, TellNotInjected, TellNotWhole
 from crikpy.controller.attempts import Attempts
 from crikpy.controller.planning import plan
 from crikpy.controller.sighting import Sight
@@ -73,13 +73,14 @@ class Rounds:
         self._settings = PlanSettings.of(settings)
         self._actor = Actor(api, recorder, metrics, signs=self._settings.signs)
         self._sight = sight
-        self._pods: Mirror[Pod | None] = Mirror(api, PODS, parse_opted_in, metrics=metrics)
+        self._pods: Mirror[Pod | None] = Mirror(api, PODS, parse_concerned, metrics=metrics)
         self._attempts = attempts or Attempts()
         self._tick_s = tick_s
         self._running: dict[str, asyncio.Task[None]] = {}
         self._for_orders, self._for_others = asyncio.Semaphore(_ACTS), asyncio.Semaphore(_ACTS)
         self._changed = asyncio.Event()
         self._warned: set[str] = set()
+        self._told_apart: set[tuple[str, str]] = set()
         self._sees = False
         self._planning_s = 0.0
 
@@ -135,7 +136,9 @@ class Rounds:
         """Return the picture of the cluster as it is now; None while it is not complete or may be old."""
         if not (self._sight.complete and self._pods.synced and self._pods.reachable):
             return None
-        pods = {pod.uid: pod for pod in self._pods.items.values() if pod is not None}
+        seen = [pod for pod in self._pods.items.values() if pod is not None]
+        pods = {pod.uid: pod for pod in seen if pod.opted_in}
+        self._told_apart = {told for told in self._told_apart if told[0] in pods}
         self._warned &= pods.keys()
         return ClusterView(
             now=datetime.now(UTC),
@@ -145,6 +148,8 @@ class Rounds:
             orders=self._sight.orders_in_force(),
             leaving=self._sight.orders_leaving(),
             warned=frozenset(self._warned),
+            strangers={pod.uid: pod for pod in seen if not pod.opted_in},
+            told_apart=frozenset(self._told_apart),
         )
 
     async def _attempt(self, action: Action) -> None:
@@ -154,6 +159,8 @@ class Rounds:
                 await self._actor.perform(action)
             if isinstance(action, TellNotInjected):
                 self._warned.add(action.pod.uid)
+            if isinstance(action, TellNotWhole):
+                self._told_apart.add((action.pod.uid, action.message))
             self._attempts.succeeded(action.key)
         except KubeError as fault:
             failures = self._attempts.failed(action.key)
@@ -167,7 +174,7 @@ class Rounds:
             del self._running[action.key]
 
 
-def parse_opted_in(raw: Json) -> Pod | None:
-    """Read a pod; None for one that has not opted in, of which nothing need be kept."""
+def parse_concerned(raw: Json) -> Pod | None:
+    """Read a pod; None for one that has not opted in and is in no group, of which nothing need be kept."""
     pod = parse_pod(raw)
-    return pod if pod.opted_in else None
+    return pod if pod.opted_in or pod.group else None

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TypeVar
 
 from crikpy import names
+from crikpy.kube.grouping import groups_of
 from crikpy.kube.orders import parse_order
 from crikpy.kube.raw import Json, mapping, string_map, texts
 from crikpy.kube.signals import SOURCE_PREFIX, Signs, notices_of, read_signs
@@ -121,6 +122,8 @@ class ClusterView:
         orders: all Checkpoint objects that mean something.
         leaving: those that are being deleted, which order nothing any more.
         warned: UIDs of pods about which people have been told that they are not injected.
+        strangers: pods of a group that have not opted in, by UID.
+        told_apart: UIDs of pods, each with the reason for which people know that its group cannot be saved.
     """
 
     now: datetime
@@ -130,6 +133,13 @@ class ClusterView:
     orders: tuple[KnownOrder, ...] = ()
     leaving: tuple[KnownOrder, ...] = ()
     warned: frozenset[str] = frozenset()
+    strangers: Mapping[str, Pod] = field(default_factory=dict)
+    told_apart: frozenset[tuple[str, str]] = frozenset()
+
+    @cached_property
+    def groups(self) -> Mapping[tuple[str, str], tuple[Pod, ...]]:
+        """The pods of each group of which one has opted in, by namespace and name; none that have ended."""
+        return groups_of((*self.pods.values(), *self.strangers.values()))
 
     @cached_property
     def pods_by_node(self) -> Mapping[str, tuple[Pod, ...]]:
@@ -207,8 +217,8 @@ class ClusterView:
         return any(node.heartbeat <= end and self.now >= end + _GONE_MARGIN for end in _ends(node))
 
     def under_its_notice(self, order: Order) -> bool:
-        """Say whether its node is still under the notice that an order was made for."""
-        return any(notice.id == order.spec.notice for notice in self.told.get(order.spec.node, ()))
+        """Say whether the node for whose event an order was made is still under that notice."""
+        return any(notice.id == order.spec.notice for notice in self.told.get(order.cause, ()))
 
 
 def options_of(pod: Pod) -> PodOptions:

@@ -86,9 +86,22 @@ def program(descriptors: Descriptors) -> tuple[str, ...]:
 
 
 def dump(
-    descriptors: Descriptors, *, root_pid: int, ghost_limit_bytes: int, collect_timeout_s: int
+    descriptors: Descriptors,
+    *,
+    root_pid: int,
+    ghost_limit_bytes: int,
+    collect_timeout_s: int,
+    watched: Sequence[str] = (),
 ) -> tuple[str, ...]:
-    """Return the words of a dump that leaves the tree stopped, to be thawed or killed by us."""
+    """Return the words of a dump that leaves the tree stopped, to be thawed or killed by us.
+
+    Args:
+        descriptors: what CRIU inherits.
+        root_pid: the root process inside the capsule.
+        ghost_limit_bytes: what a file may take up that was deleted while open.
+        collect_timeout_s: how long CRIU tries to stop the tree.
+        watched: absolute names inside of what is watched by inotify, where the kernel does not give them.
+    """
     return (
         *program(descriptors),
         "dump",
@@ -98,6 +111,7 @@ def dump(
         "--skip-in-flight",  # connections that a listener has not accepted yet: they are cut like all others
         f"--ghost-limit={ghost_limit_bytes}",
         f"--timeout={collect_timeout_s}",
+        *(f"--irmap-scan-path={name}" for name in watched),
         *_COMMON,
     )
 

@@ -59,6 +59,8 @@ class Criu:
         root_pid: int,
         sink: ImageSink,
         deadline: Deadline,
+        *,
+        watched: Sequence[str] = (),
     ) -> DumpOutcome:
         """Dump a tree, stopped by crikpy.criu.quieting, into a sink; it stays stopped.
 
@@ -69,6 +71,7 @@ class Criu:
             root_pid: the root process inside the capsule.
             sink: takes the images.
             deadline: when everything must have reached the sink.
+            watched: names of what the job watches by inotify, where CRIU does not find them by itself.
 
         Raises:
             DumpError: CRIU refused or failed, or there is no room for its working files.
@@ -86,6 +89,7 @@ class Criu:
                 root_pid=root_pid,
                 ghost_limit_bytes=self._settings.ghost_limit_bytes,
                 collect_timeout_s=self._settings.collect_timeout_s,
+                watched=watched,
             )
             with _start((*entry, *words), descriptors) as child:
                 _spare_when_memory_is_short(child)

@@ -28,6 +28,7 @@ never raised itself. Third-party exceptions are translated in the room that owns
     ├── GpuError                      the GPU's driver, or NVIDIA's tool for it, refused
     │   ├── GpuBusyError              at this moment; another may be better; retryable
     │   └── GpuStateLostError         a process was left without its GPU
+    ├── GroupError                    another pod of the group could not be saved, or resumed
     ├── IncompatibleError             the checkpoint does not fit this machine
     ├── StoreError
     │   ├── StoreUnavailableError     network, 5xx, throttling; retryable
@@ -223,6 +224,13 @@ class GpuStateLostError(GpuError):
 
     exit_code = 38
     reason = "GpuStateLost"
+
+
+class GroupError(CrikpyError):
+    """A group of pods could not be saved or resumed as one, for the sake of another member."""
+
+    exit_code = 42
+    reason = "GroupAbandoned"
 
 
 class IncompatibleError(CrikpyError):

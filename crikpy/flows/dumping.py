@@ -103,6 +103,7 @@ class Dump:
         self._pages: KnownPages | None = None
         self._stopped_before: tuple[int, ...] = ()
         self._lost_names: frozenset[LostName] = frozenset()
+        self._watched: tuple[str, ...] = ()
         with contextlib.ExitStack() as stack:
             answer = order.deadline.earlier(ANSWER_S)
             self.launcher = stack.enter_context(LauncherConnection(member.capsule.socket, answer))
@@ -135,7 +136,7 @@ class Dump:
         processes = seen.survey.processes
         self._memory_bytes = self.devices.bytes
         self._memory_bytes += sum(process.anonymous_bytes + process.shared_bytes for process in processes)
-        self._lost_names = seen.survey.lost
+        self._lost_names, self._watched = seen.survey.lost, seen.watched
         return (*seen.refusals, *of_devices)
 
     def hold(self) -> None:
@@ -220,7 +221,7 @@ class Dump:
             raise UnsupportedJobError(f"the job cannot be saved: {fate.refusal}")
         remaps.remove(launcher, self._lost_names)  # left by an agent that was killed
         entry = entering.dump_entry(launcher, saves_ipc=fate.travels)
-        outcome = Criu(self._settings.criu).dump(entry, self._root_pid, writer, deadline)
+        outcome = Criu(self._settings.criu).dump(entry, self._root_pid, writer, deadline, watched=self._watched)
         survey = surveying.survey(self._tree().members)
         node_root = self._settings.criu.node_root
         trees = plan_changes(capsule, survey.written, node_root=node_root, elsewhere=elsewhere, launcher=launcher)

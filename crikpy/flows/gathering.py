@@ -42,6 +42,8 @@ class Candidate:
         quarantine: why it must not be used, if that is said in any of the workloads.
         fault: why it cannot be resumed: a manifest is damaged or of a newer release, or more workloads than these
             were saved together; empty when it can.
+        group: name of the group of pods that was saved as one, or empty.
+        set: id of that group's set, which has to be complete, too; empty likewise.
     """
 
     checkpoint: str
@@ -51,6 +53,8 @@ class Candidate:
     claim: Claim | None = None
     quarantine: Quarantine | None = None
     fault: str = ""
+    group: str = ""
+    set: str = ""
 
     @property
     def resumable(self) -> bool:
@@ -260,6 +264,8 @@ def _candidate(checkpoint: str, parts: Mapping[Workload, CheckpointSummary]) -> 
         claim=next((part.claim for part in summaries if part.claim), None),
         quarantine=next((part.quarantine for part in summaries if part.quarantine), None),
         fault=next((part.fault for part in summaries if part.fault), "") or _apart(parts),
+        group=next((part.group for part in summaries if part.group), ""),
+        set=next((part.set for part in summaries if part.set), ""),
     )
 
 

@@ -40,6 +40,8 @@ class CheckpointOrder:
         instance: EC2 instance id of this machine, or empty.
         pod: `namespace/name` of the pod, or empty.
         pod_uid: its UID, or empty.
+        group: the group of pods that it is saved with, or empty.
+        set_id: the set that the checkpoint is a part of, or empty.
         deadline: when every manifest must stand.
         leave_running: let the job run on as soon as it is read.
         pace: bounds the bandwidth instead of the settings, and may be lifted on the way; or None.
@@ -50,6 +52,8 @@ class CheckpointOrder:
     instance: str = ""
     pod: str = ""
     pod_uid: str = ""
+    group: str = ""
+    set_id: str = ""
     deadline: Deadline
     leave_running: bool
     pace: Pace | None = None

@@ -31,6 +31,7 @@ from crikpy.criu.features import criu_version
 from crikpy.criu.running import Criu
 from crikpy.errors import CapsuleError, CheckpointClaimedError, CrikpyError, IncompatibleError
 from crikpy.flows import devices, gpus
+from crikpy.flows.company import Alone, Company
 from crikpy.flows.members import Member
 from crikpy.flows.reporting import Reporter, Transfers
 from crikpy.flows.stopping import Inhabitants
@@ -75,6 +76,8 @@ def restore(
     deadline: Deadline,
     settings: Settings,
     reporter: Reporter,
+    *,
+    company: Company | None = None,
 ) -> None:
     """Resume a checkpoint in all the capsules that it was taken of.
 
@@ -88,8 +91,10 @@ def restore(
         deadline: when the jobs must run.
         settings: which CRIU, how much memory.
         reporter: hears the story.
+        company: the other pods of their group, with which they go on or not at all; alone without.
 
     Raises:
+        GroupError: another pod of the group could not be restored; the capsules are empty.
         IncompatibleError: it does not fit here, or not as a whole; nothing was touched, it is still there to be
             resumed.
         CheckpointClaimedError: somebody else has resumed it, or its job has finished; nothing was touched.
@@ -99,7 +104,8 @@ def restore(
             waits, unless it had adopted its job already and says now that this has ended.
     """
     ordered = sorted(waiting, key=lambda one: one.member.workload)
-    with contextlib.ExitStack() as stack:
+    company = company or Alone()
+    with contextlib.ExitStack() as stack, company:
         capsules = [
             stack.enter_context(Inhabitants(one.launcher.launcher_pid, one.member.capsule.launcher))
             for one in ordered
@@ -110,10 +116,12 @@ def restore(
         checkpoint = ordered[0].manifest.checkpoint
         reporter.event("claimed", f"checkpoint {checkpoint} is ours", checkpoint=checkpoint)
         with _all_or_none(ordered, capsules, store, reporter):
-            _bring_back(list(zip(ordered, capsules, strict=True)), store, deadline, settings, reporter)
-            # Before they are adopted: if we are killed meanwhile they begin anew, and none hangs without its GPU.
-            restored = [(capsule, one.manifest) for one, capsule in zip(ordered, capsules, strict=True)]
-            devices.bring_back(restored, settings, deadline)
+            with company.room():
+                _bring_back(list(zip(ordered, capsules, strict=True)), store, deadline, settings, reporter)
+                # Before they are adopted: if we are killed now they begin anew, and none hangs without its GPU.
+                restored = [(capsule, one.manifest) for one, capsule in zip(ordered, capsules, strict=True)]
+                devices.bring_back(restored, settings, deadline)
+            company.restored()
             for one in ordered:
                 one.launcher.adopt(one.manifest.job.root_pid, deadline)
         for one, capsule in zip(ordered, capsules, strict=True):

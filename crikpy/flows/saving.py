@@ -22,6 +22,7 @@ from crikpy.criu import compat
 from crikpy.criu.features import criu_version
 from crikpy.errors import CrikpyError, DeadlineError, GpuStateLostError, LauncherError, UnsupportedJobError
 from crikpy.flows import devices
+from crikpy.flows.company import Alone, Company
 from crikpy.flows.completing import completed
 from crikpy.flows.dumping import ANSWER_S, Dump, Read
 from crikpy.flows.members import CheckpointOrder, Gate, Member, OrderedGate
@@ -47,6 +48,7 @@ def save(
     reporter: Reporter,
     *,
     gate: Gate | None = None,
+    company: Company | None = None,
 ) -> Saved:
     """Save jobs together: all stand still before the first is dumped, and none is saved unless all are.
 
@@ -62,6 +64,7 @@ def save(
         settings: which CRIU, how much memory.
         reporter: hears the story.
         gate: asked whether the jobs go on once they are read; the order says so by itself otherwise.
+        company: the other pods of their group, with which they are saved or not at all; alone without.
 
     Returns:
         The jobs, held, and still stopped unless they went on early; every manifest stands in the store.
@@ -69,20 +72,27 @@ def save(
     Raises:
         CrikpyError: saying what failed; all jobs run on, and manifests that stood already are in quarantine.
             LauncherError when another act holds a launcher; UnsupportedJobError when CRIU could not save a job.
-            Neither has stopped any, nor left anything in the store.
+            Neither has stopped any, nor left anything in the store. GroupError when another pod of the group could
+            not be saved.
     """
     ordered = sorted(members, key=lambda member: member.workload)
-    with contextlib.ExitStack() as stack:
+    company = company or Alone()
+    with contextlib.ExitStack() as stack, company:
         dumps = [stack.enter_context(Dump(member, store, order, settings)) for member in ordered]
         _refuse_unsupported(dumps)
         # What can be learnt before the jobs stand still is learnt now.
         version = criu_version(settings.criu.bundle, order.deadline)
         with _let_go_on_failure(dumps, reporter):
             _hold_and_announce(dumps, order)
+            company.ready()
             transfers = Transfers(reporter, "upload")
             halted_at = devices.take([(dump.devices, dump.tree) for dump in dumps], order.deadline)
-            dumps[0].prepare(transfers.begin())
+            if company.alone:
+                dumps[0].prepare(transfers.begin())
             frozen_at = _stop(dumps, halted_at, reporter)
+            company.frozen()
+            if not company.alone:  # there is room only now
+                dumps[0].prepare(transfers.begin())
             read = _read(dumps, transfers)
             drafts = [
                 dump.draft(
@@ -100,6 +110,7 @@ def save(
             order.deadline.check("committing the checkpoint")
             for dump, manifest in zip(dumps, manifests, strict=True):
                 dump.commit(manifest)
+            company.stored()
             _tell_committed(manifests, reporter)
         stack.pop_all()
     of_workload = {manifest.workload: manifest for manifest in manifests}
@@ -308,6 +319,8 @@ def _origin(order: CheckpointOrder, dumps: Sequence[Dump]) -> Origin:
         pod=order.pod,
         pod_uid=order.pod_uid,
         together=names if len(names) > 1 else (),
+        group=order.group,
+        set=order.set_id,
     )
 
 

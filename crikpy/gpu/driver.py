@@ -104,8 +104,13 @@ def parse_information(bus: str, text: str) -> Gpu | None:
         bus=bus,
         minor=int(minor),
         model=fields.get("Model", "") or "unnamed",
-        uuid=uuid if _UUID.fullmatch(uuid) else "",
+        uuid=uuid if is_uuid(uuid) else "",
     )
+
+
+def is_uuid(text: str) -> bool:
+    """Say whether a text is the UUID of a GPU."""
+    return _UUID.fullmatch(text) is not None
 
 
 def numbers(version: str) -> tuple[int, ...]:

@@ -7,16 +7,21 @@ a job has mapped are part of its memory, and belong to one version of the driver
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from crikpy.gpu.driver import Driver, numbers
+from crikpy.gpu.driver import Driver, is_uuid, numbers
 from crikpy.gpu.tool import HOW_TO_INSTALL, Abilities
 from crikpy.model.health import Finding, Verdict
 from crikpy.model.manifest import GpuFacts
 
 NO_GPUS: Final = "no NVIDIA driver"
 """What is found where there is nothing of NVIDIA's."""
+
+_MOST_KINDS: Final = 8
+_LONGEST_MODEL: Final = 64
+"""Of what a checkpoint says of itself, in a sentence."""
 
 LEAST_DRIVER: Final = (570,)
 """Locks that give up in time, and NVML in the process, without which PyTorch cannot be saved."""
@@ -76,7 +81,7 @@ def node_differences(dumped: GpuFacts, driver: Driver | None) -> tuple[str, ...]
         return (_no_driver(dumped),)
     found = [_driver_differs(dumped, driver.version)] if dumped.driver != driver.version else []
     models = [gpu.model for gpu in driver.gpus]
-    if any(models.count(model) < dumped.models.count(model) for model in dumped.models):
+    if Counter(dumped.models) - Counter(models):
         found.append(f"GPUs: dumped with {_listed(dumped.models)}, this machine has {_listed(models)}")
     return tuple(found)
 
@@ -87,7 +92,9 @@ def device_map(dumped: GpuFacts, here: GpuFacts) -> str:
     GPUs are paired in the order of their bus addresses. Where the driver does not tell a UUID they are paired by
     the driver itself, by their places.
     """
-    if dumped.uuids == here.uuids or not all((*dumped.uuids, *here.uuids)):
+    if dumped.uuids == here.uuids or len(dumped.uuids) != len(here.uuids):
+        return ""
+    if not all(map(is_uuid, (*dumped.uuids, *here.uuids))):
         return ""
     return ",".join(f"{old}={new}" for old, new in zip(dumped.uuids, here.uuids, strict=True))
 
@@ -132,8 +139,8 @@ def _driver_differs(dumped: GpuFacts, here: str) -> str:
 
 def _listed(models: Sequence[str]) -> str:
     """Return models with their numbers, such as `2 of NVIDIA L4`."""
-    counted = {model: models.count(model) for model in models}
-    return " and ".join(f"{count} of {model}" for model, count in counted.items()) or "no GPU"
+    kinds = Counter(models).most_common(_MOST_KINDS)
+    return " and ".join(f"{count} of {model[:_LONGEST_MODEL]}" for model, count in kinds) or "no GPU"
 
 
 def _dotted(version: tuple[int, ...]) -> str:

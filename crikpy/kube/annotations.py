@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 
 from crikpy import names
 from crikpy.errors import AnnotationError
+from crikpy.model.groups import MOST_MEMBERS
 from crikpy.model.pods import OnMisfit, OnRebalance, OnRestoreFailure, Placement, PodOptions
 
 _T = TypeVar("_T")
@@ -22,11 +23,14 @@ _LONGEST_INTERVAL_S = 365 * 86400.0
 _MOST_KEPT = 100
 _INT32 = 2**31
 _LONGEST_QUOTE = 80
+_LONGEST_GROUP = 63
 
 _DURATION = re.compile(r"(?:([0-9]{1,6})h)?(?:([0-9]{1,8})m)?(?:([0-9]{1,10})s)?")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,10}")
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 """A name of a container or volume: a DNS label (Kubernetes API conventions)."""
+
+_GROUP = re.compile(r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?")
 
 ALLOWED: Final[Mapping[str, str]] = {
     names.OPT_IN: '"true" or "false"',
@@ -40,6 +44,8 @@ ALLOWED: Final[Mapping[str, str]] = {
     names.RECREATE: '"true" or "false"',
     names.PLACEMENT: ", ".join(Placement),
     names.MISFIT: ", ".join(OnMisfit),
+    names.GROUP: f"a name of at most {_LONGEST_GROUP} of a-z, 0-9, - and ., or none",
+    names.GROUP_SIZE: f"a whole number from 1 to {MOST_MEMBERS}",
 }
 """The annotations that users may write, each with the values that it takes, in words."""
 
@@ -78,6 +84,8 @@ def read_options(annotations: Mapping[str, str]) -> tuple[PodOptions, str]:
     """
     reader = _Reader(annotations)
     reader.read(names.OPT_IN, _parse_bool, default=False)
+    reader.read(names.GROUP, _parse_group, default="")  # kube/grouping.py has what they mean
+    reader.read(names.GROUP_SIZE, _parse_size, default=0)
     default = PodOptions()
     options = PodOptions(
         containers=reader.read(names.CONTAINERS, _parse_names, default=default.containers),
@@ -170,6 +178,16 @@ def _parse_priority(text: str) -> int:
 
 def _parse_keep(text: str) -> int:
     return _parse_integer(text, 1, _MOST_KEPT)
+
+
+def _parse_group(text: str) -> str:
+    if len(text) > _LONGEST_GROUP or not _GROUP.fullmatch(text):
+        raise ValueError
+    return text
+
+
+def _parse_size(text: str) -> int:
+    return _parse_integer(text, 1, MOST_MEMBERS)
 
 
 def _parse_integer(text: str, least: int, most: int) -> int:

@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 from crikpy import names
 from crikpy.errors import KubeForbiddenError, KubeNotFoundError
 from crikpy.kube.client import KubeApi
+from crikpy.kube.grouping import NO_GROUP, groups_of, never_whole, not_yet_whole
 from crikpy.kube.pods import parse_pod
 from crikpy.kube.raw import Json
 from crikpy.kube.requesting import list_orders
@@ -83,9 +84,10 @@ async def explain_pod(api: KubeApi, namespace: str, name: str) -> Explanation:
     events = await _read(_events_of(api, pod), "events", unread) or []
     orders = await _read(_orders_of(api, pod), "orders", unread) or []
     node = await _read(api.get(NODES, pod.node), "node", unread) if pod.node else None
+    others = await _read(_pods_of(api, pod), "group", unread) if pod.group else None
     return Explanation(
         pod=pod,
-        findings=(*_findings(pod, node, events), *unread),
+        findings=(*_findings(pod, node, events), *_group(pod, others), *unread),
         story=tuple(_story(events, orders)),
     )
 
@@ -103,6 +105,10 @@ async def _events_of(api: KubeApi, pod: Pod) -> list[Json]:
     found = await api.list(EVENTS, namespace=pod.namespace, field_selector=f"involvedObject.uid={pod.uid}")
     ours = [event for event in found.items if _component(event).startswith(_COMPONENTS)]
     return sorted(ours, key=_time_of)
+
+
+async def _pods_of(api: KubeApi, pod: Pod) -> list[Pod]:
+    return [parse_pod(found) for found in (await api.list(PODS, namespace=pod.namespace)).items]
 
 
 async def _orders_of(api: KubeApi, pod: Pod) -> list[Order]:
@@ -163,6 +169,20 @@ def _phase(pod: Pod) -> Finding:
     return Finding(
         name="phase", verdict=Verdict.FAILED, fact=f"the pod is {what}", remedy="only running pods are saved"
     )
+
+
+def _group(pod: Pod, pods: Sequence[Pod] | None) -> Iterator[Finding]:
+    """Judge a pod's group, as a part of which alone it is saved."""
+    if pods is None:
+        return
+    members = groups_of(pods).get((pod.namespace, pod.group), ())
+    listed = ", ".join(member.name for member in members)
+    if members and (fault := never_whole(members) or not_yet_whole(pods, members)):
+        remedy = f'all its pods are saved together or not at all; {names.GROUP}: "{NO_GROUP}" takes one out of it'
+        what = f"{pod.group} ({listed}) cannot be saved: {fault}"
+        yield Finding(name="group", verdict=Verdict.FAILED, fact=what, remedy=remedy)
+    else:
+        yield Finding(name="group", verdict=Verdict.OK, fact=f"is saved as a part of {pod.group} ({listed})")
 
 
 def _node(pod: Pod, node: Json) -> Finding:

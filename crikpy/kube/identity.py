@@ -25,6 +25,9 @@ _ODD = re.compile(r"[^A-Za-z0-9._-]")
 _DIGEST_CHARS = 16
 
 _COMPLETION_INDEX = "batch.kubernetes.io/job-completion-index"
+_JOBSET_UID = "jobset.sigs.k8s.io/jobset-uid"
+"""Label of a JobSet's pods (kubernetes-sigs/jobset, "JobSet labels"); its Jobs are made anew by their names."""
+
 _TEMPLATE_HASHES = ("pod-template-hash", "controller-revision-hash")
 
 
@@ -56,6 +59,8 @@ def workload_name(pod: Json) -> str:
             return _fit(f"sts-{name}")
         case "batch", "Job":
             index = raw.string_map(metadata.get("annotations")).get(_COMPLETION_INDEX)
+            if jobset := raw.string_map(metadata.get("labels")).get(_JOBSET_UID):
+                prefix = f"{owner.name}-{jobset}"
             return _fit(f"job-{prefix}" if index is None else f"job-{prefix}-{index}")
         case "apps", "ReplicaSet":
             return _fit(f"rs-{prefix}{_template_hash(metadata)}")

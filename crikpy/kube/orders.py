@@ -18,6 +18,7 @@ from crikpy.kube import raw as fields
 from crikpy.kube.raw import Json
 from crikpy.kube.resources import CHECKPOINTS
 from crikpy.kube.times import render_seconds, render_time
+from crikpy.model.groups import GroupMember, GroupOrder
 from crikpy.model.notices import Trigger
 from crikpy.model.orders import Order, OrderBytes, OrderPhase, OrderSpec, OrderStatus
 
@@ -84,7 +85,37 @@ def _parse_spec(spec: Json) -> OrderSpec:
         notice=fields.text(spec.get("notice")),
         deadline=fields.time(spec.get("deadline")),
         leave_running=spec.get("leaveRunning") is True,
+        group=_parse_group(spec["group"]) if isinstance(spec.get("group"), dict) else None,
     )
+
+
+def _parse_group(group: Json) -> GroupOrder:
+    return GroupOrder(
+        name=_required(group, "name"),
+        set_id=_required(group, "set"),
+        cause=fields.text(group.get("cause")),
+        members=tuple(
+            GroupMember(
+                pod=_required(member, "podName"),
+                pod_uid=_required(member, "podUID"),
+                node=_required(member, "nodeName"),
+                workload=_required(member, "workload"),
+            )
+            for member in fields.items(group.get("members"))
+        ),
+    )
+
+
+def _render_group(group: GroupOrder) -> Json:
+    rendered: Json = {
+        "name": group.name,
+        "set": group.set_id,
+        "members": [
+            {"podName": one.pod, "podUID": one.pod_uid, "nodeName": one.node, "workload": one.workload}
+            for one in group.members
+        ],
+    }
+    return rendered | ({"cause": group.cause} if group.cause else {})
 
 
 def _parse_status(status: Json) -> OrderStatus:
@@ -130,6 +161,8 @@ def render_order(order: Order, *, annotations: Mapping[str, str] | None = None) 
     }
     if spec.notice:
         rendered["notice"] = spec.notice
+    if spec.group is not None:
+        rendered["group"] = _render_group(spec.group)
     if spec.deadline is not None:
         rendered["deadline"] = render_time(spec.deadline)
     metadata: Json = {

@@ -10,7 +10,7 @@ import re
 
 from crikpy import names
 from crikpy.errors import AnnotationError
-from crikpy.kube import identity, raw
+from crikpy.kube import grouping, identity, raw
 from crikpy.kube.annotations import opted_in, read_options
 from crikpy.kube.raw import Json
 from crikpy.model.pods import Container, Pod, VolumeMount
@@ -28,6 +28,7 @@ def parse_pod(pod: Json) -> Pod:
     notes = raw.string_map(metadata.get("annotations"))
     options, fault = read_options(notes)
     deletion = metadata.get("deletionTimestamp")
+    group, group_size = grouping.group_of(pod)
     return Pod(
         namespace=raw.text(metadata.get("namespace")),
         name=raw.text(metadata.get("name")),
@@ -49,6 +50,8 @@ def parse_pod(pod: Json) -> Pod:
         deletion_deadline=raw.time(deletion),
         disruption=_disruption(status),
         containers=_containers(spec, status),
+        group=group,
+        group_size=group_size,
     )
 
 

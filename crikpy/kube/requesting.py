@@ -15,6 +15,7 @@ from crikpy import names
 from crikpy.aio.clock import Deadline
 from crikpy.errors import DeadlineError, KubeInvalidError, KubeNotFoundError, KubeUnavailableError, UsageError
 from crikpy.kube.client import KubeApi
+from crikpy.kube.grouping import NO_GROUP, group_order, groups_of, never_whole, not_yet_whole
 from crikpy.kube.orders import parse_order, render_order
 from crikpy.kube.pods import parse_pod
 from crikpy.kube.resources import CHECKPOINTS, PODS
@@ -29,7 +30,7 @@ _INSTALL: Final = "install crikpy: kubectl apply -k controller"
 
 
 async def order_checkpoint(api: KubeApi, namespace: str, name: str, *, move: bool, within_s: float) -> Order:
-    """Make an order for a running pod.
+    """Make an order for a running pod; where it is in a group, for all of that, of which this returns the pod's.
 
     Args:
         api: the API server.
@@ -48,30 +49,61 @@ async def order_checkpoint(api: KubeApi, namespace: str, name: str, *, move: boo
         raise KubeNotFoundError(
             f"there is no pod {namespace}/{name}", remedy="`kubectl get pods -A` shows what there is"
         ) from absent
-    _require_savable(pod)
-    if move and pod.owner is None:
-        raise UsageError(
-            f"nobody would make pod {pod} again: it has no controller",
-            remedy="leave out --move, and make the pod anew by yourself",
-        )
+    members = await _members_of(api, pod) if pod.group else (pod,)
+    for member in members:
+        _require_savable(member)
+        if move and member.owner is None:
+            raise UsageError(
+                f"nobody would make pod {member} again: it has no controller",
+                remedy="leave out --move, and make the pod anew by yourself",
+            )
     now = datetime.now(UTC)
-    spec = OrderSpec(
-        pod=pod.name,
-        pod_uid=pod.uid,
-        node=pod.node,
-        containers=pod.injected,
-        workload=pod.workload,
-        trigger=Trigger.MANUAL,
-        deadline=now + timedelta(seconds=within_s),
-        leave_running=not move,
-    )
-    order = Order(namespace=namespace, name=order_name(pod.name, pod.uid, f"manual {now.isoformat()}"), spec=spec)
+    occasion = f"manual {now.isoformat()}"
+    group = group_order(members, occasion) if pod.group else None
+    orders = [
+        Order(
+            namespace=namespace,
+            name=order_name(member.name, member.uid, occasion),
+            spec=OrderSpec(
+                pod=member.name,
+                pod_uid=member.uid,
+                node=member.node,
+                containers=member.injected,
+                workload=member.workload,
+                trigger=Trigger.MANUAL,
+                deadline=now + timedelta(seconds=within_s),
+                leave_running=not move,
+                group=group,
+            ),
+        )
+        for member in members
+    ]
     try:
-        return parse_order(await api.create(CHECKPOINTS, render_order(order), namespace=namespace))
+        made = [
+            parse_order(await api.create(CHECKPOINTS, render_order(order), namespace=namespace))
+            for order in orders
+        ]
+        return next(order for order in made if order.spec.pod_uid == pod.uid)
     except KubeNotFoundError as absent:
         raise KubeNotFoundError(
             f"this cluster does not know Checkpoint objects, or has no namespace {namespace}", remedy=_INSTALL
         ) from absent
+
+
+async def _members_of(api: KubeApi, pod: Pod) -> tuple[Pod, ...]:
+    """Return all pods of a pod's group.
+
+    Raises:
+        UsageError: it cannot be saved as a whole.
+    """
+    pods = [parse_pod(raw) for raw in (await api.list(PODS, namespace=pod.namespace)).items]
+    members = groups_of(pods).get((pod.namespace, pod.group), (pod,))
+    if fault := never_whole(members) or not_yet_whole(pods, members):
+        raise UsageError(
+            f"group {pod.group} of pod {pod} cannot be saved: {fault}",
+            remedy=f'a pod that is to be saved alone needs {names.GROUP}: "{NO_GROUP}" in its annotations',
+        )
+    return members
 
 
 async def list_orders(api: KubeApi, namespace: str) -> list[Order]:

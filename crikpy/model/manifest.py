@@ -173,6 +173,8 @@ class Origin:
         pod: `namespace/name` of the pod, or empty.
         pod_uid: its UID, or empty.
         together: names of the workloads, this one among them, whose jobs were saved as one; empty for a job alone.
+        group: name of the group of pods that was saved as one, or empty.
+        set: id of that group's set, without which the checkpoint does not count; empty likewise.
     """
 
     host: str
@@ -183,6 +185,8 @@ class Origin:
     pod: str = ""
     pod_uid: str = ""
     together: tuple[str, ...] = ()
+    group: str = ""
+    set: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
+from crikpy.model.groups import GroupOrder
 from crikpy.model.notices import Trigger
 from crikpy.model.words import Word
 
@@ -85,6 +86,7 @@ class OrderSpec:
         notice: id of the interruption notice, or empty.
         deadline: when it must be complete, aware UTC; None when nothing presses.
         leave_running: let the job run on afterwards.
+        group: the group of pods that is saved as one, this one among them; None for a pod alone.
     """
 
     pod: str
@@ -96,6 +98,7 @@ class OrderSpec:
     notice: str = ""
     deadline: datetime | None = None
     leave_running: bool = False
+    group: GroupOrder | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +167,11 @@ class Order:
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"
+
+    @property
+    def cause(self) -> str:
+        """The node whose event it is for: that of the pod, or of another member of its group."""
+        return (self.spec.group.cause if self.spec.group else "") or self.spec.node
 
 
 def order_name(pod: str, pod_uid: str, occasion: str) -> str:

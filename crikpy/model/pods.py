@@ -141,6 +141,8 @@ class Pod:
         deletion_deadline: when its grace period ends, aware UTC; None unless it is being deleted.
         disruption: reason of its condition DisruptionTarget while that is true, such as `EvictionByEvictionAPI`.
         containers: its containers in the order of its specification.
+        group: name of the group of pods, within its namespace, that is saved and resumed as one; or empty.
+        group_size: of how many pods that consists, as far as this one says; else 0.
     """
 
     namespace: str
@@ -163,6 +165,8 @@ class Pod:
     deletion_deadline: datetime | None = None
     disruption: str = ""
     containers: tuple[Container, ...] = ()
+    group: str = ""
+    group_size: int = 0
 
     @property
     def over(self) -> bool:

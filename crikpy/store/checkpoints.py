@@ -324,6 +324,8 @@ class Checkpoints:
             pod=manifest.origin.pod,
             pod_uid=manifest.origin.pod_uid,
             together=manifest.origin.together,
+            group=manifest.origin.group,
+            set=manifest.origin.set,
             sizes=manifest.sizes,
         )
 
@@ -368,6 +370,8 @@ def list_workloads(
     for one_cluster in [cluster] if cluster else list(store.folders("")):
         for one_namespace in [namespace] if namespace else list(store.folders(f"{one_cluster}/")):
             for name in store.folders(f"{one_cluster}/{one_namespace}/"):
+                if layout.is_group_folder(name):
+                    continue
                 with contextlib.suppress(ValueError):  # a folder of somebody else's
                     found.append(Workload(cluster=one_cluster, namespace=one_namespace, name=name))
     return sorted(found)

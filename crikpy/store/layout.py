@@ -5,6 +5,7 @@
 <cluster>/<namespace>/<workload>/holder.json
 <cluster>/<namespace>/<workload>/keyring.json
 <cluster>/<namespace>/<workload>/clock-<token>
+<cluster>/<namespace>/_group-<group>/sets/<set>/...
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ KEYRING = "keyring.json"
 
 STARTED = "started.json"
 """Says that a checkpoint is being written, so that nobody collects what it is about to refer to."""
+
+_GROUP = "_group-"
+"""What the folder of a group begins with, and that of no pod: names of Kubernetes begin with a letter or digit."""
 
 _CHECKPOINT = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
 _CHUNK = re.compile(r"[0-9a-f]{64}")
@@ -148,6 +152,16 @@ def keyring_key(workload: Workload | str) -> str:
 def workload_of_key(key: str) -> str:
     """Return the workload, as text, to which a key of one of its objects belongs."""
     return "/".join(key.split("/")[:3])
+
+
+def group_folder(group: str) -> str:
+    """Return the name of the folder in which the pods of a group speak to each other."""
+    return _GROUP + group
+
+
+def is_group_folder(name: str) -> bool:
+    """Say whether a folder is that of a group, and of no workload."""
+    return name.startswith(_GROUP)
 
 
 def clock_key(workload: Workload, token: str) -> str:

@@ -111,6 +111,8 @@ class CheckpointSummary:
         pod: `namespace/name` of the pod that was saved; empty unless there was one and the manifest is readable.
         pod_uid: that pod's UID; empty likewise.
         together: names of the workloads that were saved as one; empty for a job alone.
+        group: name of the group of pods that was saved as one, or empty.
+        set: id of that group's set; empty likewise.
         sizes: how large it is; None unless the manifest is readable.
         claim: who resumed it, if anybody.
         quarantine: why it must not be used, if so.
@@ -125,6 +127,8 @@ class CheckpointSummary:
     pod: str = ""
     pod_uid: str = ""
     together: tuple[str, ...] = ()
+    group: str = ""
+    set: str = ""
     sizes: Sizes | None = None
     claim: Claim | None = None
     quarantine: Quarantine | None = None

@@ -109,6 +109,44 @@ libc.shmctl(segment, 0, None)
         assert refusals(survey([pid]).views, ghost_limit_bytes=0) == ()
 
 
+def test_what_children_have_mapped_as_their_parent_is_known_of_each_also_when_it_has_lost_its_name(
+    tmp_path: Path,
+) -> None:
+    script = f"""
+kept, gone = (open({str(tmp_path)!r} + "/" + name, "w+b") for name in ("kept", "gone"))
+maps = []
+for file in (kept, gone):
+    file.write(bytes(4096))
+    file.flush()
+    maps.append(mmap.mmap(file.fileno(), 4096))
+os.unlink(gone.name)
+if not os.fork():
+    sys.stdin.read()
+    os._exit(0)
+"""
+    with _running(script) as pid:
+        (child,) = psutil.Process(pid).children()
+        views = survey([pid, child.pid]).views
+    named, nameless = str(tmp_path / "kept"), f"{tmp_path}/gone (deleted)"
+    for view in views:
+        found = {one.target: (one.path, one.ghost, one.shared) for one in view.mappings}
+        assert found[named] == (named, 0, True)
+        assert found[nameless] == ("", 4096, True)
+    assert {one.build_id for one in views[0].mappings} == {one.build_id for one in views[1].mappings} != {""}
+
+
+def test_what_is_watched_is_known_by_its_filesystem_and_number(tmp_path: Path) -> None:
+    script = (
+        f"libc = ctypes.CDLL(None); libc.inotify_add_watch(libc.inotify_init1(0), {os.fsencode(tmp_path)!r}, 2)"
+    )
+    with _running(script) as pid:
+        found = survey([pid]).watched
+    (watched,) = found
+    status = tmp_path.stat()
+    assert watched.inode == status.st_ino
+    assert watched.device == f"{os.major(status.st_dev)}:{os.minor(status.st_dev)}"
+
+
 def test_a_deleted_file_is_measured_and_memory_that_looks_like_one_is_none(tmp_path: Path) -> None:
     script = f"""
 import mmap, os

@@ -187,6 +187,10 @@ class Machine:
         """Begin a command that stays with its job, in an environment with some changes."""
         return self._begin((str(PROGRAM), *arguments), changes or {})
 
+    def begin_into(self, file: Path, *arguments: str) -> Run:
+        """Begin a command whose output a shell appends to a file."""
+        return self._begin(("sh", "-c", 'exec "$@" >> "$0"', str(file), str(PROGRAM), *arguments), {})
+
     def begin_on_terminal(self, *arguments: str) -> Run:
         """Begin a command on a terminal of its own; whatever appears there is its output."""
         words = shlex.join((str(PROGRAM), *arguments))

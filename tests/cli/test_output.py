@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from itertools import count
+from pathlib import Path
 
 import pytest
 
@@ -30,6 +31,25 @@ def test_the_jobs_output_is_complete_and_in_order_across_a_move(machine: Machine
     for lines in (out, err):
         assert lines.pop() == "end"
         assert lines == [str(number) for number, _ in zip(count(), lines, strict=False)]
+
+
+def test_output_into_a_file_is_complete_and_in_order_across_a_move(machine: Machine, tmp_path: Path) -> None:
+    file, words = tmp_path / "out", ("run", "--name", NAME, "--store", machine.store, "--", *job_words("lines"))
+    file.touch()
+
+    def grows() -> None:
+        before = file.read_bytes().count(b"\n")
+        until(lambda: file.read_bytes().count(b"\n") > before + 1000, "a thousand lines")
+
+    first = machine.begin_into(file, *words)
+    grows()
+    assert first.terminate().status == names.EXIT_CHECKPOINTED
+    second = machine.begin_into(file, *words)
+    grows()
+    assert second.finish().status == 0
+    *lines, end = file.read_text().splitlines()
+    assert end == "end"
+    assert lines == [str(number) for number in range(len(lines))]
 
 
 def test_a_pipe_gets_no_progress_bars_and_only_lines_of_ours(machine: Machine) -> None:

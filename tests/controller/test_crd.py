@@ -200,6 +200,18 @@ async def test_a_specification_that_cannot_be_meant_is_refused(orders: Orders, c
         await orders.make(**changes)
 
 
+@pytest.mark.parametrize(("pod", "good"), [("a", True), ("b", False)])
+async def test_a_pod_is_a_member_of_its_group(orders: Orders, pod: str, *, good: bool) -> None:
+    member = {"podName": pod, "podUID": "u1", "nodeName": NODE, "workload": SPEC.workload}
+    group = {"name": "ring", "set": "s1", "members": [member]}
+    if good:
+        raw = await orders.make(podUID="u1", group=group)
+        assert parse_order(raw).spec.group is not None
+        return
+    with pytest.raises(KubeInvalidError, match="member of its group"):
+        await orders.make(podUID="u1", group=group)
+
+
 async def test_optional_parts_may_be_left_out(orders: Orders) -> None:
     raw = await orders.make(notice=None, deadline=None, leaveRunning=None)
     assert raw["spec"]["leaveRunning"] is False
@@ -293,6 +305,7 @@ def test_people_see_the_columns_that_tell_the_story() -> None:
     assert [column["name"] for column in columns if column.get("priority")] == [
         "Restored By",
         "Message",
+        "Group",
         "Location",
     ]
 

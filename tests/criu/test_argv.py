@@ -116,6 +116,12 @@ def test_no_program_can_be_found_by_name() -> None:
     assert argv.ENVIRONMENT == {"PATH": "/proc/version", "LC_ALL": "C"}
 
 
+def test_what_is_watched_is_named_to_a_dump() -> None:
+    words = argv.dump(GIVEN, root_pid=1, ghost_limit_bytes=1, collect_timeout_s=1, watched=("/etc/x", "/a b"))
+    assert [word for word in words if "irmap" in word] == ["--irmap-scan-path=/etc/x", "--irmap-scan-path=/a b"]
+    assert "--irmap-scan-path" not in " ".join(DUMP)
+
+
 def test_all_descriptors_are_passed_on() -> None:
     assert GIVEN.all() == (5, 6, 7, 8)
     assert PRELOADING.all() == (5, 6, 7, 8, 9, 4)

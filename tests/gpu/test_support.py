@@ -96,6 +96,19 @@ def test_gpus_are_paired_in_order_where_they_are_others() -> None:
     assert device_map(_facts(2), replace(_facts(2), uuids=("", ""))) == ""
 
 
+@pytest.mark.parametrize(
+    "uuids", [("--pid=1", "x"), (UUID.format(1) + "=x", UUID.format(2)), (UUID.format(1),), ()]
+)
+def test_what_a_checkpoint_says_of_itself_becomes_no_words_of_the_tool_but_uuids(uuids: tuple[str, ...]) -> None:
+    assert device_map(replace(_facts(2), uuids=uuids), _facts(2, first=5)) == ""
+
+
+def test_a_sentence_about_a_strange_checkpoint_has_an_end() -> None:
+    strange = replace(_facts(1), models=tuple(f"{number}" * 100 for number in range(20_000)))
+    assert all(len(found) < 2000 for found in differences(strange, _facts(1), TOOL))
+    assert all(len(found) < 2000 for found in node_differences(strange, _driver()))
+
+
 @given(st.integers(0, 3), st.integers(0, 3), st.booleans())
 def test_what_fits_can_always_be_paired(there: int, here: int, untold: bool) -> None:
     dumped, found = _facts(there), _facts(here, first=5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -28,6 +29,13 @@ def criu_of(job: JobCapsule, *, patience_s: float = PATIENCE_S) -> int:
                     return pid
         if deadline.expired():
             return 0
+
+
+def signal_criu(job: JobCapsule, number: signal.Signals) -> None:
+    """Send a signal to the CRIU that works on a capsule; without one fail, for PID 0 would be all of us."""
+    pid = criu_of(job)
+    assert pid, "no CRIU works on the job"
+    os.kill(pid, number)
 
 
 class Agent:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import signal
 import socket
 import subprocess
@@ -34,7 +33,7 @@ from crikpy.store.s3 import S3Store
 from tests.fakes.s3_server import REGION, S3Server
 from tests.integration.capsules import PATIENCE_S, JobCapsule, until
 from tests.integration.moving import Bench, Story
-from tests.integration.processes import Agent, criu_of
+from tests.integration.processes import Agent, criu_of, signal_criu
 from tests.integration.stores import WatchedStore
 
 pytestmark = pytest.mark.criu
@@ -88,7 +87,7 @@ def test_a_killed_criu(bench: Bench, job: JobCapsule) -> None:
     def kill() -> None:
         if not killed.is_set():
             killed.set()
-            os.kill(criu_of(job), signal.SIGKILL)
+            signal_criu(job, signal.SIGKILL)
 
     with pytest.raises(DumpError, match="killed by SIGKILL") as caught:
         bench.save(job, store=WatchedStore(bench.store, before_chunk=kill))
@@ -105,7 +104,7 @@ def test_a_criu_that_hangs(plain_bench: Bench) -> None:
     def stop() -> None:
         if not stopped.is_set():
             stopped.set()
-            os.kill(criu_of(job), signal.SIGSTOP)
+            signal_criu(job, signal.SIGSTOP)
 
     with pytest.raises(DeadlineError):
         bench.save(job, store=WatchedStore(bench.store, before_chunk=stop), within_s=3)

@@ -22,9 +22,11 @@ from crikpy.errors import (
     UnsupportedJobError,
 )
 from crikpy.model.capsule import JobPhase
+from crikpy.settings import MIB
 from tests.integration.capsules import PATIENCE_S, JobCapsule, until
 from tests.integration.gpus import UUID, GpuNode, actions
 from tests.integration.moving import Bench, Story
+from tests.integration.pods import Pod
 from tests.integration.processes import Agent
 from tests.integration.stores import WatchedStore
 
@@ -84,6 +86,26 @@ def test_a_job_that_runs_on_has_its_gpus_again(gpu_bench: Bench, job: JobCapsule
     assert moved.finish() == 0
 
 
+def test_the_containers_of_a_pod_leave_and_get_their_gpus_together(container_pod: Pod, node: GpuNode) -> None:
+    pod = container_pod
+    for bench in pod.benches.values():
+        node.equip(bench)
+    pod.begin({"one": ("gpus", 1), "two": ("gpus", 1)})
+    with pod.save() as saved:
+        assert actions(node.calls()) == TAKEN, "both are locked before the first is taken"
+        saved.run_on()
+    assert actions(node.calls()) == GIVEN_BACK
+    for capsule in pod.capsules:
+        capsule.prove()
+    checkpoint = pod.end_saved()
+    pod.replace()
+    node.calls()
+    pod.resume(checkpoint)
+    assert actions(node.calls()) == GIVEN_BACK
+    for capsule in pod.capsules:
+        capsule.prove()
+
+
 def _runs_on(bench: Bench, job: JobCapsule, node: GpuNode) -> None:
     """Prove that a job whose checkpoint failed has lost nothing, and can still be saved."""
     job.prove()
@@ -126,11 +148,18 @@ def test_a_tool_that_hangs_costs_no_more_than_the_time_there_is(
     _runs_on(gpu_bench, job, node)
 
 
+def _ghost(job: JobCapsule) -> Path:
+    """Return a file of a job that has no name any more."""
+    links = (link for pid in job.members() for link in Path(f"/proc/{pid}/fd").iterdir())
+    return next(link for link in links if str(link.readlink()).endswith(" (deleted)"))
+
+
 def test_a_dump_that_fails(gpu_bench: Bench, job: JobCapsule, node: GpuNode) -> None:
     able = gpu_bench.settings
-    gpu_bench.settings = replace(able, criu=replace(able.criu, ghost_limit_bytes=4096))
+    gpu_bench.settings = replace(able, criu=replace(able.criu, ghost_limit_bytes=MIB))
+    grow = WatchedStore(gpu_bench.store, before_started=lambda: _ghost(job).write_bytes(bytes(2 * MIB)))
     with pytest.raises(DumpError):
-        gpu_bench.save(job)
+        gpu_bench.save(job, store=grow)
     assert actions(node.calls()) == TAKEN + GIVEN_BACK
     gpu_bench.settings = able
     _runs_on(gpu_bench, job, node)

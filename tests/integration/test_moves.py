@@ -20,6 +20,7 @@ pytestmark = pytest.mark.criu
     [
         pytest.param(("sockets",), id="sockets", marks=pytest.mark.vm),
         pytest.param(("threads", 200), id="threads"),
+        pytest.param(("crowded", 500, 5000, 20000), id="threads-descriptors-mappings"),
         pytest.param(("family", 50), id="processes"),
         pytest.param(("pool", "fork"), id="multiprocessing-fork"),
         pytest.param(("pool", "spawn"), id="multiprocessing-spawn", marks=pytest.mark.vm),

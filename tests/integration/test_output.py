@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
+import psutil
 import pytest
 
-from tests.integration.capsules import JobCapsule, Stream, until
-from tests.integration.moving import Bench
+from tests.integration.capsules import JobCapsule, Stream, job_words, until
+from tests.integration.moving import Bench, Kind
 from tests.jobs import proving
 
 pytestmark = pytest.mark.criu
@@ -51,3 +55,33 @@ def test_lines_that_wait_for_a_slow_reader_at_the_dump_come_once(bench: Bench) -
     *numbers, last = (job.stdout.whole() + moved.stdout.whole()).split()
     assert last == b"end"
     assert numbers == [b"%d" % number for number in range(len(numbers))]
+
+
+@pytest.mark.parametrize(
+    "script", ['exec "$@" > "$0" 2>&1', '"$@" > "$0" 2>&1; exit $?'], ids=["itself", "a child"]
+)
+def test_output_into_a_file_of_the_job_goes_on_in_it(bench: Bench, script: str) -> None:
+    file = "/srv/out" if bench.kind is Kind.CONTAINER else f"{bench.folder}/tmp/out"
+    job = bench.vacant("sh", "-c", script, file, *job_words("family", 2))
+    job.start()
+    until(lambda: _lines(job, file) == ["ready"], "a ready job")
+    for count in (1, 2, 3):
+        _ask(job, proving.ASK)
+        until(lambda: len(_lines(job, file)) > count, "its answer")  # noqa: B023  # it is called at once
+        job = bench.move(job)
+    assert _lines(job, file) == ["ready", "proved 1", "proved 2", "proved 3"]
+    _ask(job, proving.FINISH)
+    assert job.wait() == 0
+
+
+def _lines(job: JobCapsule, file: str) -> list[str]:
+    try:
+        return Path(f"/proc/{job.launcher_pid}/root{file}").read_text().splitlines()
+    except FileNotFoundError:
+        return []
+
+
+def _ask(job: JobCapsule, number: int) -> None:
+    """Send a signal to the first process of the job that is no shell."""
+    programs = {inner: outer for outer, inner in job.members().items() if psutil.Process(outer).name() != "sh"}
+    os.kill(programs[min(programs)], number)

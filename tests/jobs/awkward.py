@@ -24,7 +24,15 @@ def _queue(_: Path) -> None:
     )
 
 
-_ACTS: dict[str, Callable[[Path], None]] = {"queue": _queue}
+def _watch(folder: Path) -> None:
+    """Watch a file that has no name any more and is kept open."""
+    path = folder / "nameless"
+    os.open(path, os.O_RDWR | os.O_CREAT)
+    _libc.inotify_add_watch(_libc.inotify_init1(0), os.fsencode(path), 2)
+    path.unlink()
+
+
+_ACTS: dict[str, Callable[[Path], None]] = {"queue": _queue, "watch": _watch}
 
 
 def main() -> None:
