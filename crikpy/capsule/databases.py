@@ -59,7 +59,7 @@ def _of(pid: int) -> Iterator[str]:
 
 
 def _may_be_one(link: Path, remote: set[str]) -> bool:
-    found = syscalls.look(link)
+    found = syscalls.look(str(link))
     # The server of a filesystem that is silent would keep us as long as it likes.
     local = f"{found.device[0]}:{found.device[1]}" not in remote
     return local and stat.S_ISREG(found.mode) and found.links > 0 and found.size >= _HEADER_BYTES
