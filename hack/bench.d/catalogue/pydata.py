@@ -41,7 +41,7 @@ GROUP = Group(
             python=DATA,
             versioned="polars",
             words=(PYTHON, "/opt/programs/polars_frames.py"),
-            progress=r"^step 40 ",
+            progress=r"^step 20 ",
         ),
         Workload(
             name="duckdb",

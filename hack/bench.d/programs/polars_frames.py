@@ -3,7 +3,7 @@
 import polars as pl
 
 frame = pl.DataFrame({"number": range(1_000_000)}).with_columns(key=pl.col("number") % 997)
-for step in range(250):
+for step in range(800):
     answer = (
         frame.lazy()
         .with_columns(value=(pl.col("number") * (step + 3)) % 65_521)
