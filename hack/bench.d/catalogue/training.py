@@ -133,7 +133,7 @@ GROUP = Group(
             python=TENSORFLOW,
             environment={**_THREADS, "TF_CPP_MIN_LOG_LEVEL": "2"},
             words=(PYTHON, "/opt/programs/tensorflow_training.py"),
-            progress=r"^step 300 ",
+            progress=r"^step 200 ",
         ),
         Workload(
             name="scikit-learn",

@@ -31,4 +31,4 @@ class Telling(tf.keras.callbacks.Callback):
         self.step += 1
 
 
-network.fit(data, epochs=16, verbose=0, callbacks=[Telling()])
+network.fit(data, epochs=60, verbose=0, callbacks=[Telling()])
