@@ -76,8 +76,6 @@ GROUP = Group(
             python=RAY,
             words=(PYTHON, "/opt/programs/ray_tasks.py"),
             progress=r"^step 30 ",
-            check=same(r"^step .*"),
-            note="Ray itself does again what ran on a connection that a move has closed, and says so in its log",
         ),
         Workload(
             name="jupyter",

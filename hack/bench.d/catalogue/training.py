@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from catalogue.describing import SAME_OUTPUT, Check, Group, Seen, Verdict, Workload
+from catalogue.describing import SAME_OUTPUT, Check, Group, Seen, Verdict, Workload, same
 
 PYTHON = "/opt/frameworks/bin/python"
 
@@ -106,7 +106,8 @@ GROUP = Group(
             versioned="transformers",
             environment=_THREADS,
             words=(PYTHON, "/opt/programs/transformers_trainer.py"),
-            progress=r"^step 20 ",
+            progress=r"^step 15 ",
+            check=same(r"^(?:step|weights) .*"),
             timeout_s=300,
         ),
         Workload(

@@ -33,7 +33,7 @@ def main():
     model = GPT2LMHeadModel(GPT2Config(vocab_size=256, n_positions=64, n_embd=64, n_layer=2, n_head=4))
     arguments = TrainingArguments(
         output_dir="/var/tmp/trainer",
-        max_steps=60,
+        max_steps=40,
         per_device_train_batch_size=16,
         logging_steps=1,
         save_steps=15,
