@@ -18,6 +18,7 @@ from crikpy.capsule import beneath, members
 from crikpy.capsule.holding import folder_of
 from crikpy.capsule.members import CarriedTree
 from crikpy.capsule.mounts import PSEUDO_TYPES, Mount, lies_in, mount_of, points_below, read_mounts, visible
+from crikpy.capsule.ownfiles import is_own
 from crikpy.capsule.procfs import is_text
 from crikpy.errors import FilesystemError, NoSuchJobError
 from crikpy.model.capsule import Capsule
@@ -113,7 +114,9 @@ def plan_changes(
         if not _covered(directory, trees, mounts):
             skipped = _skipped(directory, excluded, seen)
             trees.append(CarriedTree(kind=members.TREE, root=directory, source=view, skipped=skipped))
-    open_paths = [path for path in open_paths if not place_of(path, mounts).lies_in(elsewhere)]
+    open_paths = [
+        path for path in open_paths if not place_of(path, mounts).lies_in(elsewhere) and not is_own(path, mounts)
+    ]
     files = tuple(_single_files(open_paths, trees, mounts, excluded, view))
     if files:
         trees.append(CarriedTree(kind=members.FILES, root="/", source=view, names=files))

@@ -6,7 +6,7 @@ Nothing here decides when the job may run again or must end; crikpy.flows.saving
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Self
@@ -15,24 +15,25 @@ import crikpy
 from crikpy import names
 from crikpy.aio import retrying
 from crikpy.aio.clock import Deadline
-from crikpy.capsule import confinement, entering, refusing, remaps, surveying, systemv
-from crikpy.capsule.changes import Place, place_of, places_of, plan_changes
+from crikpy.capsule import confinement, entering, refusing, remaps, surveying, systemv, unixsockets
+from crikpy.capsule.changes import Place, places_of, plan_changes
 from crikpy.capsule.launcher import LauncherConnection
 from crikpy.capsule.members import CarriedTree
-from crikpy.capsule.mounts import PSEUDO_TYPES, mount_of, read_mounts
+from crikpy.capsule.mounts import read_mounts
 from crikpy.capsule.preflight import LostName, Survey
-from crikpy.capsule.procfs import is_text, shown
+from crikpy.capsule.procfs import shown
 from crikpy.capsule.trees import JobTree, find_tree
 from crikpy.criu.quieting import StoppedTree, stop_tree
 from crikpy.criu.running import Criu
 from crikpy.errors import CapsuleError, CrikpyError, DeadlineError, DumpError, LauncherError, UnsupportedJobError
-from crikpy.flows.carrying import travelling, travels, write_archives
+from crikpy.flows.carrying import needed_files, travelling, write_archives
+from crikpy.flows.connecting import store_connections
 from crikpy.flows.devices import JobDevices
 from crikpy.flows.hooks import Hearer
 from crikpy.flows.members import CheckpointOrder, Member
 from crikpy.flows.room import staging_bytes
 from crikpy.flows.stopping import Inhabitants
-from crikpy.flows.surroundings import network_of
+from crikpy.flows.surroundings import network_of, own_files
 from crikpy.model.capsule import JobPhase, LauncherStatus
 from crikpy.model.manifest import Compatibility, FileArchive, Job, Manifest, Origin
 from crikpy.model.network import Network
@@ -212,7 +213,7 @@ class Dump:
                 f"the job's processes could not be stopped within {limit_s} s",
                 remedy="see which of them hang in the kernel, for example on a network filesystem",
             ) from late
-        self._stopped_before = tuple(sorted(_inner_pids(self.stopped.stopped_before)))
+        self._stopped_before = tuple(sorted(entering.inner_pids(self.stopped.stopped_before)))
         # Its launcher would know if it had ended before, and what was stopped here were something else.
         if _running_job(self.launcher.status(deadline)) != self.root_pid:
             raise CapsuleError("there is nothing to save: the job has just ended")
@@ -232,8 +233,13 @@ class Dump:
             raise UnsupportedJobError(f"the job cannot be saved: {fate.refusal}")
         remaps.remove(launcher, self._lost_names)  # left by an agent that was killed
         entry = entering.dump_entry(launcher, saves_ipc=fate.travels)
-        outcome = Criu(self._settings.criu).dump(entry, self.root_pid, writer, deadline, watched=self._watched)
-        survey = surveying.survey(self._tree().members)
+        pids = self._tree().members
+        ends = unixsockets.connected_ends(pids, launcher)
+        outcome = Criu(self._settings.criu).dump(
+            entry, self.root_pid, writer, deadline, unix_ends=ends, watched=self._watched
+        )
+        store_connections(outcome.sockets, pids, writer)
+        survey = surveying.survey(pids)
         node_root = self._settings.criu.node_root
         trees = plan_changes(capsule, survey.written, node_root=node_root, elsewhere=elsewhere, launcher=launcher)
         mounts = read_mounts(launcher)
@@ -306,15 +312,8 @@ class Dump:
             images=(),
             archives=found.archives,
             network=found.network,
-            # Those that the restore's machine must have by itself, as far as they can be named; CRIU asks for all.
-            open_files=tuple(
-                file
-                for file in survey.files
-                if is_text(file.path)
-                and mount_of(file.path, mounts).fstype not in PSEUDO_TYPES  # /proc/PID is there once the job is
-                and not travels(file.path, found.trees)
-                and not place_of(file.path, mounts).lies_in(carried)
-            ),
+            open_files=needed_files(survey.files, found.trees, carried, mounts),
+            own_files=own_files(survey.files, mounts),
         )
 
     def resumed_elsewhere(self) -> bool:
@@ -390,9 +389,3 @@ def _running_job(status: LauncherStatus) -> int:
     if status.phase is not JobPhase.RUNNING:
         raise CapsuleError(f"there is nothing to save: the job is {status.phase}")
     return status.job_pid
-
-
-def _inner_pids(pids: Collection[int]) -> Iterator[int]:
-    for pid in pids:
-        with contextlib.suppress(OSError):
-            yield entering.inner_pid(pid)

@@ -30,16 +30,15 @@ from crikpy.criu import compat
 from crikpy.criu.argv import InheritedPipe
 from crikpy.criu.features import criu_version
 from crikpy.criu.running import Criu
-from crikpy.errors import CapsuleError, CheckpointClaimedError, CrikpyError, IncompatibleError
+from crikpy.errors import CapsuleError, CheckpointClaimedError, CrikpyError, CriuError, IncompatibleError
 from crikpy.flows import devices, gpus
 from crikpy.flows.company import Alone, Company
 from crikpy.flows.hooks import Hearer, Hooks, Outcome
 from crikpy.flows.members import Member
 from crikpy.flows.reporting import Reporter, Transfers
 from crikpy.flows.stopping import Inhabitants
-from crikpy.flows.surroundings import adapted, network_differences
+from crikpy.flows.surroundings import Adapted, adapted, network_differences
 from crikpy.model.manifest import APPLICATION_MODE, PROCESS_MODE, Job, Manifest, StoredImage
-from crikpy.model.streams import ImageSource
 from crikpy.settings import Settings
 from crikpy.store.base import ObjectStore
 from crikpy.store.checkpoints import Checkpoints
@@ -85,7 +84,8 @@ def restore(
 
     On return the jobs run and their launchers are still held; those that had saved themselves begin with their
     files. Tells the reporter `claimed` (fact `checkpoint`) and `resumed` (`pids`, `pid` the first of them), or
-    `restore-failed`.
+    `restore-failed`; and `connections-cut` where connections that a job has with itself could have been kept but
+    CRIU does not bring them back.
 
     Args:
         waiting: the capsules; their manifests are of one checkpoint.
@@ -271,12 +271,26 @@ def _bring_back(
         if archives:
             with reader(one, archives) as source:
                 _apply_archives(one.manifest, launcher, source, deadline)
+
+    def restored(one: Waiting, launcher: Path, images: Sequence[StoredImage], *, cut: bool) -> bool:
+        with reader(one, images) as source:
+            fitting = adapted(one.manifest, source, launcher, cut=cut)
+            try:
+                _restore_processes(one.manifest.job, launcher, fitting, settings, deadline)
+            except CriuError as fault:
+                if not fitting.kept:
+                    raise
+                text = f"the connections that the job has with itself are cut, since they cannot be kept: {fault}"
+                reporter.event("connections-cut", text)
+                return False
+        return True
+
     for one, launcher, _, images in divided:
         if _saved_itself(one):
             continue
-        with reader(one, images) as source:
-            fitting = adapted(one.manifest, source, launcher)
-            _restore_processes(one.manifest.job, launcher, fitting, settings, deadline)
+        # A job that has to connect anew is better than none.
+        if not restored(one, launcher, images, cut=False):
+            restored(one, launcher, images, cut=True)
 
 
 def _archives_apart(manifest: Manifest) -> tuple[list[StoredImage], list[StoredImage]]:
@@ -297,9 +311,7 @@ def _apply_archives(manifest: Manifest, launcher: Path, reader: ChunkReader, dea
                 apply_archive(source, root, archive, spared, deadline=deadline, keep=manifest.checkpoint)
 
 
-def _restore_processes(
-    job: Job, launcher: Path, source: ImageSource, settings: Settings, deadline: Deadline
-) -> None:
+def _restore_processes(job: Job, launcher: Path, images: Adapted, settings: Settings, deadline: Deadline) -> None:
     """Have CRIU make the tree, its helpers' and its later children's PIDs kept clear of the tree's own."""
     entering.raise_last_pid(launcher, entering.clear_last_pid(job.highest_pid + _SPARE_PIDS), deadline)
     replacements = stdio.open_replacements(launcher, job.stdio)
@@ -309,9 +321,10 @@ def _restore_processes(
         confined = confinement.profile_of(launcher)
         Criu(settings.criu).restore(
             entry,
-            source,
+            images.source,
             pipes,
             deadline,
+            keeps_connections=bool(images.kept),
             may_use_tiles=job.tiles,
             lost_sessions=job.lost_sessions,
             # In a container like its last one it has its own again, and so have its children.

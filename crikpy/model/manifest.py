@@ -259,6 +259,7 @@ class Manifest:
         images: every image and archive.
         archives: what the archives hold.
         open_files: files that must be on the restore's machine already.
+        own_files: files that the job has open and that every container has for itself.
         network: what of its container's network the job uses.
         sizes: how large it is.
         frozen_s: seconds between the first stopped process and the commit, as far as known then.
@@ -276,6 +277,7 @@ class Manifest:
     images: tuple[StoredImage, ...]
     archives: tuple[FileArchive, ...] = ()
     open_files: tuple[OpenFile, ...] = ()
+    own_files: tuple[str, ...] = ()
     network: Network = field(default_factory=Network)
     sizes: Sizes = field(
         default_factory=lambda: Sizes(image_bytes=0, zero_bytes=0, reused_bytes=0, stored_bytes=0, chunks=0)

@@ -87,6 +87,7 @@ def open_files(data: bytes) -> None:
     with contextlib.suppress(CriuError):
         found = openfiles.rewritten(data, lambda each: each, lambda each: each)
         assert found == data
+        openfiles.removed_files(data.replace(b"\x38\x31\x30\x56", b"\x54\x39\x13\x59", 1))
         ended = openfiles.rewritten(data, lambda _: None, lambda each: each)
         assert all(each.source.port == 0 for each in openfiles.sockets(ended))
 

@@ -85,6 +85,7 @@ class Bench:
         allowed: system calls that the seccomp filter of containers lets through although it would not.
         environment: variables of the jobs in containers.
         devices: of containers, major and minor number of device nodes by their paths inside.
+        volumes: of containers to be, what they cannot write, by paths inside.
         network: what connects each container to be to a network, before its job begins.
         saving: what the jobs hear of their checkpoints, and who saves them.
     """
@@ -105,6 +106,7 @@ class Bench:
         self.allowed: Sequence[str] = ()
         self.environment = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
         self.devices: dict[str, tuple[int, int]] = {}
+        self.volumes: dict[str, Path] = {}
         self.network: Callable[[JobCapsule], None] | None = None
         self.saving = SaveOptions()
         self._temporary = folder / "tmp"
@@ -146,6 +148,7 @@ class Bench:
                 read_only=self.read_only,
                 apparmor=self.apparmor,
                 shared_directories=self.shared_directories,
+                volumes=self.volumes,
                 lower=self.lower,
                 allowed=self.allowed,
                 devices=self.devices,
