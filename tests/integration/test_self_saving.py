@@ -67,6 +67,14 @@ def test_a_job_without_a_handler_is_not_asked(container_bench: Bench) -> None:
     assert job.prove() == "proved 3 of 3"
 
 
+def test_a_job_is_not_asked_whose_directory_could_not_be_read(container_bench: Bench) -> None:
+    job = _begin(container_bench)
+    container_bench.saving = replace(container_bench.saving, application_directories=("/proc/self",))
+    with pytest.raises(UnsupportedJobError, match="'/proc/self' cannot travel"):
+        container_bench.save(job)
+    assert job.prove() == "proved 3 of 3"
+
+
 def test_a_job_that_would_end_is_not_asked_for_a_checkpoint_after_which_it_is_to_run_on(
     container_bench: Bench,
 ) -> None:
