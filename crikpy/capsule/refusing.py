@@ -9,10 +9,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from crikpy.aio.clock import Deadline
-from crikpy.capsule import preflight, surveying, systemv, watches
+from crikpy.capsule import preflight, socketkinds, surveying, systemv, watches
 from crikpy.capsule.holding import Process
 from crikpy.capsule.mounts import read_mounts
-from crikpy.capsule.preflight import Survey, Watched
+from crikpy.capsule.preflight import Survey
 from crikpy.capsule.trees import JobTree
 from crikpy.errors import CapsuleError
 
@@ -50,24 +50,57 @@ def look(tree: JobTree, launcher: Process, inhabitants: Collection[int], *, ghos
     survey = surveying.survey(tree.members)
     fate = systemv.fate_of(tree.members[0], launcher, inhabitants, attached=survey.attaches_system_v)
     reasons = [*preflight.refusals(survey.views, ghost_limit_bytes=ghost_limit_bytes)]
+    reasons += _out_of_reach(survey, launcher)
+    if tree.nested:
+        reasons.append(preflight.of_a_sandbox(f"it runs {len(tree.nested)} processes", ("PID",)))
     if fate.refusal:
         reasons.append(fate.refusal)
     if tree.strays:
         reasons.append(f"{len(tree.strays)} of its processes left its tree: their parents ended before them")
-    unnamed = watches.unnamed(survey.watched, read_mounts(launcher)) if survey.watched else frozenset()
-    names = _names(launcher, unnamed, survey) if unnamed else {}
+    watched, nameless = names_of_watched(survey, launcher, (), within_s=_SEARCH_S)
+    if nameless:
+        reasons.append(nameless)
+    return Look(survey=survey, refusals=tuple(reasons), watched=watched)
+
+
+def names_of_watched(
+    survey: Survey, launcher: Process, known: Collection[str], *, within_s: float
+) -> tuple[tuple[str, ...], str]:
+    """Return the names of what a job watches that CRIU has to be told, and why it cannot be saved, or nothing.
+
+    Args:
+        survey: the job's processes.
+        launcher: its capsule's launcher.
+        known: names of what it watched before.
+        within_s: how long they are sought.
+
+    Raises:
+        CapsuleError: it has ended.
+    """
+    if not survey.watched or not (unnamed := watches.unnamed(survey.watched, read_mounts(launcher))):
+        return (), ""
+    likely = (*known, *(file.path for file in survey.files), *survey.written)
+    try:
+        names = watches.find_names(launcher, unnamed, likely, Deadline.after(within_s))
+    except OSError as fault:
+        raise CapsuleError(f"process {launcher} is gone") from fault
+    refusal = ""
     if missing := len(unnamed) - len(names):
-        reasons.append(
+        refusal = (
             f"it watches {missing} files or directories by inotify whose names cannot be found: have it watch "
             "what lies in a volume, or look for changes now and then instead"
         )
-    return Look(survey=survey, refusals=tuple(reasons), watched=watches.topmost(names.values()))
+    return watches.topmost(names.values()), refusal
 
 
-def _names(launcher: Process, unnamed: frozenset[Watched], survey: Survey) -> dict[Watched, str]:
-    """Return the names of what is watched, sought first near what the job has open."""
-    likely = (*(file.path for file in survey.files), *survey.written)
-    try:
-        return watches.find_names(launcher, unnamed, likely, Deadline.after(_SEARCH_S))
-    except OSError as fault:
-        raise CapsuleError(f"process {launcher} is gone") from fault
+def _out_of_reach(survey: Survey, launcher: Process) -> list[str]:
+    owners: dict[int, str] = {}
+    for view in survey.views:
+        for found in view.descriptors:
+            if found.protocol == "UNIX":
+                owners.setdefault(int(found.target[8:-1]), f"{view.fact.command} (PID {view.fact.pid})")
+    return [
+        f"{owners[inode]} sends datagrams by a Unix socket to a service outside of its pod, which CRIU"
+        " cannot save: have it send them by UDP, or connect anew for each"
+        for inode in socketkinds.out_of_reach(owners, launcher)
+    ]

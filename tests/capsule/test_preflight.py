@@ -90,8 +90,14 @@ def test_a_session_whose_leader_has_ended_is_refused_below_others() -> None:
         (_device("/dev/ttyS0", 4, 64), "terminal /dev/ttyS0"),
         (_device("/dev/kfd", 511, 0), "GPU"),
         (_device("/dev/dri/renderD128", 226, 128), "GPU"),
-        (_device("/dev/fuse", 10, 229), "device /dev/fuse"),
-        (_device("/dev/kvm", 10, 232), "device /dev/kvm"),
+        (_device("/dev/fuse", 10, 229), "FUSE"),
+        (_device("/dev/kvm", 10, 232), "virtual machines (/dev/kvm)"),
+        (_device("/dev/infiniband/uverbs0", 231, 192), "uses RDMA"),
+        (_device("/dev/net/tun", 10, 200), "TUN or TAP"),
+        (
+            _view(descriptors=(Descriptor(fd=3, target="socket:[1]", inode=Inode.OTHER, protocol="MPTCP"),)),
+            "Multipath",
+        ),
         (_device("/dev/nbd", 1, 3, Inode.BLOCK), "device /dev/nbd"),
         (_device("/my/null", 1, 1), "device /my/null"),
         (_view(descriptors=(Descriptor(fd=3, target="anon_inode:[io_uring]", inode=Inode.OTHER),)), "io_uring"),
@@ -130,6 +136,13 @@ def test_a_process_in_namespaces_of_its_own_is_refused(kind: str, word: str) -> 
     other = _view(9002, namespaces=_spaces_but(kind))
     (reason,) = refusals([_view(), other])
     assert reason.startswith(f"train (PID 9002) is in a {word} namespace of its own")
+
+
+def test_namespaces_of_its_own_are_told_in_one_sentence() -> None:
+    own = tuple((name, "other:[2]" if name in {"mnt", "user", "pid"} else identity) for name, identity in _SPACES)
+    (reason,) = refusals([_view(), _view(9002, namespaces=own)])
+    assert "is in PID, mount and user namespaces of its own" in reason
+    assert "without that sandbox" in reason
 
 
 def test_a_namespace_for_children_that_differs_from_the_roots_own_is_refused() -> None:

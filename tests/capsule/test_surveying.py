@@ -178,9 +178,7 @@ if not os.fork():
     os._exit(0)
 import time; time.sleep(0.3)
 """
-    reasons = _reasons(script)
-    assert "is in a mount namespace of its own" in reasons
-    assert "is in a network namespace of its own" in reasons
+    assert "is in mount and network namespaces of its own" in _reasons(script)
 
 
 def test_a_session_whose_leader_is_elsewhere_is_refused() -> None:

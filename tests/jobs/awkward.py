@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import struct
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from tests.jobs import proving
 
+_CLONE, _NEW_PID = 56, 0x20000000
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -32,7 +34,15 @@ def _watch(folder: Path) -> None:
     path.unlink()
 
 
-_ACTS: dict[str, Callable[[Path], None]] = {"queue": _queue, "watch": _watch}
+def _sandbox(_: Path) -> None:
+    """Have a child in a PID namespace of its own as bubblewrap does, by clone: its parent's is as it was."""
+    child = _libc.syscall(_CLONE, _NEW_PID | signal.SIGCHLD, 0, 0, 0, 0)
+    if child == 0:
+        signal.pause()
+    proving.check_equal(child > 0, True, "a child")
+
+
+_ACTS: dict[str, Callable[[Path], None]] = {"queue": _queue, "watch": _watch, "sandbox": _sandbox}
 
 
 def main() -> None:
