@@ -8,8 +8,9 @@ PID alone, the namespaces of whoever has that PID then would be entered.
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from crikpy.aio import children
@@ -126,6 +127,13 @@ def inner_pid(pid: int) -> int:
         return int(procfs.read_status(Path(f"/proc/{pid}"))["NSpid"].split()[-1])
     except KeyError as fault:
         raise ProcessLookupError(pid) from fault
+
+
+def inner_pids(pids: Iterable[int]) -> Iterator[int]:
+    """Yield the PIDs of processes inside their own namespaces, of those that are there still."""
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            yield inner_pid(pid)
 
 
 def _nsenter(process: Process, kinds: Sequence[str]) -> tuple[str, ...]:

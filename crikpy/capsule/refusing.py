@@ -12,7 +12,7 @@ from crikpy.aio.clock import Deadline
 from crikpy.capsule import preflight, surveying, systemv, watches
 from crikpy.capsule.holding import Process
 from crikpy.capsule.mounts import read_mounts
-from crikpy.capsule.preflight import Survey, Watched
+from crikpy.capsule.preflight import Survey
 from crikpy.capsule.trees import JobTree
 from crikpy.errors import CapsuleError
 
@@ -56,20 +56,37 @@ def look(tree: JobTree, launcher: Process, inhabitants: Collection[int], *, ghos
         reasons.append(fate.refusal)
     if tree.strays:
         reasons.append(f"{len(tree.strays)} of its processes left its tree: their parents ended before them")
-    unnamed = watches.unnamed(survey.watched, read_mounts(launcher)) if survey.watched else frozenset()
-    names = _names(launcher, unnamed, survey) if unnamed else {}
+    watched, nameless = names_of_watched(survey, launcher, (), within_s=_SEARCH_S)
+    if nameless:
+        reasons.append(nameless)
+    return Look(survey=survey, refusals=tuple(reasons), watched=watched)
+
+
+def names_of_watched(
+    survey: Survey, launcher: Process, known: Collection[str], *, within_s: float
+) -> tuple[tuple[str, ...], str]:
+    """Return the names of what a job watches that CRIU has to be told, and why it cannot be saved, or nothing.
+
+    Args:
+        survey: the job's processes.
+        launcher: its capsule's launcher.
+        known: names of what it watched before.
+        within_s: how long they are sought.
+
+    Raises:
+        CapsuleError: it has ended.
+    """
+    if not survey.watched or not (unnamed := watches.unnamed(survey.watched, read_mounts(launcher))):
+        return (), ""
+    likely = (*known, *(file.path for file in survey.files), *survey.written)
+    try:
+        names = watches.find_names(launcher, unnamed, likely, Deadline.after(within_s))
+    except OSError as fault:
+        raise CapsuleError(f"process {launcher} is gone") from fault
+    refusal = ""
     if missing := len(unnamed) - len(names):
-        reasons.append(
+        refusal = (
             f"it watches {missing} files or directories by inotify whose names cannot be found: have it watch "
             "what lies in a volume, or look for changes now and then instead"
         )
-    return Look(survey=survey, refusals=tuple(reasons), watched=watches.topmost(names.values()))
-
-
-def _names(launcher: Process, unnamed: frozenset[Watched], survey: Survey) -> dict[Watched, str]:
-    """Return the names of what is watched, sought first near what the job has open."""
-    likely = (*(file.path for file in survey.files), *survey.written)
-    try:
-        return watches.find_names(launcher, unnamed, likely, Deadline.after(_SEARCH_S))
-    except OSError as fault:
-        raise CapsuleError(f"process {launcher} is gone") from fault
+    return watches.topmost(names.values()), refusal

@@ -10,7 +10,7 @@ import contextlib
 import os
 import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from crikpy.capsule import procfs, syscalls
@@ -77,6 +77,7 @@ def _view(pid: int, inside: dict[int, int], known: _Known) -> ProcessView:
         file_bytes=_kilobytes(status, "RssFile"),
         shared_bytes=_kilobytes(status, "RssShmem"),
     )
+    areas = procfs.read_lines(process / "maps")
     # The command's name, which may hold anything, ends with the last parenthesis.
     numbers = (process / "stat").read_bytes().rpartition(b")")[2].split()
     return ProcessView(
@@ -87,8 +88,8 @@ def _view(pid: int, inside: dict[int, int], known: _Known) -> ProcessView:
         terminal=int(numbers[4]) != 0,
         namespaces=tuple(_links(process / "ns")),
         descriptors=tuple(_descriptors(process)),
-        mappings=tuple(_mappings(process, known)),
-        areas_left=_most_areas() - len(procfs.read_lines(process / "maps")),
+        mappings=tuple(_mappings(process, areas, known)),
+        areas_left=_most_areas() - len(areas),
         highest=max(_threads(process), default=fact.pid),
         outer=pid,
     )
@@ -205,11 +206,11 @@ class _Known:
             return frozenset()  # a zombie has neither mounts nor mapped files
 
 
-def _mappings(process: Path, known: _Known) -> Iterator[Mapping]:
+def _mappings(process: Path, areas: Iterable[str], known: _Known) -> Iterator[Mapping]:
     """Yield the mapped files, each once for each way of mapping it."""
     remote = known.remote(process)
     seen: set[tuple[str, str]] = set()
-    for line in procfs.read_lines(process / "maps"):
+    for line in areas:
         found = _AREA.fullmatch(line)
         if found is None or not found[3] or found[3].startswith("["):
             continue

@@ -8,6 +8,7 @@ sandbox of the job's runs in a PID namespace of its own is found by its parents 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,17 +52,26 @@ def find_tree(launcher_pid: int, root: int, launcher: Path | None = None) -> Job
     adopted = [
         pid for child in children.get(launcher_pid, ()) if child != root for pid in _descend(child, children)
     ]
-    return JobTree(members=tuple(members), strays=tuple(adopted), nested=tuple(_nested(members, inside)))
+    return JobTree(members=tuple(members), strays=tuple(adopted), nested=tuple(_nested(root, members, inside)))
 
 
-def _nested(members: Iterable[int], inside: Collection[int]) -> list[int]:
-    """Return what descends from some processes and is not in their PID namespace."""
+def _nested(root: int, members: Iterable[int], inside: Collection[int]) -> list[int]:
+    """Return what descends from the members of the root's PID namespace and is in another."""
+    space = _space_of(root)
     children: dict[int, list[int]] = {}
     for pid in psutil.pids():
-        if pid not in inside:
+        if pid not in inside and _space_of(pid) not in {space, ""}:  # or it was born since
             with contextlib.suppress(psutil.NoSuchProcess):
                 children.setdefault(psutil.Process(pid).ppid(), []).append(pid)
     return [pid for member in members for child in children.get(member, ()) for pid in _descend(child, children)]
+
+
+def _space_of(pid: int) -> str:
+    """Return the PID namespace of a process; empty when it is gone."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/pid")
+    except OSError:
+        return ""
 
 
 def _descend(root: int, children: dict[int, list[int]]) -> list[int]:

@@ -6,7 +6,7 @@ Nothing here decides when the job may run again or must end; crikpy.flows.saving
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -47,6 +47,9 @@ ANSWER_S = 10.0
 
 _EXIT_S = 1.0
 """How long a launcher that has hung up may take to be gone."""
+
+_SEARCH_S = 1.0
+"""How long names of what the stopped job watches are sought, most of which are known."""
 
 _WITHDRAW_S = 10.0
 """How long the store is asked to take back what stands of a checkpoint that failed; the job runs meanwhile."""
@@ -137,7 +140,7 @@ class Dump:
         processes = seen.survey.processes
         self._memory_bytes = self.devices.bytes
         self._memory_bytes += sum(process.anonymous_bytes + process.shared_bytes for process in processes)
-        self._lost_names, self._watched = seen.survey.lost, seen.watched
+        self._watched = seen.watched
         return (*seen.refusals, *of_devices)
 
     def hold(self) -> None:
@@ -202,7 +205,7 @@ class Dump:
                 f"the job's processes could not be stopped within {limit_s} s",
                 remedy="see which of them hang in the kernel, for example on a network filesystem",
             ) from late
-        self._stopped_before = tuple(sorted(_inner_pids(self.stopped.stopped_before)))
+        self._stopped_before = tuple(sorted(entering.inner_pids(self.stopped.stopped_before)))
         # Its launcher would know if it had ended before, and what was stopped here were something else.
         if _running_job(self.launcher.status(deadline)) != self._root_pid:
             raise CapsuleError("there is nothing to save: the job has just ended")
@@ -223,13 +226,15 @@ class Dump:
         capsule, deadline = self.member.capsule, self._order.deadline
         writer = self._ready()
         launcher = self.inhabitants.folder
-        fate = systemv.fate_of(self._root, launcher, self._inhabitants())
-        if fate.refusal:  # only since it was looked at
-            raise UnsupportedJobError(f"the job cannot be saved: {fate.refusal}")
-        remaps.remove(launcher, self._lost_names)  # left by an agent that was killed
-        entry = entering.dump_entry(launcher, saves_ipc=fate.travels)
-        outcome = Criu(self._settings.criu).dump(entry, self._root_pid, writer, deadline, watched=self._watched)
         survey = surveying.survey(self._members)
+        # What has come to be since the job was looked at.
+        fate = systemv.fate_of(self._root, launcher, self._inhabitants())
+        watched, nameless = refusing.names_of_watched(survey, launcher, self._watched, within_s=_SEARCH_S)
+        if fate.refusal or nameless:
+            raise UnsupportedJobError(f"the job cannot be saved: {fate.refusal or nameless}")
+        remaps.remove(launcher, survey.lost)  # left by an agent that was killed
+        entry = entering.dump_entry(launcher, saves_ipc=fate.travels)
+        outcome = Criu(self._settings.criu).dump(entry, self._root_pid, writer, deadline, watched=watched)
         node_root = self._settings.criu.node_root
         trees = plan_changes(capsule, survey.written, node_root=node_root, elsewhere=elsewhere, launcher=launcher)
         mounts = read_mounts(launcher)
@@ -386,9 +391,3 @@ def _running_job(status: LauncherStatus) -> int:
     if status.phase is not JobPhase.RUNNING:
         raise CapsuleError(f"there is nothing to save: the job is {status.phase}")
     return status.job_pid
-
-
-def _inner_pids(pids: Collection[int]) -> Iterator[int]:
-    for pid in pids:
-        with contextlib.suppress(OSError):
-            yield entering.inner_pid(pid)

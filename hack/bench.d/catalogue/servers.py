@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from catalogue.describing import CLIENT_SAW_THE_SAME, Group, Verdict, Workload, printed
+from catalogue.describing import CLIENT_SAW_THE_SAME, Group, Workload, printed
 
 _REDIS_FILL = """
 for n in $(seq 20000); do echo "SET key:$n $n:$(printf '%0200d' $n)"; done | redis-cli --pipe >/dev/null
@@ -152,7 +152,6 @@ GROUP = Group(
             settle_s=0.5,
             uid=65534,
             check=printed("^balanced"),
-            expected=Verdict.REFUSED,
         ),
         Workload(
             name="sqlite",
@@ -202,7 +201,6 @@ GROUP = Group(
             after=("bash", "-c", _FETCH),
             ends=False,
             check=CLIENT_SAW_THE_SAME,
-            expected=Verdict.REFUSED,
         ),
         Workload(
             name="download",

@@ -64,7 +64,6 @@ GROUP = Group(
             progress="Starting|Jobs",
             settle_s=2.0,
             check=printed(r"err= 0"),
-            expected=Verdict.REFUSED,
         ),
     ),
 )
