@@ -41,6 +41,12 @@ TILES_LIBRARY: Final = "tiles.so"
 
 LAUNCHER_SOCKET: Final = "launch.sock"
 
+JOB_DIR_VARIABLE: Final = "CRIKPY_JOB_DIR"
+"""Variable of jobs: where crikpy.job listens, if not in the launcher's directory."""
+
+JOB_DIR: Final = ".crikpy"
+"""That directory of a plain machine's capsule, below its directory for temporary files."""
+
 PID_FLOOR: Final = 9000
 """Jobs get PIDs above this one, so that they never meet those of programs that enter the capsule."""
 
@@ -70,6 +76,14 @@ KEEP: Final = f"{DOMAIN}/keep"
 RECREATE: Final = f"{DOMAIN}/recreate"
 PLACEMENT: Final = f"{DOMAIN}/placement"
 MISFIT: Final = f"{DOMAIN}/misfit"
+HOOK_TIMEOUT: Final = f"{DOMAIN}/hook-timeout"
+SIGNAL_BEFORE: Final = f"{DOMAIN}/signal-before"
+SIGNAL_WAIT: Final = f"{DOMAIN}/signal-wait"
+SIGNAL_AFTER: Final = f"{DOMAIN}/signal-after"
+SIGNAL_RESTORED: Final = f"{DOMAIN}/signal-restored"
+MODE: Final = f"{DOMAIN}/mode"
+APPLICATION_SIGNAL: Final = f"{DOMAIN}/application-signal"
+APPLICATION_DIRECTORY: Final = f"{DOMAIN}/application-directory"
 GROUP: Final = f"{DOMAIN}/group"
 GROUP_SIZE: Final = f"{DOMAIN}/group-size"
 """Annotations of pods that users write; crikpy.kube.annotations says which values they take."""

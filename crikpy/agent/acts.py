@@ -21,7 +21,7 @@ from crikpy.flows.fate import Fate
 from crikpy.flows.saving import Saved
 from crikpy.kube.orders import human_size
 from crikpy.model.groups import GroupOrder
-from crikpy.model.manifest import Manifest
+from crikpy.model.manifest import APPLICATION_MODE, Manifest
 from crikpy.model.notices import Trigger
 from crikpy.model.orders import OrderBytes, OrderPhase, OrderStatus
 from crikpy.model.pods import Pod
@@ -250,6 +250,7 @@ def complete_status(
         stored=sum(size.stored_bytes for size in sizes),
         reused=sum(size.reused_bytes for size in sizes),
     )
+    by_itself = "by itself " if manifests[0].mode == APPLICATION_MODE else ""
     return replace(
         begun,
         phase=OrderPhase.COMPLETE,
@@ -258,10 +259,11 @@ def complete_status(
         frozen_s=frozen_s,
         total_s=total_s,
         checkpoint=manifests[0].checkpoint,
+        mode=manifests[0].mode,
         location=location,
         reason=COMPLETE_REASON,
         message=(
-            f"saved {human_size(moved.memory)} in {total_s:.1f} s as {manifests[0].checkpoint} "
+            f"saved {by_itself}{human_size(moved.memory)} in {total_s:.1f} s as {manifests[0].checkpoint} "
             f"({human_size(moved.stored)} written, {human_size(moved.reused)} known already); "
             f"stood still for {frozen_s:.1f} s"
         ),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import dataclass
 
 from crikpy.agent.reporting import Teller
 from crikpy.agent.sessions import Activity, CapsuleSession, PodSession
@@ -18,8 +19,14 @@ from crikpy.capsule.holding import folder_of
 from crikpy.capsule.trees import find_tree
 from crikpy.errors import CapsuleError, CrikpyError
 from crikpy.flows import gpus
+from crikpy.flows.hooks import Hearer
+from crikpy.flows.members import Member
+from crikpy.flows.selfsaving import obstacle
+from crikpy.flows.stopping import Inhabitants
 from crikpy.kube.identity import container_workload
-from crikpy.model.capsule import JobPhase
+from crikpy.model.capsule import Capsule, JobPhase
+from crikpy.model.saving import Mode, SaveOptions
+from crikpy.model.workload import Workload
 from crikpy.settings import Settings
 from crikpy.store.base import ObjectStore
 
@@ -32,8 +39,23 @@ _LOOK_S = 30.0
 
 _MOST_REASONS = 5
 
+_NOTHING_ANY_MORE = "nothing keeps it from being saved any more"
+
 CANNOT_BE_SAVED = "CannotBeSaved"
 CAN_BE_SAVED = "CanBeSaved"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What one look at a job has shown.
+
+    Attributes:
+        reasons: why it could not be saved, a sentence each.
+        instead: how it would be saved in CRIU's place, or empty.
+    """
+
+    reasons: tuple[str, ...] = ()
+    instead: str = ""
 
 
 class Checker:
@@ -49,7 +71,7 @@ class Checker:
         self._ghost_limit_bytes = settings.criu.ghost_limit_bytes
         self._first_s = settings.agent.look_after_s
         self._every_s = every_s
-        self._known: dict[str, dict[str, tuple[str, ...]]] = {}
+        self._known: dict[str, dict[str, Look]] = {}
 
     async def watch(self, session: PodSession, capsule: CapsuleSession) -> None:
         """Look at a job now and then until it ends."""
@@ -80,26 +102,28 @@ class Checker:
             status = await capsule.refresh()
             if status.phase is not JobPhase.RUNNING:
                 return
-            reasons = await asyncio.to_thread(refusals, capsule.launcher_pid, status.job_pid, self._settings)
+            found = await asyncio.to_thread(look, capsule, status.job_pid, session.saving, self._settings)
         except CrikpyError as fault:
             _log.debug("a job could not be looked at: %s", fault, extra={"capsule": str(capsule)})
             return
         if _lives(session, capsule) and _is_left_alone(session):
-            self._tell(session, capsule.container, reasons)
+            self._tell(session, capsule.container, found)
 
-    def _tell(self, session: PodSession, container: str, reasons: tuple[str, ...]) -> None:
+    def _tell(self, session: PodSession, container: str, found: Look) -> None:
         """Tell the pod what has changed since the last look."""
         pod = session.pod
         known = self._known.setdefault(session.uid, {})
-        before, known[container] = known.get(container, ()), reasons
-        if pod is None or before == reasons:
+        before, known[container] = known.get(container, Look()), found
+        if pod is None or before == found:
             return
-        if reasons:
-            more = f"; and {len(reasons) - _MOST_REASONS} more" if len(reasons) > _MOST_REASONS else ""
-            message = f"container {container} runs on unsaved: {'; '.join(reasons[:_MOST_REASONS])}{more}"
+        if found.reasons:
+            more = f"; and {len(found.reasons) - _MOST_REASONS} more" if len(found.reasons) > _MOST_REASONS else ""
+            why = f"{'; '.join(found.reasons[:_MOST_REASONS])}{more}"
+            message = f"container {container} runs on unsaved (mode {session.saving.mode}): {why}"
             self._teller.tell_pod(pod, CANNOT_BE_SAVED, message, warning=True)
-        elif not any(known.values()):
-            self._teller.tell_pod(pod, CAN_BE_SAVED, "nothing keeps it from being saved any more")
+        elif not any(other.reasons for other in known.values()):
+            text = f"container {container} {found.instead}" if found.instead else _NOTHING_ANY_MORE
+            self._teller.tell_pod(pod, CAN_BE_SAVED, text)
 
     def _forget(self, session: PodSession, capsule: CapsuleSession) -> None:
         known = self._known.get(session.uid, {})
@@ -107,6 +131,35 @@ class Checker:
             known.pop(capsule.container, None)
         if not known:
             self._known.pop(session.uid, None)
+
+
+def look(capsule: CapsuleSession, job_pid: int, saving: SaveOptions, settings: Settings) -> Look:
+    """Look at a job, and say what keeps it from being saved in the way that it wants.
+
+    Args:
+        capsule: its launcher.
+        job_pid: PID of the job's root inside.
+        saving: how it wants to be saved.
+        settings: what this node can save.
+
+    Raises:
+        CapsuleError: the job has ended.
+    """
+    by_criu = refusals(capsule.launcher_pid, job_pid, settings) if saving.mode is not Mode.APPLICATION else ()
+    if saving.mode is Mode.PROCESS or not (by_criu or saving.mode is Mode.APPLICATION):
+        return Look(reasons=by_criu)
+    if saving.mode is Mode.AUTO and not saving.application_directories:
+        return Look(reasons=by_criu)
+    where = Workload(cluster="here", namespace="here", name="here")
+    there = Capsule(launcher_pid=capsule.launcher_pid, socket=capsule.socket, launcher=capsule.process)
+    with Inhabitants(capsule.launcher_pid, capsule.process) as inhabitants:
+        member = Member(capsule=there, workload=where, saving=saving)
+        by_itself = obstacle(Hearer(member=member, inhabitants=inhabitants, root_pid=job_pid))
+    if by_itself:
+        return Look(reasons=(*by_criu, f"it cannot save itself: {by_itself}"))
+    if by_criu:
+        return Look(instead=f"would save itself (mode application), for CRIU cannot: {'; '.join(by_criu)}")
+    return Look()
 
 
 def refusals(launcher_pid: int, job_pid: int, settings: Settings) -> tuple[str, ...]:

@@ -19,8 +19,9 @@ from crikpy.aio import retrying
 from crikpy.errors import CapsuleError, SettingsError
 from crikpy.flows.company import Company
 from crikpy.flows.fate import Fate
+from crikpy.flows.modes import save
 from crikpy.flows.reporting import Reporter
-from crikpy.flows.saving import CheckpointOrder, Member, Saved, save
+from crikpy.flows.saving import CheckpointOrder, Member, Saved
 from crikpy.model.streams import TransferProgress
 from crikpy.settings import Settings
 from crikpy.store.base import ObjectStore
@@ -173,6 +174,8 @@ class Progress:
         """Pass it on, and mark when the jobs stood still; a later attempt counts from its own beginning."""
         if name == "frozen" and isinstance(at := facts.get("at"), float):
             self.frozen_at, self.thawed_at = at, 0.0
+        if name == "saves-itself":
+            self.frozen_at = self.thawed_at = 0.0
         if name == "thawed":
             self.thawed_at = time.monotonic()
         if name == "streamed":

@@ -2,7 +2,7 @@
 
 They end with status 75 once something wants their end, which is a SIGTERM: to end earlier would make kubelet start
 them again on a node that dies, or their controller count a failure. When nothing asks for their end any more, they
-run on.
+run on; those that have saved themselves and ended cannot, and end with 75 then as well.
 """
 
 from __future__ import annotations
@@ -55,6 +55,9 @@ async def await_end(act: Act, saved: Saved, *, spare_s: float, leaving: Callable
         while True:
             act.stirred.clear()
             if act.end_wanted or await in_thread(None, saved.wait_term, Deadline.after(0)):
+                await _end(act, saved)
+                return Ending.ENDED
+            if not saved.can_run_on and (leaving() or _spared(act, since, spare_s)):
                 await _end(act, saved)
                 return Ending.ENDED
             if leaving():

@@ -37,12 +37,13 @@ from crikpy.agent.sizing import Sizes
 from crikpy.agent.threads import in_thread
 from crikpy.agent.turns import Turns
 from crikpy.aio.clock import Deadline
-from crikpy.errors import CapsuleError, CrikpyError, DeadlineError, LauncherError
+from crikpy.errors import CapsuleError, CrikpyError, DeadlineError, LauncherError, SelfSaveError
 from crikpy.flows.company import Together
 from crikpy.flows.saving import CheckpointOrder, Member, Saved
 from crikpy.metrics import Metrics
 from crikpy.model.capsule import JobPhase
 from crikpy.model.groups import GroupOrder
+from crikpy.model.manifest import PROCESS_MODE
 from crikpy.model.orders import OrderBytes, OrderPhase, OrderStatus
 from crikpy.model.streams import TransferProgress
 from crikpy.settings import Settings
@@ -182,9 +183,11 @@ class Performer:
         session.activity = Activity.SAVING
         try:
             await self._dump(act, members)
-        except BaseException:
+        except BaseException as fault:
             if session.activity is Activity.SAVING:
                 session.activity = Activity.RUNNING
+            if isinstance(fault, SelfSaveError) and fault.ended:
+                session.moved = True  # it is not done: what was saved of it before is to be resumed
             raise
         self._on_complete(session, members)
 
@@ -268,13 +271,14 @@ class Performer:
         if self._ledger.stopping:
             act.outcome.set_result(stopped_outcome(act.status))
             return
-        if act.begun and await _has_ended(act.capsules):
+        if act.begun and not isinstance(fault, SelfSaveError) and await _has_ended(act.capsules):
             status = failed_status(act.status, ENDED_REASON, "the job ended by itself")
             self._teller.tell_pod(act.pod, FAILED_EVENT, "not saved: the job ended by itself")
         else:
             expired = isinstance(fault, DeadlineError) and not act.begun
             status = failed_status(act.status, fault.reason, str(fault), expired=expired)
-            self._teller.tell_pod(act.pod, FAILED_EVENT, f"not saved and runs on: {fault}", warning=True)
+            what = "not saved" if isinstance(fault, SelfSaveError) else "not saved and runs on"
+            self._teller.tell_pod(act.pod, FAILED_EVENT, f"{what}: {fault}", warning=True)
         if fault.detail:
             _log.warning("why a pod was not saved", extra={**act.facts, "detail": fault.detail})
         self._metrics.checkpoints.labels(trigger=act.trigger.value, outcome=status.reason).inc()
@@ -284,7 +288,8 @@ class Performer:
 
     def _learn(self, act: Act, done: Dumped, crowd: float) -> None:
         past = self._sizes.remember(act.session.uid, [manifest.sizes for manifest in done.saved.manifests])
-        if not act.paced and done.attempts == 1:  # else it would seem to take longer than it does
+        by_criu = done.saved.manifests[0].mode == PROCESS_MODE
+        if by_criu and not act.paced and done.attempts == 1:  # else it would seem to take longer than it does
             self._meter.learn(
                 Sample(
                     memory=past.memory,

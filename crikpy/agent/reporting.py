@@ -7,6 +7,7 @@ here but the words.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 from collections.abc import Callable
@@ -243,13 +244,16 @@ class Teller:
     # Flows.
 
     def reporter(self, pod: Pod, *, order: str = "") -> Reporter:
-        """Return a reporter for one flow, that logs with the pod's name and counts transferred bytes."""
+        """Return a reporter for one flow, that logs with the pod's name and counts transferred bytes.
+
+        What the pod's owner has to know by the way becomes an event of the pod.
+        """
         facts = {"pod": str(pod), "order": order} if order else {"pod": str(pod)}
         loop = asyncio.get_running_loop()
 
         def tell(reason: str, message: str) -> None:
-            warn = partial(self._events.tell, Reference.of_pod(pod), reason, message, warning=True)
-            loop.call_soon_threadsafe(warn)
+            with contextlib.suppress(RuntimeError):  # the agent has ended
+                loop.call_soon_threadsafe(partial(self.tell_pod, pod, reason, message, warning=True))
 
         return _FlowReporter(self._metrics, facts, tell)
 
@@ -280,7 +284,12 @@ class _FlowReporter:
         self._metrics.transferred_bytes.labels(direction=direction).inc(moved)
 
 
-_TOLD: Final = {"gpu-lost": GpuStateLostError.reason}
+_TOLD: Final = {
+    "gpu-lost": GpuStateLostError.reason,
+    "hook-failed": "HookFailed",
+    "signal-not-sent": "SignalNotSent",
+    "saves-itself": "SavesItself",
+}
 """Reasons of the events by which owners hear of what a flow says."""
 
 _RESERVED = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}

@@ -70,6 +70,7 @@ class Saver:
         self._performer = Performer(store, settings, teller, metrics, self, on_complete)
         self._acts: dict[asyncio.Task[None], Act] = {}
         self._outcomes: OrderedDict[tuple[str, str], Outcome] = OrderedDict()
+        self._withdrawn: set[str] = set()
 
     # What others ask for.
 
@@ -106,7 +107,9 @@ class Saver:
                 return await asyncio.shield(act.outcome)
             if not cause.pressing and (known := self.known(session.uid, cause)) is not None:
                 return known
-            if limit.expired() or self.stopping:
+            if cause.notice in self._withdrawn or self.stopping:
+                return stopped_outcome(OrderStatus())
+            if limit.expired():
                 break
             await asyncio.sleep(_LOOK_S)
         what = f"not saved and runs on: nobody has ordered in time to save its group {pod.group}"
@@ -147,11 +150,13 @@ class Saver:
 
     def withdraw_notice(self, notice: str) -> None:
         """Take back a notice: what was saved for it alone runs on."""
+        self._withdrawn.add(notice)
         for act in self._acts.values():
             act.take_back(notice=notice)
 
     def forget_notice(self, notice: str) -> None:
         """Forget what was done for a notice that comes once more: it asks anew."""
+        self._withdrawn.discard(notice)
         self._performer.forecasts.forget_notice(notice)
         for key in [key for key, outcome in self._outcomes.items() if notice in outcome.notices]:
             del self._outcomes[key]

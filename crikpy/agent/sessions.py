@@ -32,7 +32,8 @@ from crikpy.flows.saving import Saved
 from crikpy.kube.identity import container_workload
 from crikpy.metrics import Metrics
 from crikpy.model.capsule import Capsule, JobPhase
-from crikpy.model.pods import Pod
+from crikpy.model.pods import Pod, PodOptions
+from crikpy.model.saving import SaveOptions
 from crikpy.model.workload import Workload
 from crikpy.settings import Settings
 
@@ -80,7 +81,7 @@ class PodSession:
         activity: what is being done with them; set by whoever holds the lock, and ENDED when the last has ended.
         saved: the jobs that stand still while activity is HELD.
         begun: jobs of it were started or resumed; a launcher that waits later is that of a container made anew.
-        moved: its jobs ended because they had been saved.
+        moved: its jobs ended because they had been saved, or were to save themselves.
     """
 
     def __init__(self, uid: str, pods: Mapping[str, Pod]) -> None:
@@ -100,6 +101,11 @@ class PodSession:
     def pod(self) -> Pod | None:
         """What is known of the pod by now; None until the API server or our own memory has told."""
         return self._pods.get(self.uid)
+
+    @property
+    def saving(self) -> SaveOptions:
+        """How its jobs want to be saved."""
+        return (self.pod.options if self.pod and self.pod.options else PodOptions()).saving
 
     def workloads(self, settings: Settings) -> tuple[Workload, ...]:
         """Return the workload of each container below our launcher, in the order of the containers' names.
@@ -143,6 +149,7 @@ class PodSession:
                 workload=workload,
                 command=described[capsule.container].command if capsule.container in described else (),
                 image=described[capsule.container].image_digest if capsule.container in described else "",
+                saving=self.saving,
             )
             for capsule, workload in zip(chosen, self.workloads(settings), strict=True)
         )

@@ -22,6 +22,7 @@ from crikpy.agent.device_sizes import DeviceSizes
 from crikpy.agent.sessions import PodSession
 from crikpy.capsule import procfs
 from crikpy.model import manifest
+from crikpy.model.saving import Mode
 from crikpy.settings import MIB
 
 _log = logging.getLogger(__name__)
@@ -87,6 +88,8 @@ class Sizes:
 
     async def of(self, session: PodSession) -> Size:
         """Return how much there is to be saved of a pod; soon, though it be a guess."""
+        if session.saving.mode is Mode.APPLICATION:  # files alone, and nobody knows which
+            return estimate(None, self._pasts.get(session.uid), time.monotonic())
         launchers = [capsule.launcher_pid for capsule in session.capsules.values()]
         try:
             async with asyncio.timeout(_LOOK_S):

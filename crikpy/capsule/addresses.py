@@ -1,22 +1,17 @@
 """The addresses of a capsule's network, and which of them take the place of another capsule's.
 
-The kernel is asked by a thread that enters the network namespace and ends with its answer; nothing of the capsule
-is run or read, and nothing is changed there. Source: rtnetlink(7).
+Source: rtnetlink(7).
 """
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
-import os
-import queue
 import socket
 import struct
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
-from crikpy.capsule import syscalls
+from crikpy.capsule import netlink
 from crikpy.capsule.holding import Process, folder_of
 from crikpy.errors import CapsuleError
 from crikpy.model.network import Address
@@ -24,14 +19,9 @@ from crikpy.model.network import Address
 MOST: Final = 4096
 """Addresses that are looked at; a container with more has them beyond what a move minds."""
 
-_ANSWER_S: Final = 5.0
-_RTM_NEWADDR, _RTM_GETADDR, _NLMSG_ERROR, _NLMSG_DONE = 20, 22, 2, 3
-_REQUEST_DUMP: Final = 0x301
+_RTM_GETADDR: Final = 22
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
-_MESSAGE: Final = struct.Struct("=IHHII")
 _ADDRESS: Final = struct.Struct("=BBBBI")
-_ATTRIBUTE: Final = struct.Struct("=HH")
-_RECEIVED_BYTES: Final = 65536
 _LISTING_CHARACTERS: Final = 1024 * 1024
 
 _IP = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -43,21 +33,14 @@ def read_addresses(launcher: Process) -> tuple[Address, ...]:
     Raises:
         CapsuleError: the launcher is gone, or the kernel does not answer.
     """
-    answer: queue.SimpleQueue[list[Address] | OSError] = queue.SimpleQueue()
-    try:
-        namespace = os.open(folder_of(launcher) / "ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as fault:
-        raise CapsuleError(f"the launcher (process {launcher}) is gone") from fault
-    try:
-        asking = threading.Thread(target=_ask_inside, args=(namespace, answer), name="crikpy-addresses")
-        asking.start()
-        asking.join()
-    finally:
-        os.close(namespace)
-    found = answer.get()
-    if isinstance(found, OSError):
-        raise CapsuleError(f"the addresses of the capsule cannot be read: {found}") from found
-    return tuple(found)
+    request = _ADDRESS.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
+    messages, names = netlink.ask(launcher, socket.NETLINK_ROUTE, _RTM_GETADDR, request, most=MOST)
+    found = (_address(message) for message in messages)
+    return tuple(
+        Address(interface=names[index], address=str(address))
+        for index, address in (each for each in found if each is not None)
+        if index in names and not address.is_loopback
+    )
 
 
 def read_interfaces(launcher: Process) -> frozenset[str]:
@@ -74,55 +57,9 @@ def read_interfaces(launcher: Process) -> frozenset[str]:
     return frozenset(line.partition(":")[0].strip() for line in lines[2:] if ":" in line)
 
 
-def _ask_inside(namespace: int, answer: queue.SimpleQueue[list[Address] | OSError]) -> None:
-    try:
-        syscalls.enter_network(namespace)
-        answer.put(list(_ask()))
-    except OSError as fault:
-        answer.put(fault)
-
-
-def _ask() -> Iterator[Address]:
-    names: dict[int, str] = {}
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as kernel:
-        kernel.settimeout(_ANSWER_S)
-        length = _MESSAGE.size + _ADDRESS.size
-        kernel.send(
-            _MESSAGE.pack(length, _RTM_GETADDR, _REQUEST_DUMP, 1, 0) + _ADDRESS.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
-        )
-        count = 0
-        while count < MOST:
-            for kind, body in _messages(kernel.recv(_RECEIVED_BYTES)):
-                if kind in {_NLMSG_DONE, _NLMSG_ERROR}:
-                    return
-                found = _address(body) if kind == _RTM_NEWADDR else None
-                if found is None or found[1].is_loopback:
-                    continue
-                index, address = found
-                if index not in names:
-                    with contextlib.suppress(OSError):  # it has just gone
-                        names[index] = socket.if_indextoname(index)
-                if index in names:
-                    count += 1
-                    yield Address(interface=names[index], address=str(address))
-
-
-def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
-    position = 0
-    while position + _MESSAGE.size <= len(data):
-        length, kind, *_ = _MESSAGE.unpack_from(data, position)
-        yield kind, data[position + _MESSAGE.size : position + length]
-        position += max(length + 3 & ~3, _MESSAGE.size)
-
-
-def _address(body: bytes) -> tuple[int, _IP] | None:
-    *_, index = _ADDRESS.unpack_from(body)
-    found: dict[int, bytes] = {}
-    position = _ADDRESS.size
-    while position + _ATTRIBUTE.size <= len(body):
-        length, kind = _ATTRIBUTE.unpack_from(body, position)
-        found[kind] = body[position + _ATTRIBUTE.size : position + length]
-        position += max(length + 3 & ~3, _ATTRIBUTE.size)
+def _address(message: bytes) -> tuple[int, _IP] | None:
+    *_, index = _ADDRESS.unpack_from(message)
+    found = netlink.attributes(message, _ADDRESS.size)
     # Of a link between two points the address is the other's, and the local one its own.
     packed = found.get(_IFA_LOCAL) or found.get(_IFA_ADDRESS)
     return (int(index), ipaddress.ip_address(packed)) if packed else None

@@ -18,12 +18,14 @@ from crikpy.capsule import beneath, members
 from crikpy.capsule.holding import folder_of
 from crikpy.capsule.members import CarriedTree
 from crikpy.capsule.mounts import PSEUDO_TYPES, Mount, lies_in, mount_of, points_below, read_mounts, visible
+from crikpy.capsule.ownfiles import is_own
 from crikpy.capsule.procfs import is_text
 from crikpy.errors import FilesystemError, NoSuchJobError
 from crikpy.model.capsule import Capsule
 from crikpy.model.manifest import FileArchive
 
 _KERNELS = ("/proc", "/sys", "/dev")
+_LAUNCHERS = "/.crikpy"
 _NOT_THE_JOBS = ("/run", "/proc", "/sys", "/.crikpy")
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108  where each capsule has a filesystem of its own
 _PROCESS_ROOT = re.compile(r"/proc/(\d+)/root/?")
@@ -112,10 +114,44 @@ def plan_changes(
         if not _covered(directory, trees, mounts):
             skipped = _skipped(directory, excluded, seen)
             trees.append(CarriedTree(kind=members.TREE, root=directory, source=view, skipped=skipped))
-    open_paths = [path for path in open_paths if not place_of(path, mounts).lies_in(elsewhere)]
+    open_paths = [
+        path for path in open_paths if not place_of(path, mounts).lies_in(elsewhere) and not is_own(path, mounts)
+    ]
     files = tuple(_single_files(open_paths, trees, mounts, excluded, view))
     if files:
         trees.append(CarriedTree(kind=members.FILES, root="/", source=view, names=files))
+    return tuple(trees)
+
+
+def plan_directories(
+    directories: Sequence[str], launcher: Path, *, elsewhere: Collection[Place] = ()
+) -> tuple[CarriedTree, ...]:
+    """Return the directories of a capsule that travel because its job has saved itself there.
+
+    Args:
+        directories: absolute paths inside the capsule.
+        launcher: the launcher's folder below /proc, held.
+        elsewhere: directories that travel with another capsule already.
+
+    Raises:
+        FilesystemError: one cannot be reached, is the kernel's, or is seen by the next machine anyway.
+        NoSuchJobError: the launcher is gone.
+    """
+    mounts, view = read_mounts(launcher), launcher / "root"
+    seen = visible(mounts)
+    trees: list[CarriedTree] = []
+    for directory in sorted(set(_clean(directories))):
+        if _within(directory, (*_KERNELS, _LAUNCHERS)) or not is_text(directory):
+            raise FilesystemError(f"{directory!r} cannot travel")
+        if mount_of(directory, mounts).network:
+            raise FilesystemError(
+                f"{directory!r} lies on a network filesystem", remedy="the next machine sees it: do not name it"
+            )
+        if not _exists(directory, view) or place_of(directory, mounts).lies_in(elsewhere):
+            continue
+        if not _covered(directory, trees, mounts):
+            skipped = _skipped(directory, (), seen)
+            trees.append(CarriedTree(kind=members.TREE, root=directory, source=view, skipped=skipped))
     return tuple(trees)
 
 

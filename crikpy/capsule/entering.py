@@ -130,7 +130,7 @@ def inner_pid(pid: int) -> int:
 
 
 def inner_pids(pids: Iterable[int]) -> Iterator[int]:
-    """Yield the PIDs of processes inside their own namespaces, of those that are there still."""
+    """Yield the PIDs of processes inside their own namespaces; those that have ended are left out."""
     for pid in pids:
         with contextlib.suppress(OSError):
             yield inner_pid(pid)

@@ -15,7 +15,7 @@ from types import TracebackType
 
 from crikpy import names
 from crikpy.aio.clock import Deadline
-from crikpy.errors import DeadlineError, LauncherError, NoLauncherError
+from crikpy.errors import CapsuleError, DeadlineError, LauncherError, NoLauncherError
 from crikpy.model.capsule import JobPhase, LauncherStatus
 
 _LONGEST_LINE = 512
@@ -222,3 +222,14 @@ def _connect(path: Path, deadline: Deadline) -> socket.socket:
         connection.close()
         raise LauncherError(f"the launcher at {path} cannot be reached: {fault}") from fault
     return connection
+
+
+def running_job(status: LauncherStatus) -> int:
+    """Return the PID inside of a job that runs.
+
+    Raises:
+        CapsuleError: it does not.
+    """
+    if status.phase is not JobPhase.RUNNING:
+        raise CapsuleError(f"there is nothing to save: the job is {status.phase}")
+    return status.job_pid

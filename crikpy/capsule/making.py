@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from crikpy import names
 from crikpy.aio.children import Child
 from crikpy.aio.clock import Deadline
 from crikpy.capsule.launcher import LauncherConnection
@@ -44,6 +45,11 @@ class CapsulePlan:
     command: tuple[str, ...]
     agent_wait_s: float
 
+    @property
+    def hooks(self) -> Path:
+        """Where the job listens for its checkpoints (crikpy.job)."""
+        return self.temporary / names.JOB_DIR
+
 
 class PlainCapsule:
     """A capsule that this process made; its end is this process's to report.
@@ -55,8 +61,10 @@ class PlainCapsule:
     def __init__(self, plan: CapsulePlan, environment: Mapping[str, str]) -> None:
         self._plan = plan
         plan.socket.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        plan.temporary.mkdir(parents=True, exist_ok=True)
-        plan.temporary.chmod(0o1777)
+        for folder in (plan.temporary, plan.hooks):
+            folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(0o1777)
+        own = {"TMPDIR": str(plan.temporary), names.JOB_DIR_VARIABLE: str(plan.hooks)}
         if not os.access(plan.launcher, os.X_OK):
             raise CapsuleError(
                 f"no launcher at {plan.launcher}",
@@ -65,9 +73,7 @@ class PlainCapsule:
         self._pumps: list[Child] = []
         out, err = self._pump(1), self._pump(2)
         try:
-            self.child = Child(
-                _words(plan), stdout=out, stderr=err, env={**environment, "TMPDIR": str(plan.temporary)}
-            )
+            self.child = Child(_words(plan), stdout=out, stderr=err, env={**environment, **own})
         finally:
             os.close(out)
             os.close(err)

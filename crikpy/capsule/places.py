@@ -9,23 +9,27 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from crikpy import names
 from crikpy.aio.clock import Deadline
 from crikpy.capsule.launcher import LauncherConnection
 from crikpy.errors import CapsuleError, JobRunningError, NoLauncherError, NoSuchJobError
 from crikpy.model.capsule import Capsule
+from crikpy.model.saving import Mode, SaveOptions
 from crikpy.model.workload import Workload
 from crikpy.settings import RunSettings
 
 _RECORD = "job.json"
 _MOVED = "moved"
+_UNDONE = "undone"
 _LONGEST_FOLDER = 40
 """Sockets below the temporary directory must fit into the 108 bytes of a Unix address."""
 
 _ANSWER_S = 5.0
+_DEFAULTS = SaveOptions()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +42,7 @@ class RunningHere:
         command: its command line.
         capsule: its capsule.
         holder: token of the claim by which its name was taken.
+        saving: what it hears of its checkpoints, and who saves it.
     """
 
     workload: Workload
@@ -45,6 +50,7 @@ class RunningHere:
     command: tuple[str, ...]
     capsule: Capsule
     holder: str
+    saving: SaveOptions
 
 
 class JobPlace:
@@ -52,6 +58,7 @@ class JobPlace:
 
     Attributes:
         socket: where its launcher listens.
+        hooks: where it listens itself for its checkpoints (crikpy.job).
         temporary: its directory for temporary files, the same path on every machine.
     """
 
@@ -62,6 +69,7 @@ class JobPlace:
         self._lib = settings.lib_dir / folder
         self.socket = self._run / names.LAUNCHER_SOCKET
         self.temporary = self._lib / "tmp"
+        self.hooks = self.temporary / names.JOB_DIR
 
     def require_free(self) -> None:
         """Make sure that no job of this name runs here; what an earlier one left may still lie here.
@@ -76,7 +84,14 @@ class JobPlace:
                 remedy=f"`crikpy checkpoint {self._workload.name}` saves and ends it",
             )
 
-    def record(self, store_url: str, command: tuple[str, ...], capsule: Capsule, holder: str) -> None:
+    def record(
+        self,
+        store_url: str,
+        command: tuple[str, ...],
+        capsule: Capsule,
+        holder: str,
+        saving: SaveOptions = _DEFAULTS,
+    ) -> None:
         """Leave word of a running job for other commands.
 
         Raises:
@@ -92,6 +107,7 @@ class JobPlace:
             "excluded": capsule.excluded,
             "inherited": capsule.inherited,
             "holder": holder,
+            "saving": asdict(saving),
         }
         _write(self._run / _RECORD, json.dumps(facts))
 
@@ -121,8 +137,10 @@ class JobPlace:
                     carried=tuple(facts["carried"]),
                     excluded=tuple(facts["excluded"]),
                     inherited=tuple(facts.get("inherited", ())),
+                    hooks=str(self.hooks),
                 ),
                 holder=facts["holder"],
+                saving=_saving(facts.get("saving", {})),
             )
         except (OSError, ValueError, KeyError, TypeError) as fault:
             raise CapsuleError(f"the record of the running job {self._workload.name} is unreadable") from fault
@@ -138,6 +156,18 @@ class JobPlace:
     def moved(self) -> bool:
         """Say whether the job was saved and ended for that."""
         return (self._run / _MOVED).exists()
+
+    def mark_undone(self) -> None:
+        """Say that the job has ended as it was asked to save itself, and is not done though nothing was saved.
+
+        Raises:
+            CapsuleError: it cannot be written.
+        """
+        _write(self._run / _UNDONE, "")
+
+    def undone(self) -> bool:
+        """Say whether the job has ended without being done."""
+        return (self._run / _UNDONE).exists()
 
     def empty_temporary(self) -> None:
         """Remove the job's temporary files."""
@@ -165,6 +195,15 @@ def _folder(workload: Workload) -> str:
         return plain
     digest = hashlib.sha256(str(workload).encode()).hexdigest()[:12]
     return f"{plain[: _LONGEST_FOLDER - 13]}-{digest}"
+
+
+def _saving(facts: dict[str, Any]) -> SaveOptions:
+    """Return options as they were recorded; what a later release has added means nothing here."""
+    known = {field.name: facts[field.name] for field in fields(SaveOptions) if field.name in facts}
+    found = SaveOptions(**known)
+    return replace(
+        found, mode=Mode(found.mode), application_directories=tuple(map(str, found.application_directories))
+    )
 
 
 def _write(path: Path, text: str) -> None:

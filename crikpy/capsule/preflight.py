@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from crikpy.capsule import socketkinds
 from crikpy.capsule.procfs import shown
 from crikpy.model.manifest import OpenFile, ProcessFact, StdioEnd
 from crikpy.settings import MIB
@@ -30,6 +31,15 @@ _UNSAVABLE_KERNEL_OBJECTS = {
     "landlock-ruleset": "a Landlock rule set",
     "kvm-vm": "a virtual machine",
     "kvm-vcpu": "a virtual machine",
+}
+
+_DEVICES = {
+    "/dev/infiniband/": "RDMA",
+    "/dev/net/tun": "a network interface of its own making (TUN or TAP)",
+    "/dev/kvm": "virtual machines",
+    "/dev/vfio/": "hardware of its own",
+    "/dev/fuse": "a filesystem that it serves (FUSE)",
+    "/dev/vhost-": "a virtual machine's devices",
 }
 
 _AREAS_FOR_CRIU = 16
@@ -100,6 +110,7 @@ class Descriptor:
         path: path inside the capsule of a regular file that still has it; empty otherwise.
         size: bytes of a regular file.
         writable: whether it is open for writing.
+        protocol: of a socket, as the kernel calls it.
         direct: whether it was opened with O_DIRECT, which for a pipe is packet mode.
         ghost: bytes that a file takes up which was deleted while open; 0 for all others.
         lost: of a file that has lost this name, and has another.
@@ -113,6 +124,7 @@ class Descriptor:
     path: str = ""
     size: int = 0
     writable: bool = False
+    protocol: str = ""
     direct: bool = False
     ghost: int = 0
     lost: LostName | None = None
@@ -317,6 +329,8 @@ def of_a_sandbox(who: str, kinds: Sequence[str]) -> str:
 
 def _of_a_descriptor(descriptor: Descriptor) -> str:
     target = shown(descriptor.target)
+    if descriptor.protocol:
+        return socketkinds.refusal(descriptor.protocol)
     if target.startswith("anon_inode:"):
         return _of_a_kernel_object(target)
     if descriptor.inode is Inode.QUEUE:
@@ -368,4 +382,7 @@ def _of_a_device(target: str) -> str:
         return ""  # accelerators.py knows
     if target.startswith(("/dev/dri/", "/dev/kfd")):
         return f"uses a GPU ({target}), of which only NVIDIA's can be saved: run it on one of these, or on the CPU"
+    kind = next((kind for start, kind in _DEVICES.items() if target.startswith(start)), "")
+    if kind:
+        return f"uses {kind} ({target}), which CRIU cannot save: do without it"
     return f"has the device {target} open, which CRIU cannot save: close it before"

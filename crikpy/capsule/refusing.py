@@ -9,7 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from crikpy.aio.clock import Deadline
-from crikpy.capsule import preflight, surveying, systemv, watches
+from crikpy.capsule import preflight, socketkinds, surveying, systemv, watches
 from crikpy.capsule.holding import Process
 from crikpy.capsule.mounts import read_mounts
 from crikpy.capsule.preflight import Survey
@@ -50,6 +50,7 @@ def look(tree: JobTree, launcher: Process, inhabitants: Collection[int], *, ghos
     survey = surveying.survey(tree.members)
     fate = systemv.fate_of(tree.members[0], launcher, inhabitants, attached=survey.attaches_system_v)
     reasons = [*preflight.refusals(survey.views, ghost_limit_bytes=ghost_limit_bytes)]
+    reasons += _out_of_reach(survey, launcher)
     if tree.nested:
         reasons.append(preflight.of_a_sandbox(f"it runs {len(tree.nested)} processes", ("PID",)))
     if fate.refusal:
@@ -90,3 +91,16 @@ def names_of_watched(
             "what lies in a volume, or look for changes now and then instead"
         )
     return watches.topmost(names.values()), refusal
+
+
+def _out_of_reach(survey: Survey, launcher: Process) -> list[str]:
+    owners: dict[int, str] = {}
+    for view in survey.views:
+        for found in view.descriptors:
+            if found.protocol == "UNIX":
+                owners.setdefault(int(found.target[8:-1]), f"{view.fact.command} (PID {view.fact.pid})")
+    return [
+        f"{owners[inode]} sends datagrams by a Unix socket to a service outside of its pod, which CRIU"
+        " cannot save: have it send them by UDP, or connect anew for each"
+        for inode in socketkinds.out_of_reach(owners, launcher)
+    ]

@@ -18,6 +18,7 @@ from crikpy.capsule.beneath import stat_inside
 from crikpy.capsule.buildids import read_build_id
 from crikpy.capsule.mounts import read_mounts
 from crikpy.capsule.preflight import Descriptor, Inode, LostName, Mapping, ProcessView, Survey, Watched, summarise
+from crikpy.capsule.socketkinds import protocol_of
 from crikpy.capsule.syscalls import Seen
 from crikpy.errors import NoSuchJobError
 from crikpy.model.manifest import ProcessFact
@@ -147,6 +148,7 @@ def _descriptors(process: Path) -> Iterator[Descriptor]:
                 path=_path(process, target, status),
                 size=status.size if inode is Inode.REGULAR else 0,
                 writable=flags & os.O_ACCMODE != os.O_RDONLY,
+                protocol=protocol_of(link) if target.startswith("socket:[") else "",
                 direct=bool(flags & os.O_DIRECT),
                 ghost=_ghost(target, status),
                 lost=_lost(process, target, status),

@@ -10,7 +10,7 @@ from crikpy.capsule.places import JobPlace
 from crikpy.cli.clusters import on_cluster, order_facts, pod_name
 from crikpy.cli.console import ConsoleReporter, human_bytes, output_option, print_json, workload_of
 from crikpy.cli.main import require_root
-from crikpy.errors import DumpError, UsageError
+from crikpy.errors import DumpError, SelfSaveError, UsageError
 from crikpy.flows.checkpointing import checkpoint, unless_taken_over
 from crikpy.flows.members import CheckpointOrder, Member
 from crikpy.kube.client import KubeClient
@@ -103,9 +103,14 @@ def _checkpoint_job(settings: Settings, workload: Workload, *, leave_running: bo
 
     with ConsoleReporter(as_json=as_json) as reporter:
         store = open_store(here.store_url, settings.store)
-        member = Member(capsule=here.capsule, workload=here.workload, command=here.command)
+        member = Member(capsule=here.capsule, workload=here.workload, command=here.command, saving=here.saving)
         committed = unless_taken_over(store, workload, here.holder, mark)
-        manifest = checkpoint(member, store, order, settings, reporter, on_committed=committed)
+        try:
+            manifest = checkpoint(member, store, order, settings, reporter, on_committed=committed)
+        except SelfSaveError as fault:
+            if fault.ended:
+                place.mark_undone()
+            raise
     if as_json:
         print_json(
             {

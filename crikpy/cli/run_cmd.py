@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
+from typing import Any
 
 import click
 
 from crikpy import names
 from crikpy.cli.console import ConsoleReporter, group_options, output_option, store_option, workload_of
 from crikpy.cli.main import require_root
+from crikpy.cli.saving import save_options, saving_options
 from crikpy.errors import UsageError
 from crikpy.flows.running import RunPlan, run_job
 from crikpy.metrics import Metrics
@@ -35,11 +37,13 @@ def _absolute(context: click.Context, option: click.Parameter, paths: tuple[str,
     show_default=True,
     help="What to do when a checkpoint cannot be resumed here.",
 )
+@saving_options
 @output_option
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="-- CMD [ARG]...")
 @click.pass_obj
 def command(
     settings: Settings,
+    /,
     name: str,
     store_url: str,
     cluster: str,
@@ -49,6 +53,7 @@ def command(
     restore_failure: str,
     output: str,
     words: tuple[str, ...],
+    **saving: Any,
 ) -> None:
     """Run CMD, or resume it where its newest checkpoint left it.
 
@@ -56,6 +61,9 @@ def command(
     again on another machine with the same NAME and store, it goes on there. Otherwise the exit status is the
     job's own. The job's standard input is /dev/null; TMPDIR is a directory of its own that travels with it, and
     so do files that it has open for writing.
+
+    With --mode application the job saves itself: it is sent --application-signal, or called by crikpy.job, writes
+    what it needs into its --carry directories, and ends; started again, it finds them there.
     """
     if not words:
         raise UsageError("there is no command to run", remedy="crikpy run --name NAME --store URL -- CMD [ARG]...")
@@ -67,6 +75,7 @@ def command(
         carried=carry,
         excluded=exclude,
         start_on_failure=restore_failure == "start",
+        saving=save_options(carry, **saving),
     )
     run_plan(plan, settings, as_json=output == "json")
 

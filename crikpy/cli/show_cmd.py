@@ -11,7 +11,7 @@ from rich.table import Table
 from crikpy.cli.console import human_bytes, print_json
 from crikpy.cli.list_cmd import state_of
 from crikpy.cli.selecting import checkpoint_options, select
-from crikpy.model.manifest import Manifest
+from crikpy.model.manifest import APPLICATION_MODE, Manifest
 from crikpy.settings import Settings
 
 _ALL_FILES = 20
@@ -44,7 +44,8 @@ def command(
         return
     console = Console()
     _show_head(console, manifest, state_of(selected.summary))
-    console.print(_process_table(manifest))
+    if manifest.job.processes:
+        console.print(_process_table(manifest))
     _show_files(console, manifest)
 
 
@@ -57,6 +58,7 @@ def _show_head(console: Console, manifest: Manifest, state: str) -> None:
         "job": manifest.workload,
         "command": " ".join(manifest.job.command),
         "taken": f"{manifest.created} on {where}, {origin.trigger}{notice}",
+        "mode": "application: saved by the job itself" if manifest.mode == APPLICATION_MODE else manifest.mode,
         "stood still": f"{manifest.frozen_s:.2f} s",
         "size": f"{human_bytes(sizes.image_bytes)}, of it {human_bytes(sizes.zero_bytes)} zeros and "
         f"{human_bytes(sizes.reused_bytes)} stored before; {human_bytes(sizes.stored_bytes)} stored anew",

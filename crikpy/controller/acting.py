@@ -178,7 +178,7 @@ class Actor:
             until = (
                 "" if order.spec.deadline is None else f", to be complete by {order.spec.deadline:%H:%M:%S} UTC"
             )
-            message = f"{order.spec.trigger.value} of node {order.spec.node}: Checkpoint {order.name}{until}"
+            message = f"{order.spec.trigger.value} of node {order.cause}: Checkpoint {order.name}{until}"
             self._recorder.tell(about, "CheckpointOrdered", message)
 
     async def _expire(self, action: ExpireOrder) -> None:
@@ -214,13 +214,16 @@ class Actor:
 
     async def _end_pod(self, action: EvictPod | DeletePod | ForgetPod) -> None:
         """End a pod, unless its node turns out to be spared, or to live: a mirror can be behind by minutes."""
-        is_misfit = isinstance(action, EvictPod) and action.misfit
-        if action.order.spec.notice and not is_misfit:
+        order = action.order
+        goes_anyway = isinstance(action, EvictPod) and (action.misfit or action.follows)
+        if order.spec.notice and not goes_anyway:
             try:
-                node = parse_node(await self._api.get(NODES, action.order.spec.node))
+                cause = node = parse_node(await self._api.get(NODES, order.cause))
+                if order.spec.node != order.cause:
+                    node = parse_node(await self._api.get(NODES, order.spec.node))
             except KubeNotFoundError:
                 return  # Kubernetes removes the pods of a node that is gone
-            if not self._bears(node, action.order.spec.notice) or (isinstance(action, ForgetPod) and node.ready):
+            if not self._bears(cause, order.spec.notice) or (isinstance(action, ForgetPod) and node.ready):
                 return
         match action:
             case EvictPod():

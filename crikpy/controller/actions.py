@@ -95,11 +95,13 @@ class EvictPod:
         pod: the pod.
         order: the order under which it was saved, or under which what it was to resume was.
         misfit: it is on a node on which that cannot be resumed.
+        follows: another pod of its group has gone, so that this one goes whatever becomes of the notice.
     """
 
     pod: Pod
     order: Order
     misfit: bool = False
+    follows: bool = False
 
     @property
     def key(self) -> str:

@@ -62,7 +62,7 @@ def _end(view: ClusterView, pod: Pod, order: Order) -> EvictPod | DeletePod | Fo
         return None
     marked, notice = view.nodes.get(order.cause), view.notices.get(order.cause)
     if moved or marked is None or notice is None:
-        return EvictPod(pod=pod, order=order)
+        return EvictPod(pod=pod, order=order, follows=True)
     deadline = notice.deadline
     if deadline is not None and view.now >= deadline - _LAST_MOMENT:
         return DeletePod(pod=pod, order=order, deadline=deadline)

@@ -24,6 +24,7 @@ from crikpy.kube.annotations import parse_options
 from crikpy.kube.identity import workload_name
 from crikpy.kube.raw import Json
 from crikpy.metrics import Metrics
+from crikpy.model.manifest import APPLICATION_MODE
 from crikpy.model.nodes import Node
 from crikpy.model.orders import Order, OrderPhase
 from crikpy.model.pods import Placement, PodOptions
@@ -111,7 +112,7 @@ def waiting_for(pod: Json, namespace: str, orders: Iterable[Order]) -> list[Orde
         order
         for order in orders
         if order.spec.workload == workload and order.namespace == namespace
-        if order.status.phase not in _OVER and order.cpu
+        if order.status.phase not in _OVER and order.cpu and order.status.mode != APPLICATION_MODE
     ]
     return sorted(found, key=lambda order: (order.created or _LONG_AGO, order.name), reverse=True)
 

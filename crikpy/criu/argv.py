@@ -18,7 +18,6 @@ from crikpy import names
 
 _COMMON = (
     "--stream",
-    "--tcp-close",
     "--network-lock=skip",
     "--manage-cgroups=ignore",
     "--file-locks",
@@ -91,6 +90,7 @@ def dump(
     root_pid: int,
     ghost_limit_bytes: int,
     collect_timeout_s: int,
+    unix_ends: Sequence[int] = (),
     watched: Sequence[str] = (),
 ) -> tuple[str, ...]:
     """Return the words of a dump that leaves the tree stopped, to be thawed or killed by us.
@@ -98,6 +98,7 @@ def dump(
     Args:
         descriptors: what CRIU inherits.
         root_pid: the root process inside the capsule.
+        unix_ends: inodes of connected Unix sockets whose other ends need not be dumped.
         ghost_limit_bytes: what a file may take up that was deleted while open.
         collect_timeout_s: how long CRIU tries to stop the tree.
         watched: absolute names inside of what is watched by inotify, where the kernel does not give them.
@@ -108,20 +109,29 @@ def dump(
         f"--tree={root_pid}",
         *_directories(descriptors),
         "--leave-stopped",
+        "--tcp-close",
         "--skip-in-flight",  # connections that a listener has not accepted yet: they are cut like all others
         f"--ghost-limit={ghost_limit_bytes}",
         f"--timeout={collect_timeout_s}",
+        *([f"--ext-unix-sk={','.join(map(str, unix_ends))}"] if unix_ends else []),
         *(f"--irmap-scan-path={name}" for name in watched),
         *_COMMON,
     )
 
 
-def restore(descriptors: Descriptors, *, pipes: Sequence[InheritedPipe], apparmor: str = "") -> tuple[str, ...]:
+def restore(
+    descriptors: Descriptors,
+    *,
+    pipes: Sequence[InheritedPipe],
+    keeps_connections: bool = False,
+    apparmor: str = "",
+) -> tuple[str, ...]:
     """Return the words of a restore whose root becomes a stopped child of the capsule's init.
 
     Args:
         descriptors: what CRIU inherits.
         pipes: what replaces the job's standard streams.
+        keeps_connections: the images say which TCP connections go on (crikpy.criu.tcpstreams); else none does.
         apparmor: the profile that confines all of the job, instead of those that it was dumped under; or empty.
     """
     inherited = [f"--inherit-fd=fd[{pipe.descriptor}]:{pipe.identity}" for pipe in pipes]
@@ -132,6 +142,7 @@ def restore(descriptors: Descriptors, *, pipes: Sequence[InheritedPipe], apparmo
         *_directories(descriptors),
         "--restore-detached",
         "--leave-stopped",
+        "--tcp-established" if keeps_connections else "--tcp-close",
         *inherited,
         *confined,
         *_COMMON,

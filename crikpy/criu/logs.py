@@ -23,6 +23,13 @@ _MEANINGS = (
         "the job keeps a deleted file open that is too large",
     ),
     (
+        re.compile(r"Dangling connection|without peer|unreachable peer"),
+        "the job waits for a service outside of it to accept its connection by a Unix socket",
+    ),
+    (re.compile(r"netlink: The socket has data to read"), "the job has news from the kernel to read (netlink)"),
+    (re.compile(r"Can't dump corked dgram socket"), "the job is about to send a datagram (UDP_CORK)"),
+    (re.compile(r"Unsupported proto \d+|Unknown socket collected"), "the job has a socket of an unusual kind"),
+    (
         re.compile(r"Unable to connect a transport socket: Operation not permitted"),
         "a process of the job has confined itself by Landlock, which keeps CRIU out: turn its sandbox off",
     ),

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import stat
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -22,9 +23,12 @@ from crikpy.model.network import End, InternetSocket, TcpState
 from crikpy.model.streams import ImageSink, ImageWriter
 
 FILES_IMAGE: Final = "files.img"
+REMOVED_IMAGE: Final = "remap-fpath.img"
 
 _MAGIC: Final = 0x56303138
-_REGULAR, _INET = 3, 4
+_REMAP_MAGIC: Final = 0x59133954
+_GHOST: Final = 1
+_REGULAR, _INET, _UNIX = 3, 4, 16
 """Fields of a file_entry."""
 
 _INODE, _FAMILY, _PROTOCOL, _STATE, _SOURCE_PORT, _DESTINATION_PORT = 2, 3, 5, 6, 7, 8
@@ -34,10 +38,16 @@ _BACKLOG, _SOURCE, _DESTINATION, _OPTIONS, _INTERFACE, _SHUTDOWN = 10, 11, 12, 1
 _DEVICE: Final = 15
 """Field of a sk_opts_entry."""
 
+_UNIX_TYPE, _UNIX_FLAGS, _UNIX_PEER, _UNIX_SHUTDOWN = 3, 6, 8, 12
+"""Fields of a unix_sk_entry; its inode has the same as that of an inet_sk_entry."""
+
+_STRANGER: Final = 1
+"""Flag of a socket that is none of the job's (USK_EXTERN)."""
+
 _BOTH: Final = 3
 """A socket that was shut down for reading and writing (sk_shutdown)."""
 
-_NAME, _SIZE, _MODE = 6, 8, 10
+_ID, _NAME, _SIZE, _MODE = 1, 6, 8, 10
 """Fields of a reg_file_entry."""
 
 _WORDS: Final[dict[int, int]] = {socket.AF_INET: 1, socket.AF_INET6: 4}
@@ -49,10 +59,14 @@ class NamedFile:
 
     Attributes:
         name: its path.
+        directory: it is one.
+        removed: it had no name any more, so that CRIU makes it anew, and its name says only where.
         checked: whether CRIU refuses it when its size or mode is another.
     """
 
     name: str
+    directory: bool = False
+    removed: bool = False
     checked: bool = True
 
 
@@ -69,23 +83,44 @@ def rewritten(
     image: bytes,
     of_socket: Callable[[InternetSocket], InternetSocket | None],
     of_file: Callable[[NamedFile], NamedFile],
+    removed: Collection[int] = (),
 ) -> bytes:
     """Return an image that says something else of some sockets and files.
+
+    Unix sockets that were connected to somebody else come back as connections that have ended: left alone, CRIU
+    connects them to whoever has that name then, in the middle of a talk, and gives all up where nobody has.
 
     Args:
         image: the image.
         of_socket: given each socket, returns what it shall be; None for one without a peer: not bound, not
             connected, and shut down, as a connection that has ended.
         of_file: given each regular file or directory, returns where it shall be found.
+        removed: what removed_files found in the checkpoint.
 
     Raises:
         CriuError: it is no such image.
     """
     messages = []
+    here = {
+        wire.number(entry, _INODE)
+        for entry in _entries(image, _UNIX)
+        if not wire.number(entry, _UNIX_FLAGS) & _STRANGER
+    }
     for message in wire.records(image, _MAGIC):
+        message = _changed(message, _UNIX, partial(_without_stranger, here))  # noqa: PLW2901
         changed = _changed(message, _INET, partial(_changed_socket, of_socket))
-        messages.append(_changed(changed, _REGULAR, partial(_changed_file, of_file)))
+        messages.append(_changed(changed, _REGULAR, partial(_changed_file, of_file, removed)))
     return wire.image_of(_MAGIC, messages)
+
+
+def removed_files(image: bytes) -> frozenset[int]:
+    """Return the ids of files that had no name any more, of the image that says so (remap-file-path.proto).
+
+    Raises:
+        CriuError: it is no such image.
+    """
+    messages = wire.records(image, _REMAP_MAGIC)
+    return frozenset(wire.number(message, 1) for message in messages if wire.number(message, 3) == _GHOST)
 
 
 def _changed(message: bytes, kind: int, change: Callable[[bytes], bytes]) -> bytes:
@@ -167,9 +202,23 @@ def _changed_socket(change: Callable[[InternetSocket], InternetSocket | None], e
     )
 
 
-def _changed_file(change: Callable[[NamedFile], NamedFile], entry: bytes) -> bytes:
+def _without_stranger(here: Collection[int], entry: bytes) -> bytes:
+    """Return a Unix socket, at its end if it was connected to somebody else."""
+    peer = wire.number(entry, _UNIX_PEER)
+    if peer == 0 or peer in here:
+        return entry
+    if wire.number(entry, _UNIX_TYPE) == socket.SOCK_DGRAM:
+        return wire.replaced(entry, {_UNIX_PEER: [0]})
+    return wire.replaced(entry, {_UNIX_PEER: [0], _UNIX_SHUTDOWN: [_BOTH]})
+
+
+def _changed_file(change: Callable[[NamedFile], NamedFile], removed: Collection[int], entry: bytes) -> bytes:
     try:
-        before = NamedFile(name=wire.part(entry, _NAME).decode(errors="surrogateescape"))
+        before = NamedFile(
+            name=wire.part(entry, _NAME).decode(errors="surrogateescape"),
+            directory=stat.S_ISDIR(wire.number(entry, _MODE)),
+            removed=wire.number(entry, _ID) in removed,
+        )
         after = change(before)
         changes: dict[int, list[wire.Value]] = {}
         if after.name != before.name:

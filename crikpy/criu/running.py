@@ -60,6 +60,7 @@ class Criu:
         sink: ImageSink,
         deadline: Deadline,
         *,
+        unix_ends: Sequence[int] = (),
         watched: Sequence[str] = (),
     ) -> DumpOutcome:
         """Dump a tree, stopped by crikpy.criu.quieting, into a sink; it stays stopped.
@@ -71,6 +72,7 @@ class Criu:
             root_pid: the root process inside the capsule.
             sink: takes the images.
             deadline: when everything must have reached the sink.
+            unix_ends: inodes of connected Unix sockets whose other ends may be somebody else's.
             watched: names of what the job watches by inotify, where CRIU does not find them by itself.
 
         Raises:
@@ -89,6 +91,7 @@ class Criu:
                 root_pid=root_pid,
                 ghost_limit_bytes=self._settings.ghost_limit_bytes,
                 collect_timeout_s=self._settings.collect_timeout_s,
+                unix_ends=unix_ends,
                 watched=watched,
             )
             with _start((*entry, *words), descriptors) as child:
@@ -110,6 +113,7 @@ class Criu:
         deadline: Deadline,
         *,
         may_use_tiles: bool,
+        keeps_connections: bool = False,
         lost_sessions: bool = False,
         apparmor: str = "",
     ) -> None:
@@ -121,6 +125,7 @@ class Criu:
             pipes: what replaces the job's standard streams; the descriptors must be open here.
             deadline: when the tree must stand.
             may_use_tiles: what the dump's outcome said of tiles.
+            keeps_connections: the images say which TCP connections go on; else all are closed.
             lost_sessions: children of the root are in a session whose leader has ended.
             apparmor: the AppArmor profile that confines the job from now on, instead of its own; or empty.
 
@@ -135,7 +140,7 @@ class Criu:
             self._workspace(deadline, libraries, RestoreError) as (descriptors, images_dir, log),
             ServeServer(images_dir, source) as server,
         ):
-            words = argv.restore(descriptors, pipes=pipes, apparmor=apparmor)
+            words = argv.restore(descriptors, pipes=pipes, keeps_connections=keeps_connections, apparmor=apparmor)
             with _start((*entry, *words), descriptors, *(pipe.descriptor for pipe in pipes)) as child:
                 status = _wait(child, server, deadline, self._undo_s)
             # A record that ends with a piece looks like the last one to CRIU.

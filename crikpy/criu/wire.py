@@ -17,24 +17,26 @@ from crikpy.errors import CriuError
 Value = int | bytes
 
 COMMON_MAGIC: Final = 0x54564319
-_HEAD: Final = struct.Struct("<II")
+_MAGIC: Final = struct.Struct("<I")
 _LENGTH: Final = struct.Struct("<I")
 _MOST: Final = 2**64
 
 
-def records(image: bytes, magic: int) -> list[bytes]:
+def records(image: bytes, magic: int, *, common: bool = True) -> list[bytes]:
     """Return the messages of an image.
 
     Args:
-        image: two magic numbers, then a length and a message, any number of times.
-        magic: the second of the magic numbers, which says what the messages are.
+        image: magic numbers, then a length and a message, any number of times.
+        magic: the last of the magic numbers, which says what the messages are.
+        common: whether the one comes first that nearly all images begin with.
 
     Raises:
         CriuError: it is something else.
     """
-    if len(image) < _HEAD.size or _HEAD.unpack_from(image) != (COMMON_MAGIC, magic):
+    head = _head(magic, common=common)
+    if not image.startswith(head):
         raise _unreadable("it does not begin as it should")
-    found, position = [], _HEAD.size
+    found, position = [], len(head)
     while position < len(image):
         begin = position + _LENGTH.size
         if begin > len(image):
@@ -47,9 +49,9 @@ def records(image: bytes, magic: int) -> list[bytes]:
     return found
 
 
-def image_of(magic: int, messages: Sequence[bytes]) -> bytes:
+def image_of(magic: int, messages: Sequence[bytes], *, common: bool = True) -> bytes:
     """Return an image that holds these messages."""
-    parts = [_HEAD.pack(COMMON_MAGIC, magic)]
+    parts = [_head(magic, common=common)]
     for message in messages:
         parts += [_LENGTH.pack(len(message)), message]
     return b"".join(parts)
@@ -114,6 +116,10 @@ def field(number: int, value: Value) -> bytes:
     if isinstance(value, int):
         return _of_varint(number << 3) + _of_varint(value)
     return _of_varint(number << 3 | 2) + _of_varint(len(value)) + value
+
+
+def _head(magic: int, *, common: bool) -> bytes:
+    return (_MAGIC.pack(COMMON_MAGIC) if common else b"") + _MAGIC.pack(magic)
 
 
 def _spans(message: bytes) -> Iterator[tuple[int, Value, int, int]]:

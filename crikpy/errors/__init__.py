@@ -17,6 +17,7 @@ never raised itself. Third-party exceptions are translated in the room that owns
     │   ├── NoSuchJobError            nothing of that name runs here
     │   ├── JobRunningError           somebody else runs a job of that name
     │   ├── FilesystemError           files of the job could not be read or put back
+    │   ├── SelfSaveError             a job that was asked to save itself has not, or that could not be stored
     │   └── NotNowError               nothing was touched, another attempt may do; retryable
     │       └── PodEndingError        the pod is being ended and begins nothing
     ├── UnsupportedJobError           the job uses something that CRIU cannot save
@@ -143,6 +144,18 @@ class FilesystemError(CapsuleError):
 
     exit_code = 24
     reason = "FilesystemFailed"
+
+
+class SelfSaveError(CapsuleError):
+    """A job that was asked to save itself has not, or what it saved could not be stored.
+
+    Attributes:
+        ended: it has ended because it was asked to, and is not done.
+    """
+
+    exit_code = 28
+    reason = "SelfSaveFailed"
+    ended = False
 
 
 class NotNowError(CapsuleError):

@@ -12,11 +12,13 @@ from crikpy.aio.clock import Deadline
 from crikpy.capsule import members
 from crikpy.capsule.archives import write_archive
 from crikpy.capsule.beneath import exists_inside
-from crikpy.capsule.changes import place_of
+from crikpy.capsule.changes import Place, place_of
 from crikpy.capsule.members import CarriedTree
 from crikpy.capsule.mounts import Mount
+from crikpy.capsule.ownfiles import is_own
 from crikpy.capsule.preflight import LostName
-from crikpy.model.manifest import FileArchive
+from crikpy.capsule.procfs import is_text
+from crikpy.model.manifest import FileArchive, OpenFile
 from crikpy.store.writing import ChunkWriter
 
 _BUFFER_BYTES = 1024 * 1024
@@ -43,7 +45,21 @@ def travelling(
     return frozenset(file for file in lost if place_of(file.path, mounts).device in carried)
 
 
-def travels(path: str, trees: Sequence[CarriedTree]) -> bool:
+def needed_files(
+    files: Collection[OpenFile], trees: Sequence[CarriedTree], carried: Collection[Place], mounts: Sequence[Mount]
+) -> tuple[OpenFile, ...]:
+    """Return those that the restore's machine must have by itself, as far as their names can be told."""
+    return tuple(
+        file
+        for file in files
+        if is_text(file.path)
+        and not is_own(file.path, mounts)
+        and not _travels(file.path, trees)
+        and not place_of(file.path, mounts).lies_in(carried)
+    )
+
+
+def _travels(path: str, trees: Sequence[CarriedTree]) -> bool:
     """Say whether the checkpoint carries a file other than in a whole directory."""
     for tree in trees:
         relative = path.removeprefix(tree.root).lstrip("/")

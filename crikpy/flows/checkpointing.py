@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from crikpy.errors import StoreError
 from crikpy.flows.members import CheckpointOrder, Gate, Member
+from crikpy.flows.modes import save
 from crikpy.flows.reporting import Reporter
-from crikpy.flows.saving import save
 from crikpy.model.manifest import Manifest
 from crikpy.model.workload import Workload
 from crikpy.settings import Settings

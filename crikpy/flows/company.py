@@ -31,6 +31,7 @@ from crikpy.model.groups import (
     Pass,
     Question,
     Said,
+    Seen,
     Wait,
     named,
     next_move,
@@ -222,7 +223,7 @@ class Together:
             # What it has stored may count still. Our jobs have gone on since, and fit the others no more.
             self._settled = self._me in said.get(Said.STORED, {})
             raise GroupError("an earlier agent has taken part in the group's set, and its jobs have gone on since")
-        self._pulse = _Pulse(self._talk, self._me, every_s=self._patience.silence_s / _BEATS)
+        self._pulse = self._begin_pulse(Said.ALIVE)
         self._meet(Said.READY, self._deadline.earlier(self._patience.wait_s))
 
     def frozen(self) -> None:
@@ -253,7 +254,12 @@ class Together:
 
     @contextlib.contextmanager
     def room(self) -> Iterator[None]:
-        """Have room to restore."""
+        """Have room to restore.
+
+        Raises:
+            CrikpyError: no sign of life can be given, or there is no room in time.
+        """
+        self._pulse = self._begin_pulse(Said.RETURNING)
         with self._room(self._deadline):
             yield
 
@@ -284,14 +290,20 @@ class Together:
         decisive = word in _DECISIVE
         insist = Deadline(limit.at + _INSIST_S) if decisive else limit
         retrying.call(lambda: self._talk.say(word, self._me, pod=self._pod), deadline=limit)
-        silence_s = None if word is Said.RESTORED else self._patience.silence_s
         began = time.monotonic()
         told: tuple[str, ...] = ()
         while True:
-            late = f"after {time.monotonic() - began:.0f} s" if limit.expired() else ""
+            waited_s = time.monotonic() - began
             try:
+                seen = self._talk.look()
+                gone = limit.expired() or (word is Said.RESTORED and self._unheard(seen, waited_s))
                 move = next_move(
-                    word, self._members, self._talk.look(), me=self._me, late=late, silence_s=silence_s
+                    word,
+                    self._members,
+                    seen,
+                    me=self._me,
+                    late=f"after {waited_s:.0f} s" if gone else "",
+                    silence_s=self._patience.silence_s,
                 )
                 if isinstance(move, Pass):
                     return
@@ -309,6 +321,13 @@ class Together:
                     self._settled = decisive  # what we do not know we must not claim to know
                     raise GroupError(f"nobody says what became of the group: {fault}") from fault
             time.sleep(_LOOK_S)
+
+    def _unheard(self, seen: Seen, waited_s: float) -> bool:
+        """Say whether another has not even begun to restore, though all were there when we began."""
+        return waited_s > self._patience.wait_s and bool(seen.missing(Said.RETURNING, self._members))
+
+    def _begin_pulse(self, sign: Said) -> _Pulse:
+        return _Pulse(self._talk, sign, self._me, every_s=self._patience.silence_s / _BEATS)
 
     def _decided(self, move: Decide | Obey) -> Decision:
         if isinstance(move, Obey):
@@ -328,12 +347,13 @@ class Together:
 class _Pulse:
     """Says every so often that a member lives, in a thread of its own, since the others are busy for long."""
 
-    def __init__(self, talk: Talk, me: str, *, every_s: float) -> None:
+    def __init__(self, talk: Talk, sign: Said, me: str, *, every_s: float) -> None:
         self._talk = talk
+        self._sign = sign
         self._me = me
         self._every_s = every_s
         self._over = threading.Event()
-        self._talk.say(Said.ALIVE, me)
+        self._talk.say(sign, me)
         self._thread = threading.Thread(target=self._beat, name=f"pulse {me}", daemon=True)
         self._thread.start()
 
@@ -344,6 +364,6 @@ class _Pulse:
     def _beat(self) -> None:
         while not self._over.wait(self._every_s):
             try:
-                self._talk.say(Said.ALIVE, self._me)
+                self._talk.say(self._sign, self._me)
             except CrikpyError as fault:
                 _log.info("a sign of life could not be given: %s", fault)

@@ -9,29 +9,31 @@ import contextlib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Self
 
 import crikpy
 from crikpy import names
 from crikpy.aio import retrying
 from crikpy.aio.clock import Deadline
-from crikpy.capsule import confinement, entering, refusing, remaps, surveying, systemv
-from crikpy.capsule.changes import Place, place_of, places_of, plan_changes
-from crikpy.capsule.launcher import LauncherConnection
+from crikpy.capsule import confinement, entering, refusing, remaps, surveying, systemv, unixsockets
+from crikpy.capsule.changes import Place, places_of, plan_changes
+from crikpy.capsule.launcher import LauncherConnection, running_job
 from crikpy.capsule.members import CarriedTree
-from crikpy.capsule.mounts import PSEUDO_TYPES, mount_of, read_mounts
+from crikpy.capsule.mounts import read_mounts
 from crikpy.capsule.preflight import LostName, Survey
-from crikpy.capsule.procfs import is_text, shown
+from crikpy.capsule.procfs import shown
 from crikpy.capsule.trees import JobTree, find_tree
 from crikpy.criu.quieting import StoppedTree, stop_tree
 from crikpy.criu.running import Criu
 from crikpy.errors import CapsuleError, CrikpyError, DeadlineError, DumpError, LauncherError, UnsupportedJobError
-from crikpy.flows.carrying import travelling, travels, write_archives
+from crikpy.flows.carrying import needed_files, travelling, write_archives
+from crikpy.flows.connecting import store_connections
 from crikpy.flows.devices import JobDevices
+from crikpy.flows.hooks import Hearer
 from crikpy.flows.members import CheckpointOrder, Member
 from crikpy.flows.room import staging_bytes
 from crikpy.flows.stopping import Inhabitants
-from crikpy.flows.surroundings import network_of
-from crikpy.model.capsule import JobPhase, LauncherStatus
+from crikpy.flows.surroundings import network_of, own_files
 from crikpy.model.manifest import Compatibility, FileArchive, Job, Manifest, Origin
 from crikpy.model.network import Network
 from crikpy.model.streams import TransferProgress, WrittenImages
@@ -82,9 +84,13 @@ class Dump:
     Attributes:
         member: whose it is.
         launcher: the connection that holds the launcher, from `hold` on.
+        root_pid: PID of the job's root inside.
         stopped: the job's processes once they stand still.
+        can_run_on: the job can go on where it is; one that has ended by saving itself cannot.
         devices: what the job has on GPUs.
     """
+
+    can_run_on = True
 
     def __init__(self, member: Member, store: ObjectStore, order: CheckpointOrder, settings: Settings) -> None:
         """Find the job.
@@ -116,17 +122,22 @@ class Dump:
             )
             if self.launcher.launcher_pid != member.capsule.launcher_pid:
                 raise CapsuleError("there is nothing to save: the job has ended, another launcher has its place")
-            self._root_pid = _running_job(self.launcher.greeting)
+            self.root_pid = running_job(self.launcher.greeting)
             self._root = self._find_root()
             self.devices = JobDevices(self.inhabitants, settings)
             stack.callback(self.devices.close)
             self._resources = stack.pop_all()
 
-    def __enter__(self) -> Dump:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+    @property
+    def hearer(self) -> Hearer:
+        """Who hears of its checkpoint."""
+        return Hearer(member=self.member, inhabitants=self.inhabitants, root_pid=self.root_pid)
 
     def close(self) -> None:
         """Hang up on the launcher."""
@@ -207,7 +218,7 @@ class Dump:
             ) from late
         self._stopped_before = tuple(sorted(entering.inner_pids(self.stopped.stopped_before)))
         # Its launcher would know if it had ended before, and what was stopped here were something else.
-        if _running_job(self.launcher.status(deadline)) != self._root_pid:
+        if running_job(self.launcher.status(deadline)) != self.root_pid:
             raise CapsuleError("there is nothing to save: the job has just ended")
         tree = self._tree()
         if tree.nested:
@@ -234,7 +245,11 @@ class Dump:
             raise UnsupportedJobError(f"the job cannot be saved: {fate.refusal or nameless}")
         remaps.remove(launcher, survey.lost)  # left by an agent that was killed
         entry = entering.dump_entry(launcher, saves_ipc=fate.travels)
-        outcome = Criu(self._settings.criu).dump(entry, self._root_pid, writer, deadline, watched=watched)
+        ends = unixsockets.connected_ends(self._members, launcher)
+        outcome = Criu(self._settings.criu).dump(
+            entry, self.root_pid, writer, deadline, unix_ends=ends, watched=watched
+        )
+        store_connections(outcome.sockets, self._members, writer)
         node_root = self._settings.criu.node_root
         trees = plan_changes(capsule, survey.written, node_root=node_root, elsewhere=elsewhere, launcher=launcher)
         mounts = read_mounts(launcher)
@@ -292,7 +307,7 @@ class Dump:
             origin=origin,
             job=Job(
                 command=self.member.command,
-                root_pid=self._root_pid,
+                root_pid=self.root_pid,
                 highest_pid=survey.highest_pid,
                 processes=survey.processes,
                 stdio=survey.stdio,
@@ -307,15 +322,8 @@ class Dump:
             images=(),
             archives=found.archives,
             network=found.network,
-            # Those that the restore's machine must have by itself, as far as they can be named; CRIU asks for all.
-            open_files=tuple(
-                file
-                for file in survey.files
-                if is_text(file.path)
-                and mount_of(file.path, mounts).fstype not in PSEUDO_TYPES  # /proc/PID is there once the job is
-                and not travels(file.path, found.trees)
-                and not place_of(file.path, mounts).lies_in(carried)
-            ),
+            open_files=needed_files(survey.files, found.trees, carried, mounts),
+            own_files=own_files(survey.files, mounts),
         )
 
     def resumed_elsewhere(self) -> bool:
@@ -381,13 +389,6 @@ class Dump:
         """Return the job's root process as the node sees it."""
         inside = {inner: outer for outer, inner in self.inhabitants.pids().items()}
         try:
-            return inside[self._root_pid]
+            return inside[self.root_pid]
         except KeyError as fault:
             raise CapsuleError("there is nothing to save: the job has just ended") from fault
-
-
-def _running_job(status: LauncherStatus) -> int:
-    """Return the job's PID inside."""
-    if status.phase is not JobPhase.RUNNING:
-        raise CapsuleError(f"there is nothing to save: the job is {status.phase}")
-    return status.job_pid

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from crikpy.aio.clock import Deadline
 from crikpy.model.capsule import Capsule
 from crikpy.model.notices import Trigger
+from crikpy.model.saving import SaveOptions
 from crikpy.model.workload import Workload
 from crikpy.store.pacing import Pace
 
@@ -22,12 +23,14 @@ class Member:
         workload: whose checkpoint it becomes, or is resumed from.
         command: the job's command line.
         image: digest of the container's image, or empty where it is unknown or there is none.
+        saving: what the job hears of its checkpoints, and who saves it.
     """
 
     capsule: Capsule
     workload: Workload
     command: tuple[str, ...] = ()
     image: str = ""
+    saving: SaveOptions = field(default_factory=SaveOptions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from crikpy import names
 from crikpy.aio import retrying
 from crikpy.aio.clock import Deadline
 from crikpy.capsule import confinement, entering, stdio
@@ -29,15 +30,15 @@ from crikpy.criu import compat
 from crikpy.criu.argv import InheritedPipe
 from crikpy.criu.features import criu_version
 from crikpy.criu.running import Criu
-from crikpy.errors import CapsuleError, CheckpointClaimedError, CrikpyError, IncompatibleError
+from crikpy.errors import CapsuleError, CheckpointClaimedError, CrikpyError, CriuError, IncompatibleError
 from crikpy.flows import devices, gpus
 from crikpy.flows.company import Alone, Company
+from crikpy.flows.hooks import Hearer, Hooks, Outcome
 from crikpy.flows.members import Member
 from crikpy.flows.reporting import Reporter, Transfers
 from crikpy.flows.stopping import Inhabitants
-from crikpy.flows.surroundings import adapted, network_differences
-from crikpy.model.manifest import Job, Manifest, StoredImage
-from crikpy.model.streams import ImageSource
+from crikpy.flows.surroundings import Adapted, adapted, network_differences
+from crikpy.model.manifest import APPLICATION_MODE, PROCESS_MODE, Job, Manifest, StoredImage
 from crikpy.settings import Settings
 from crikpy.store.base import ObjectStore
 from crikpy.store.checkpoints import Checkpoints
@@ -81,8 +82,10 @@ def restore(
 ) -> None:
     """Resume a checkpoint in all the capsules that it was taken of.
 
-    On return the jobs run and their launchers are still held. Tells the reporter `claimed` (fact `checkpoint`) and
-    `resumed` (`pids`, `pid` the first of them), or `restore-failed`.
+    On return the jobs run and their launchers are still held; those that had saved themselves begin with their
+    files. Tells the reporter `claimed` (fact `checkpoint`) and `resumed` (`pids`, `pid` the first of them), or
+    `restore-failed`; and `connections-cut` where connections that a job has with itself could have been kept but
+    CRIU does not bring them back.
 
     Args:
         waiting: the capsules; their manifests are of one checkpoint.
@@ -116,18 +119,19 @@ def restore(
         checkpoint = ordered[0].manifest.checkpoint
         reporter.event("claimed", f"checkpoint {checkpoint} is ours", checkpoint=checkpoint)
         with _all_or_none(ordered, capsules, store, reporter):
+            parts = list(zip(ordered, capsules, strict=True))
             with company.room():
-                _bring_back(list(zip(ordered, capsules, strict=True)), store, deadline, settings, reporter)
+                _bring_back(parts, store, deadline, settings, reporter)
                 # Before they are adopted: if we are killed now they begin anew, and none hangs without its GPU.
-                restored = [(capsule, one.manifest) for one, capsule in zip(ordered, capsules, strict=True)]
+                restored = [(capsule, one.manifest) for one, capsule in parts if not _saved_itself(one)]
                 devices.bring_back(restored, settings, deadline)
             company.restored()
-            for one in ordered:
-                one.launcher.adopt(one.manifest.job.root_pid, deadline)
-        for one, capsule in zip(ordered, capsules, strict=True):
+            pids = [_begin(one, capsule, deadline) for one, capsule in parts]
+        for one, capsule in parts:
             capsule.let_go(but=one.manifest.job.stopped)
-    pids = [one.manifest.job.root_pid for one in ordered]
-    reporter.event("resumed", "the job goes on" if len(pids) == 1 else "the jobs go on", pid=pids[0], pids=pids)
+        text = "the job goes on" if len(pids) == 1 else "the jobs go on"
+        reporter.event("resumed", text, pid=pids[0], pids=pids)
+        _hooks(parts, reporter).after(Outcome.MOVED)
 
 
 def require_fit(waiting: Sequence[Waiting], settings: Settings, deadline: Deadline) -> None:
@@ -139,6 +143,8 @@ def require_fit(waiting: Sequence[Waiting], settings: Settings, deadline: Deadli
     version = criu_version(settings.criu.bundle, deadline)
     differences = list(_part_differences(waiting))
     for one in waiting:
+        if _saved_itself(one):
+            continue  # it begins like any other
         here = compat.facts(version, one.member.image)
         found = (
             *compat.differences(one.manifest.compatibility, here),
@@ -158,8 +164,11 @@ def require_fit(waiting: Sequence[Waiting], settings: Settings, deadline: Deadli
 def machine_differences(manifests: Sequence[Manifest], settings: Settings, deadline: Deadline) -> tuple[str, ...]:
     """Return what of this machine keeps a checkpoint from being resumed, and another might have; or nothing."""
     here = compat.facts(criu_version(settings.criu.bundle, deadline))
-    found = [one for each in manifests for one in compat.machine_differences(each.compatibility, here)]
-    found += [one for each in manifests for one in gpus.node_differences(each, settings)]
+    found: list[str] = []
+    for each in manifests:
+        if each.mode == PROCESS_MODE:
+            found += compat.machine_differences(each.compatibility, here)
+            found += gpus.node_differences(each, settings)
     return tuple(dict.fromkeys(found))
 
 
@@ -172,6 +181,8 @@ def _part_differences(waiting: Sequence[Waiting]) -> Iterator[str]:
         together = sorted(one.manifest.origin.together or (one.member.workload.name,))
         if together != here:
             yield f"{', '.join(together)} were saved together, {', '.join(here)} are to be resumed"
+        if one.manifest.mode not in (PROCESS_MODE, APPLICATION_MODE):
+            yield f"{one.member.workload.name} was saved in a way that only a later release knows"
         # A pod of the same name may have been given other words since; on a machine the name alone is the job.
         command = one.manifest.job.command
         if one.manifest.origin.pod_uid and command and one.member.command and command != one.member.command:
@@ -198,6 +209,28 @@ def _confinement_differences(one: Waiting, settings: Settings) -> Iterator[str]:
         return
     if not confinement.is_loaded(job.apparmor, settings.criu.node_root):
         yield f"the AppArmor profile {job.apparmor} is not loaded here"
+
+
+def _begin(one: Waiting, capsule: Inhabitants, deadline: Deadline) -> int:
+    """Have a job go on that stands again, or begin with its own files in place; return its PID inside."""
+    if not _saved_itself(one):
+        return one.launcher.adopt(one.manifest.job.root_pid, deadline).job_pid
+    entering.raise_last_pid(capsule.folder, names.PID_FLOOR, deadline)
+    return one.launcher.start(deadline).job_pid
+
+
+def _hooks(parts: Sequence[tuple[Waiting, Inhabitants]], reporter: Reporter) -> Hooks:
+    """Return those who hear that they were moved; who has just begun listens to nobody."""
+    hearers = [
+        Hearer(member=one.member, inhabitants=capsule, root_pid=one.manifest.job.root_pid)
+        for one, capsule in parts
+        if not _saved_itself(one)
+    ]
+    return Hooks(hearers, reporter)
+
+
+def _saved_itself(one: Waiting) -> bool:
+    return one.manifest.mode == APPLICATION_MODE
 
 
 def _claim_all(ordered: Sequence[Waiting], store: ObjectStore, claim: Claim, deadline: Deadline) -> None:
@@ -238,10 +271,26 @@ def _bring_back(
         if archives:
             with reader(one, archives) as source:
                 _apply_archives(one.manifest, launcher, source, deadline)
-    for one, launcher, _, images in divided:
+
+    def restored(one: Waiting, launcher: Path, images: Sequence[StoredImage], *, cut: bool) -> bool:
         with reader(one, images) as source:
-            fitting = adapted(one.manifest, source, launcher)
-            _restore_processes(one.manifest.job, launcher, fitting, settings, deadline)
+            fitting = adapted(one.manifest, source, launcher, cut=cut)
+            try:
+                _restore_processes(one.manifest.job, launcher, fitting, settings, deadline)
+            except CriuError as fault:
+                if not fitting.kept:
+                    raise
+                text = f"the connections that the job has with itself are cut, since they cannot be kept: {fault}"
+                reporter.event("connections-cut", text)
+                return False
+        return True
+
+    for one, launcher, _, images in divided:
+        if _saved_itself(one):
+            continue
+        # A job that has to connect anew is better than none.
+        if not restored(one, launcher, images, cut=False):
+            restored(one, launcher, images, cut=True)
 
 
 def _archives_apart(manifest: Manifest) -> tuple[list[StoredImage], list[StoredImage]]:
@@ -262,9 +311,7 @@ def _apply_archives(manifest: Manifest, launcher: Path, reader: ChunkReader, dea
                 apply_archive(source, root, archive, spared, deadline=deadline, keep=manifest.checkpoint)
 
 
-def _restore_processes(
-    job: Job, launcher: Path, source: ImageSource, settings: Settings, deadline: Deadline
-) -> None:
+def _restore_processes(job: Job, launcher: Path, images: Adapted, settings: Settings, deadline: Deadline) -> None:
     """Have CRIU make the tree, its helpers' and its later children's PIDs kept clear of the tree's own."""
     entering.raise_last_pid(launcher, entering.clear_last_pid(job.highest_pid + _SPARE_PIDS), deadline)
     replacements = stdio.open_replacements(launcher, job.stdio)
@@ -274,9 +321,10 @@ def _restore_processes(
         confined = confinement.profile_of(launcher)
         Criu(settings.criu).restore(
             entry,
-            source,
+            images.source,
             pipes,
             deadline,
+            keeps_connections=bool(images.kept),
             may_use_tiles=job.tiles,
             lost_sessions=job.lost_sessions,
             # In a container like its last one it has its own again, and so have its children.

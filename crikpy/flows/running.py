@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from crikpy import names
@@ -31,6 +31,7 @@ from crikpy.errors import (
     IncompatibleError,
     IntegrityError,
     MetadataError,
+    SelfSaveError,
 )
 from crikpy.flows.attending import News, attend, signals_into
 from crikpy.flows.checkpointing import checkpoint, unless_taken_over
@@ -42,6 +43,7 @@ from crikpy.metrics import Metrics
 from crikpy.model.capsule import Capsule
 from crikpy.model.manifest import Manifest
 from crikpy.model.notices import Trigger
+from crikpy.model.saving import SaveOptions
 from crikpy.model.workload import Workload
 from crikpy.settings import Settings
 from crikpy.store.base import ObjectStore
@@ -67,6 +69,7 @@ class RunPlan:
         excluded: paths that never travel.
         must_resume: fail when there is nothing to resume, instead of starting the command.
         start_on_failure: start the command when a checkpoint cannot be resumed here.
+        saving: what the job hears of its checkpoints, and who saves it.
     """
 
     workload: Workload
@@ -77,6 +80,7 @@ class RunPlan:
     excluded: tuple[str, ...] = ()
     must_resume: bool = False
     start_on_failure: bool = True
+    saving: SaveOptions = field(default_factory=SaveOptions)
 
 
 async def run_job(
@@ -184,8 +188,9 @@ class _RunningJob:
             carried=(str(self._place.temporary), *self._plan.carried),
             excluded=self._plan.excluded,
             inherited=inherited_memory(launcher.launcher_pid),
+            hooks=str(self._place.hooks),
         )
-        self._place.record(self._plan.store_url, self._command, self.capsule, self._claim.token)
+        self._place.record(self._plan.store_url, self._command, self.capsule, self._claim.token, self._plan.saving)
         if found is None or not self._resume(launcher, found):
             self._start(launcher)
         launcher.release(Deadline.after(_BEGIN_S))
@@ -243,6 +248,11 @@ class _RunningJob:
 
         try:
             retrying.call(attempt, deadline=deadline)
+        except SelfSaveError as fault:
+            if fault.ended:
+                self._place.mark_undone()
+            self.reporter.event("not-saved", f"the job was not saved: {fault}", detail=fault.detail)
+            return False
         except CrikpyError as fault:
             self.reporter.event("not-saved", f"the job was not saved and runs on: {fault}", detail=fault.detail)
             return False
@@ -268,7 +278,7 @@ class _RunningJob:
 
     def finish(self) -> None:
         """Unless the job has moved, or its name has, see to it that nobody resumes what is done."""
-        if self._place.moved():
+        if self._place.moved() or self._place.undone():
             return
         try:
             require_untaken(self._store, self._plan.workload, self._claim.token)
@@ -282,7 +292,12 @@ class _RunningJob:
             os.kill(self.capsule.launcher_pid, number)
 
     def _member(self) -> Member:
-        return Member(capsule=self.capsule, workload=self._plan.workload, command=self._command)
+        return Member(
+            capsule=self.capsule,
+            workload=self._plan.workload,
+            command=self._command,
+            saving=self._plan.saving,
+        )
 
     def _capsule_plan(self) -> CapsulePlan:
         return CapsulePlan(

@@ -17,7 +17,6 @@ from types import TracebackType
 
 from crikpy.aio.clock import Deadline
 from crikpy.capsule.changes import Place
-from crikpy.capsule.launcher import LauncherConnection
 from crikpy.criu import compat
 from crikpy.criu.features import criu_version
 from crikpy.errors import CrikpyError, DeadlineError, GpuStateLostError, LauncherError, UnsupportedJobError
@@ -25,6 +24,7 @@ from crikpy.flows import devices
 from crikpy.flows.company import Alone, Company
 from crikpy.flows.completing import completed
 from crikpy.flows.dumping import ANSWER_S, Dump, Read
+from crikpy.flows.hooks import Hooks, Outcome
 from crikpy.flows.members import CheckpointOrder, Gate, Member, OrderedGate
 from crikpy.flows.reporting import Reporter, Transfers
 from crikpy.model.manifest import Manifest, Origin
@@ -82,10 +82,12 @@ def save(
         _refuse_unsupported(dumps)
         # What can be learnt before the jobs stand still is learnt now.
         version = criu_version(settings.criu.bundle, order.deadline)
-        with _let_go_on_failure(dumps, reporter):
-            _hold_and_announce(dumps, order)
+        hooks = Hooks([dump.hearer for dump in dumps], reporter)
+        with let_go_on_failure(dumps, hooks, reporter):
+            hold_and_announce(dumps, order)
             company.ready()
             transfers = Transfers(reporter, "upload")
+            hooks.before(order.deadline)
             halted_at = devices.take([(dump.devices, dump.tree) for dump in dumps], order.deadline)
             if company.alone:
                 dumps[0].prepare(transfers.begin())
@@ -98,12 +100,14 @@ def save(
                 dump.draft(
                     found,
                     here=compat.facts(version, dump.member.image),
-                    origin=_origin(order, dumps),
+                    origin=origin(order, dumps),
                     carried=_places(read),
                 )
                 for dump, found in zip(dumps, read, strict=True)
             ]
             thawed_at = _go_on(dumps, gate or OrderedGate(order), frozen_at, reporter)
+            if thawed_at is not None:
+                hooks.after(Outcome.CONTINUED)
             written = _store(dumps, reporter)
             frozen_s = (thawed_at or time.monotonic()) - frozen_at
             manifests = [completed(draft, images, frozen_s) for draft, images in zip(drafts, written, strict=True)]
@@ -111,10 +115,10 @@ def save(
             for dump, manifest in zip(dumps, manifests, strict=True):
                 dump.commit(manifest)
             company.stored()
-            _tell_committed(manifests, reporter)
+            tell_committed(manifests, reporter)
         stack.pop_all()
     of_workload = {manifest.workload: manifest for manifest in manifests}
-    return Saved(dumps, [of_workload[str(member.workload)] for member in members], reporter)
+    return Saved(dumps, [of_workload[str(member.workload)] for member in members], hooks, reporter)
 
 
 class Saved:
@@ -125,13 +129,18 @@ class Saved:
 
     Attributes:
         checkpoint: id of the checkpoint, the same for all members.
+        can_run_on: the jobs can go on here; those that have saved themselves and ended cannot.
         manifests: one for each member, in the order in which they were given.
     """
 
-    def __init__(self, dumps: Sequence[Dump], manifests: Sequence[Manifest], reporter: Reporter) -> None:
+    def __init__(
+        self, dumps: Sequence[Dump], manifests: Sequence[Manifest], hooks: Hooks, reporter: Reporter
+    ) -> None:
         self.checkpoint = manifests[0].checkpoint
         self.manifests = tuple(manifests)
+        self.can_run_on = all(dump.can_run_on for dump in dumps)
         self._dumps = tuple(dumps)
+        self._hooks = hooks
         self._reporter = reporter
         self._undecided = threading.Lock()
         self._decided = threading.Event()
@@ -147,11 +156,19 @@ class Saved:
         self.run_on()
 
     def run_on(self) -> None:
-        """Let the jobs go on, but for processes that were stopped before, and let go of their launchers."""
+        """Let the jobs go on, but for processes that were stopped before, and let go of their launchers.
+
+        Jobs that cannot go on have ended for the sake of their checkpoint, and are ended as such.
+        """
+        if not self.can_run_on:
+            with contextlib.suppress(CrikpyError):
+                self.end()
+            return
         with self._decision() as first:
             if first:
                 _let_go(self._dumps, self._reporter)
                 self._reporter.event("running-on", "the job runs on")
+                self._hooks.after(Outcome.CONTINUED)
 
     def resumed_elsewhere(self) -> bool:
         """Say whether another pod has taken the jobs over, so that they must not go on here; asks the store.
@@ -165,7 +182,7 @@ class Saved:
         """Let the jobs go on, and put the checkpoint in quarantine, as if saving had failed."""
         with self._decision() as first:
             if first:
-                _undo(self._dumps, self._reporter, reason)
+                _undo(self._dumps, self._hooks, self._reporter, reason)
 
     def end(self) -> None:
         """Kill the jobs, none of which can act any more, and have each launcher exit with status 75.
@@ -220,24 +237,24 @@ class Saved:
                         dump.close()
 
     def _must_end(self, within_s: float) -> bool:
-        launchers = [dump.launcher for dump in self._dumps]
-        if any(map(_must_end, launchers)):
+        if any(map(_must_end, self._dumps)):
             return True
         poll = select.poll()
-        for launcher in launchers:
-            poll.register(launcher, select.POLLIN)
+        for dump in self._dumps:
+            poll.register(dump.launcher, select.POLLIN)
         poll.poll(within_s * 1000)
-        return any(map(_must_end, launchers))
+        return any(map(_must_end, self._dumps))
 
 
-def _must_end(launcher: LauncherConnection) -> bool:
+def _must_end(dump: Dump) -> bool:
+    launcher = dump.launcher
     try:
         launcher.read_news()
     except LauncherError:
         return True
     except DeadlineError:
         return False  # it is in the middle of a word
-    return launcher.term_pending or launcher.ended_status is not None
+    return launcher.term_pending or (launcher.ended_status is not None and dump.can_run_on)
 
 
 def _refuse_unsupported(dumps: Sequence[Dump]) -> None:
@@ -249,7 +266,7 @@ def _refuse_unsupported(dumps: Sequence[Dump]) -> None:
         raise UnsupportedJobError(f"the job cannot be saved: {'; '.join(reasons)}")
 
 
-def _hold_and_announce(dumps: Sequence[Dump], order: CheckpointOrder) -> None:
+def hold_and_announce(dumps: Sequence[Dump], order: CheckpointOrder) -> None:
     """Keep others away, then begin in the store; so whoever is refused leaves nothing there."""
     for dump in dumps:
         dump.hold()
@@ -307,7 +324,7 @@ def _places(read: Sequence[Read]) -> list[Place]:
     return [place for one in read for place in one.places]
 
 
-def _origin(order: CheckpointOrder, dumps: Sequence[Dump]) -> Origin:
+def origin(order: CheckpointOrder, dumps: Sequence[Dump]) -> Origin:
     here = Claim.ours(instance=order.instance)
     names = tuple(dump.member.workload.name for dump in dumps)
     return Origin(
@@ -324,7 +341,7 @@ def _origin(order: CheckpointOrder, dumps: Sequence[Dump]) -> Origin:
     )
 
 
-def _tell_committed(manifests: Sequence[Manifest], reporter: Reporter) -> None:
+def tell_committed(manifests: Sequence[Manifest], reporter: Reporter) -> None:
     checkpoint = manifests[0].checkpoint
     reporter.event(
         "committed",
@@ -338,22 +355,23 @@ def _tell_committed(manifests: Sequence[Manifest], reporter: Reporter) -> None:
 
 
 @contextlib.contextmanager
-def _let_go_on_failure(dumps: Sequence[Dump], reporter: Reporter) -> Iterator[None]:
+def let_go_on_failure(dumps: Sequence[Dump], hooks: Hooks, reporter: Reporter) -> Iterator[None]:
     try:
         yield
     except BaseException as fault:
-        lost = _undo(dumps, reporter, f"saving failed: {fault}")
+        lost = _undo(dumps, hooks, reporter, f"saving failed: {fault}")
         if lost is not None and isinstance(fault, CrikpyError):
             text = f"{fault.message}; {lost.message}"
             raise GpuStateLostError(text, remedy=lost.remedy, detail=fault.detail) from fault
         raise
 
 
-def _undo(dumps: Sequence[Dump], reporter: Reporter, reason: str) -> GpuStateLostError | None:
+def _undo(dumps: Sequence[Dump], hooks: Hooks, reporter: Reporter, reason: str) -> GpuStateLostError | None:
     """Have all jobs run on first, then put the store in order, which may take its time; return what was lost."""
     lost = _let_go(dumps, reporter)
     if any(dump.stopped for dump in dumps):
         reporter.event("released", "the checkpoint failed; the job runs on")
+    hooks.after(Outcome.FAILED)
     for dump in dumps:
         dump.withdraw(reason)
     return lost

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from types import TracebackType
 
@@ -83,8 +83,28 @@ class Inhabitants:
         for outer in self.pids():
             self._signal(outer, signal.SIGKILL)
 
+    def send(self, inner: int, number: int, *, only_if: Callable[[Path, int], bool]) -> bool:
+        """Send one process a signal if it may get it; return whether it was sent.
+
+        Args:
+            inner: its PID inside.
+            number: the signal.
+            only_if: says by the process's folder below /proc whether it may.
+        """
+        outer = next((outer for outer, found in self.pids().items() if found == inner), None)
+        with contextlib.suppress(CapsuleError, OSError):
+            if outer is not None:
+                with HeldProcess(outer) as found:
+                    if self._is_theirs(found) and only_if(found.folder, number):
+                        found.signal(number)
+                        return True
+        return False
+
     def _signal(self, pid: int, number: signal.Signals) -> None:
         """Signal a process if it is one of theirs still: it may have ended since it was found."""
         with contextlib.suppress(CapsuleError, OSError), HeldProcess(pid) as found:
-            if os.readlink(found.folder / "ns/pid") == os.readlink(self.folder / "ns/pid"):
+            if self._is_theirs(found):
                 found.signal(number)
+
+    def _is_theirs(self, found: HeldProcess) -> bool:
+        return os.readlink(found.folder / "ns/pid") == os.readlink(self.folder / "ns/pid")

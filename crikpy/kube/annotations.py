@@ -15,6 +15,14 @@ from crikpy import names
 from crikpy.errors import AnnotationError
 from crikpy.model.groups import MOST_MEMBERS
 from crikpy.model.pods import OnMisfit, OnRebalance, OnRestoreFailure, Placement, PodOptions
+from crikpy.model.saving import (
+    APPLICATION_SIGNALS,
+    TELLING_SIGNALS,
+    Mode,
+    SaveOptions,
+    read_directories,
+    read_signal,
+)
 
 _T = TypeVar("_T")
 
@@ -23,6 +31,8 @@ _LONGEST_INTERVAL_S = 365 * 86400.0
 _MOST_KEPT = 100
 _INT32 = 2**31
 _LONGEST_QUOTE = 80
+_LONGEST_WAIT_S = 600.0
+_MOST_DIRECTORIES = 16
 _LONGEST_GROUP = 63
 
 _DURATION = re.compile(r"(?:([0-9]{1,6})h)?(?:([0-9]{1,8})m)?(?:([0-9]{1,10})s)?")
@@ -44,6 +54,14 @@ ALLOWED: Final[Mapping[str, str]] = {
     names.RECREATE: '"true" or "false"',
     names.PLACEMENT: ", ".join(Placement),
     names.MISFIT: ", ".join(OnMisfit),
+    names.HOOK_TIMEOUT: "a duration from one second to ten minutes, such as 10s",
+    names.SIGNAL_BEFORE: TELLING_SIGNALS,
+    names.SIGNAL_WAIT: "a duration from one second to ten minutes, such as 5s",
+    names.SIGNAL_AFTER: TELLING_SIGNALS,
+    names.SIGNAL_RESTORED: TELLING_SIGNALS,
+    names.MODE: ", ".join(Mode),
+    names.APPLICATION_SIGNAL: APPLICATION_SIGNALS,
+    names.APPLICATION_DIRECTORY: "absolute paths of directories inside the container, separated by commas",
     names.GROUP: f"a name of at most {_LONGEST_GROUP} of a-z, 0-9, - and ., or none",
     names.GROUP_SIZE: f"a whole number from 1 to {MOST_MEMBERS}",
 }
@@ -98,8 +116,30 @@ def read_options(annotations: Mapping[str, str]) -> tuple[PodOptions, str]:
         recreate=reader.read(names.RECREATE, _parse_bool, default=default.recreate),
         placement=reader.read(names.PLACEMENT, Placement, default=default.placement),
         on_misfit=reader.read(names.MISFIT, OnMisfit, default=default.on_misfit),
+        saving=_read_saving(reader),
     )
     return options, reader.faults()
+
+
+def _read_saving(reader: _Reader) -> SaveOptions:
+    default = SaveOptions()
+    found = SaveOptions(
+        mode=reader.read(names.MODE, Mode, default=default.mode),
+        hook_timeout_s=reader.read(names.HOOK_TIMEOUT, _parse_wait, default=default.hook_timeout_s),
+        signal_before=reader.read(names.SIGNAL_BEFORE, read_signal, default=default.signal_before),
+        signal_wait_s=reader.read(names.SIGNAL_WAIT, _parse_wait, default=default.signal_wait_s),
+        signal_after=reader.read(names.SIGNAL_AFTER, read_signal, default=default.signal_after),
+        signal_restored=reader.read(names.SIGNAL_RESTORED, read_signal, default=default.signal_restored),
+        application_signal=reader.read(
+            names.APPLICATION_SIGNAL, _parse_application_signal, default=default.application_signal
+        ),
+        application_directories=reader.read(
+            names.APPLICATION_DIRECTORY, _parse_directories, default=default.application_directories
+        ),
+    )
+    if found.mode is Mode.APPLICATION and not found.application_directories:
+        reader.refuse(names.MODE, found.mode, f"that only together with {names.APPLICATION_DIRECTORY}")
+    return found
 
 
 def describe_fault(annotation: str, value: str, allowed: str) -> str:
@@ -138,8 +178,11 @@ class _Reader:
         try:
             return parse(text)
         except ValueError:
-            self._faults.append(describe_fault(name, text, ALLOWED[name]))
+            self.refuse(name, text, ALLOWED[name])
             return default
+
+    def refuse(self, name: str, text: str, allowed: str) -> None:
+        self._faults.append(describe_fault(name, text, allowed))
 
     def faults(self) -> str:
         return "; ".join(self._faults)
@@ -162,14 +205,33 @@ def _parse_names(text: str) -> tuple[str, ...]:
 
 
 def _parse_interval(text: str) -> float:
+    return _parse_duration(text, _LEAST_INTERVAL_S, _LONGEST_INTERVAL_S)
+
+
+def _parse_wait(text: str) -> float:
+    return _parse_duration(text, 1.0, _LONGEST_WAIT_S)
+
+
+def _parse_duration(text: str, least_s: float, most_s: float) -> float:
     found = _DURATION.fullmatch(text)
     if found is None:
         raise ValueError
     hours, minutes, seconds = (int(part or 0) for part in found.groups())
-    interval_s = hours * 3600.0 + minutes * 60.0 + seconds
-    if not _LEAST_INTERVAL_S <= interval_s <= _LONGEST_INTERVAL_S:
+    duration_s = hours * 3600.0 + minutes * 60.0 + seconds
+    if not least_s <= duration_s <= most_s:
         raise ValueError
-    return interval_s
+    return duration_s
+
+
+def _parse_application_signal(text: str) -> int:
+    return read_signal(text, may_end=True)
+
+
+def _parse_directories(text: str) -> tuple[str, ...]:
+    found = read_directories(tuple(part.strip() for part in text.split(","))) if text.strip() else ()
+    if len(found) > _MOST_DIRECTORIES:
+        raise ValueError
+    return found
 
 
 def _parse_priority(text: str) -> int:

@@ -21,7 +21,8 @@ from crikpy.kube.requesting import list_orders
 from crikpy.kube.resources import EVENTS, NODES, PODS
 from crikpy.model.health import Finding, Verdict
 from crikpy.model.orders import Order
-from crikpy.model.pods import Pod
+from crikpy.model.pods import Pod, PodOptions
+from crikpy.model.saving import Mode
 
 _T = TypeVar("_T")
 
@@ -129,6 +130,7 @@ def _findings(pod: Pod, node: Json | None, events: Sequence[Json]) -> Iterator[F
     yield _phase(pod)
     if node is not None:
         yield _node(pod, node)
+    yield _mode(pod)
     yield _job(events)
 
 
@@ -203,11 +205,29 @@ def _node(pod: Pod, node: Json) -> Finding:
     )
 
 
+def _mode(pod: Pod) -> Finding:
+    saving = (pod.options or PodOptions()).saving
+    where = ", ".join(saving.application_directories)
+    told = {
+        Mode.AUTO: f"auto: by CRIU{f', or where that cannot, by itself into {where}' if where else ''}",
+        Mode.PROCESS: "process: by CRIU",
+        Mode.APPLICATION: f"application: by itself into {where}",
+    }
+    if saving.mode is Mode.APPLICATION and not where:
+        return Finding(
+            name="mode",
+            verdict=Verdict.FAILED,
+            fact="application, but nobody says in which directory the job saves itself",
+            remedy=f"set {names.APPLICATION_DIRECTORY}",
+        )
+    return Finding(name="mode", verdict=Verdict.OK, fact=told[saving.mode])
+
+
 def _job(events: Sequence[Json]) -> Finding:
     """Judge by the newest look that an agent took at the job."""
     for event in reversed(events):
         if event.get("reason") == CAN_BE_SAVED:
-            break
+            return Finding(name="job", verdict=Verdict.OK, fact=str(event.get("message") or "it can be saved"))
         if event.get("reason") == CANNOT_BE_SAVED:
             message = str(event.get("message") or "")
             return Finding(

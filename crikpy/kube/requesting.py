@@ -1,6 +1,6 @@
 """Checkpoints that people ask for or after: an order made by hand, the wait for what becomes of it, and the list.
 
-Whoever asks needs the right to create Checkpoint objects in the pod's namespace, and no other.
+Whoever asks needs the right to create Checkpoint objects in the pod's namespace, and to read its pods; no other.
 """
 
 from __future__ import annotations

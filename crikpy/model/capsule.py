@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from crikpy import names
+
 
 class JobPhase(StrEnum):
     """What the launcher says of its job."""
@@ -42,6 +44,7 @@ class Capsule:
         inherited: devices (`major:minor`) of memory filesystems that a plain machine's capsule had from its node.
         launcher: a pidfd of the launcher, open as long as whoever made this lets `socket` be used; None where its
             PID is enough, since nobody hostile could have given that to another.
+        hooks: directory inside the capsule where processes of the job listen for its checkpoints (crikpy.job).
     """
 
     launcher_pid: int
@@ -50,3 +53,4 @@ class Capsule:
     excluded: tuple[str, ...] = ()
     inherited: tuple[str, ...] = ()
     launcher: int | None = None
+    hooks: str = names.LAUNCHER_DIR

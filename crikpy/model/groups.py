@@ -21,13 +21,14 @@ _NAMED: Final = 5
 
 
 class Said(StrEnum):
-    """What a member says, once each but for ALIVE, which it renews while it saves."""
+    """What a member says, once each; ALIVE is renewed as long as it saves, RETURNING as long as it restores."""
 
     ALIVE = "alive"
     READY = "ready"
     FROZEN = "frozen"
     STORED = "stored"
     WAITING = "waiting"
+    RETURNING = "returning"
     RESTORED = "restored"
 
 
@@ -132,9 +133,9 @@ class Seen:
         heard = self.said.get(word, {})
         return tuple(sorted(member for member in members if member not in heard))
 
-    def silent(self, me: str, members: Iterable[str], silence_s: float) -> tuple[str, ...]:
-        """Return who was heard once and has said nothing for longer than we; nobody before we have spoken."""
-        alive = self.said.get(Said.ALIVE, {})
+    def silent(self, sign: Said, me: str, members: Iterable[str], silence_s: float) -> tuple[str, ...]:
+        """Return who gave a sign of life once, and none for longer than we; nobody before we have."""
+        alive = self.said.get(sign, {})
         if me not in alive:
             return ()
         since = alive[me] - timedelta(seconds=silence_s)
@@ -185,7 +186,8 @@ def next_move(
     missing = seen.missing(word, members)
     if not missing:
         return Decide(question.yes) if word in _ANSWERS else Pass()
-    silent = () if silence_s is None else seen.silent(me, missing, silence_s)
+    sign = Said.RETURNING if word is Said.RESTORED else Said.ALIVE
+    silent = () if silence_s is None else seen.silent(sign, me, missing, silence_s)
     if silent:
         return Decide(ABANDONED, f"the agent of {named(members, silent)} has fallen silent before it was {word}")
     if late:

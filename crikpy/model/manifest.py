@@ -13,6 +13,10 @@ from crikpy.model.network import Network
 
 _INDEX = "index/"
 
+PROCESS_MODE = "process"
+APPLICATION_MODE = "application"
+"""How a job was saved: by CRIU, or by itself, so that the checkpoint holds files alone."""
+
 
 class Extent(NamedTuple):
     """A run of an image's bytes: `length` bytes at `offset` of a chunk's plain bytes; chunk None means zeros."""
@@ -255,9 +259,11 @@ class Manifest:
         images: every image and archive.
         archives: what the archives hold.
         open_files: files that must be on the restore's machine already.
+        own_files: files that the job has open and that every container has for itself.
         network: what of its container's network the job uses.
         sizes: how large it is.
         frozen_s: seconds between the first stopped process and the commit, as far as known then.
+        mode: how it was saved.
     """
 
     format: int
@@ -271,11 +277,13 @@ class Manifest:
     images: tuple[StoredImage, ...]
     archives: tuple[FileArchive, ...] = ()
     open_files: tuple[OpenFile, ...] = ()
+    own_files: tuple[str, ...] = ()
     network: Network = field(default_factory=Network)
     sizes: Sizes = field(
         default_factory=lambda: Sizes(image_bytes=0, zero_bytes=0, reused_bytes=0, stored_bytes=0, chunks=0)
     )
     frozen_s: float = 0.0
+    mode: str = PROCESS_MODE
 
     @property
     def job_images(self) -> tuple[StoredImage, ...]:

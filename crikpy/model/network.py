@@ -81,3 +81,16 @@ class Network:
     bound: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()
     ipv6: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamEnd:
+    """One end of a TCP connection between two sockets of one job.
+
+    Attributes:
+        inode: its socket's.
+        received: what it is to read next, all that the other end has sent to it.
+    """
+
+    inode: int
+    received: bytes

@@ -113,6 +113,7 @@ class OrderStatus:
         frozen_s: how long the job stood still, seconds.
         total_s: from the beginning to the commit, seconds.
         checkpoint: id of the checkpoint in the store.
+        mode: how the jobs were saved, `process` or `application`; empty until they are.
         location: URL of the workload's folder in the store.
         reason: CamelCase word of the last change.
         message: one sentence on the last change.
@@ -129,6 +130,7 @@ class OrderStatus:
     frozen_s: float | None = None
     total_s: float | None = None
     checkpoint: str = ""
+    mode: str = ""
     location: str = ""
     reason: str = ""
     message: str = ""

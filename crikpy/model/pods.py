@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from crikpy.model.saving import SaveOptions
+
 
 class OnRebalance(StrEnum):
     """What a rebalance recommendation means for a pod."""
@@ -52,6 +54,7 @@ class PodOptions:
         recreate: a bare pod is made again elsewhere after it was saved.
         placement: how strongly a replacement is kept to nodes that fit.
         on_misfit: what a node that does not fit means: once moved elsewhere, or started from the beginning.
+        saving: what its jobs hear of their checkpoints, and who saves them.
     """
 
     containers: tuple[str, ...] = ()
@@ -64,6 +67,7 @@ class PodOptions:
     recreate: bool = False
     placement: Placement = Placement.PREFER
     on_misfit: OnMisfit = OnMisfit.MOVE
+    saving: SaveOptions = field(default_factory=SaveOptions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from crikpy import names
-from crikpy.kube.resources import PODS
+from crikpy.kube.resources import CHECKPOINTS, PODS
 from crikpy.model.groups import GroupMember, GroupOrder, Question
 from crikpy.model.orders import OrderPhase
 from crikpy.store.base import ObjectStore
@@ -22,6 +22,7 @@ from crikpy.store.sets import GroupSets
 from tests.agent.agents import events_of, hears, prove, prove_afresh
 from tests.agent.conftest import MakeNode
 from tests.agent.node import NAMESPACE, FakeNode, NodePod
+from tests.agent.test_process import program
 from tests.agent.whole import Desk, at_work, checkpoints_of, ends, proves, runs, settings_of, stands_still, until
 from tests.fakes.imds import FakeImds
 from tests.fakes.kube import FakeKube
@@ -111,7 +112,7 @@ async def test_a_group_is_saved_as_one_and_goes_on_as_one_on_whatever_nodes(
         await ring.ends(*pods)
         new = ring.pods(*reversed(ring.nodes))
         await new[0].run()
-        await until(lambda: list(store.list(f"{_folder(store)}/sets/s1/waiting.")), "that the first one waits")
+        await until(lambda: said(store, "waiting"), "that the first one waits")
         assert not stands_on(new[0]), "nobody goes on before all are there"
         await new[1].run()
         for pod in new:
@@ -254,14 +255,64 @@ async def test_a_set_that_was_not_completed_is_passed_over_for_the_one_before(
             await hears(kube, pod, "Restored")
 
 
+async def test_saved_members_that_are_spared_run_on_together(
+    make_node: MakeNode, kube: FakeKube, store: ObjectStore
+) -> None:
+    async with a_ring(make_node, kube, store) as ring:
+        pods = ring.pods()
+        await begun(*pods)
+        await ring.saves(*pods)
+        for pod in pods:
+            kube.remove(CHECKPOINTS, f"{pod.name}-s1", namespace=NAMESPACE)
+        for pod in pods:
+            await proves(pod.jobs["main"])
+
+
+async def test_a_saved_member_does_not_run_on_alone_once_another_has_moved(
+    make_node: MakeNode, kube: FakeKube, store: ObjectStore
+) -> None:
+    async with a_ring(make_node, kube, store) as ring:
+        pods = ring.pods()
+        await begun(*pods)
+        await ring.saves(*pods)
+        await ring.ends(pods[1])
+        kube.remove(CHECKPOINTS, "rank-0-s1", namespace=NAMESPACE)
+        await asyncio.sleep(3)  # longer than it takes to be spared
+        assert stands_still(pods[0].jobs["main"])
+        await ring.ends(pods[0])
+        new = ring.pods()
+        for pod in new:
+            await pod.run()
+        for pod in new:
+            await hears(kube, pod, "Restored")
+
+
+async def test_when_an_agent_is_killed_the_others_stand_still_no_longer_than_it_is_silent(
+    make_node: MakeNode, kube: FakeKube, store: ObjectStore
+) -> None:
+    nodes = make_node("node-a"), make_node("node-b")
+    ring = Ring(Desk(kube), nodes, store)
+    async with at_work(settings_of(nodes[0], group_wait_s=30.0, group_silence_s=2.0), store):
+        with program(nodes[1], store, env={"CRIKPY_AGENT_GROUP_SILENCE_S": "2"}) as killed:
+            pods = ring.pods()
+            await begun(*pods)
+            ring.order(pods[1], pods[0], only=1)
+            await until(lambda: said(store, "ready"), "that it is ready")
+            killed.process.kill()
+            (order,) = ring.order(*pods, only=1)
+            assert "rank-1 has fallen silent" in (await ring.desk.reaches(order, OrderPhase.FAILED)).message
+            for pod in pods:
+                await proves(pod.jobs["main"])
+
+
 def stands_on(pod: NodePod) -> bool:
     """Say whether anything of a pod's job is there."""
     return bool(pod.jobs["main"].members())
 
 
-def _folder(store: ObjectStore) -> str:
-    (cluster,) = store.folders("")
-    return f"{cluster}/{NAMESPACE}/_group-ring"
+def said(store: ObjectStore, word: str) -> list[str]:
+    """Return who has said a word about a set, as keys of the store."""
+    return [info.key for info in store.list("") if f"/_group-ring/sets/s1/{word}." in info.key]
 
 
 def _of(store: ObjectStore, pod: str) -> str:

@@ -6,15 +6,20 @@ import os
 import shlex
 import sys
 from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from crikpy.agent.measuring import Crowd, Meter, Sample
+from crikpy.agent.sessions import CapsuleSession, PodSession
 from crikpy.agent.sizing import Past, Sizes, estimate, held_bytes
 from crikpy.metrics import Metrics
 from crikpy.model import manifest
+from crikpy.model.pods import Pod, PodOptions
+from crikpy.model.saving import Mode, SaveOptions
 from crikpy.settings import MIB
 from tests.capsule.namespaces import inside, until
 
@@ -199,6 +204,20 @@ def test_a_checkpoint_is_remembered_by_its_parts_and_the_time_since_the_one_befo
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to make namespaces")
+async def test_of_a_job_that_saves_itself_its_memory_says_nothing() -> None:
+    def session(mode: Mode) -> PodSession:
+        pod = Pod(namespace="n", name="p", uid="u", options=PodOptions(saving=SaveOptions(mode=mode)))
+        made = PodSession("u", {"u": pod})
+        made.capsules["main"] = cast("CapsuleSession", SimpleNamespace(launcher_pid=os.getpid()))
+        return made
+
+    sizes = Sizes()
+    by_criu, by_itself = await sizes.of(session(Mode.PROCESS)), await sizes.of(session(Mode.APPLICATION))
+    assert by_itself == estimate(None, None, 0.0) != by_criu
+    sizes.remember("u", [manifest.Sizes(image_bytes=7, zero_bytes=0, reused_bytes=0, stored_bytes=7, chunks=1)])
+    assert (await sizes.of(session(Mode.APPLICATION))).memory == 7
+
+
 def test_what_jobs_hold_is_counted_without_their_launcher_and_what_they_share_once() -> None:
     program = (
         "import mmap, os; own = b'x' * (40 << 20);"

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from crikpy.capsule.places import JobPlace
 from crikpy.errors import CapsuleError, JobRunningError, LauncherError, NoSuchJobError
 from crikpy.model.capsule import Capsule
+from crikpy.model.saving import Mode, SaveOptions
 from crikpy.model.workload import Workload
 from crikpy.settings import RunSettings
 from tests.fakes.launcher import RUNNING, Talk, hangs_up_after, launcher, says
@@ -87,19 +88,23 @@ def test_a_launcher_that_answers_otherwise_is_left_alone(place: JobPlace, talk: 
 
 
 def test_a_recorded_job_is_found_while_it_runs(place: JobPlace) -> None:
-    place.record("s3://bucket/prefix", ("python", "train.py", "--lr", "0.1"), _capsule(place), "a-token")
+    words = ("python", "train.py", "--lr", "0.1")
+    saving = SaveOptions(mode=Mode.APPLICATION, signal_before=10, application_directories=("/data",))
+    place.record("s3://bucket/prefix", words, _capsule(place), "a-token", saving)
     with launcher(place.socket, says(RUNNING)):
         found = place.find()
     assert found.workload == JOB
     assert found.store_url == "s3://bucket/prefix"
     assert found.holder == "a-token"
-    assert found.command == ("python", "train.py", "--lr", "0.1")
+    assert found.command == words
+    assert found.saving == saving
     assert found.capsule == Capsule(
         launcher_pid=os.getpid(),
         socket=place.socket,
         carried=("/data", "/tmp/x"),
         excluded=("/data/cache",),
         inherited=("0:42",),
+        hooks=str(place.hooks),
     )
 
 

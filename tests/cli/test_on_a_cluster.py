@@ -320,3 +320,40 @@ async def test_an_api_server_that_is_away_is_one_line(kube: FakeKube, crikpy: Ru
     done = await crikpy("why", "pod/p")
     assert done.returncode == 81
     assert done.stderr.startswith("crikpy: ")
+
+
+def rank(number: int, **status: Any) -> Json:
+    notes = {names.OPT_IN: "true", names.INJECTED: "main", names.GROUP: "ring"}
+    metadata = {"name": f"rank-{number}", "uid": f"u-{number}", "annotations": notes}
+    return pod(metadata=metadata, spec={"nodeName": f"n{number}"}, **({"status": status} if status else {}))
+
+
+async def test_a_pod_of_a_group_is_saved_with_all_others_of_it_and_the_group_is_shown(
+    kube: FakeKube, crikpy: Run
+) -> None:
+    for number in (1, 2):
+        kube.put(PODS, rank(number))
+    running = crikpy("checkpoint", "pod/rank-1")
+    await kube.until(lambda: len(kube.all(CHECKPOINTS)) == 2)
+    for order in kube.all(CHECKPOINTS):
+        kube.update(CHECKPOINTS, order["metadata"]["name"], {"status": COMPLETE}, namespace=NAMESPACE)
+    done = await running
+    assert done.returncode == 0, done.stderr
+    orders = {order["spec"]["podName"]: order["spec"] for order in kube.all(CHECKPOINTS)}
+    assert orders["rank-1"]["group"] == orders["rank-2"]["group"]
+    assert [member["podName"] for member in orders["rank-1"]["group"]["members"]] == ["rank-1", "rank-2"]
+    assert orders["rank-2"]["nodeName"] == "n2"
+    assert "ring" in (await crikpy("list")).stdout
+    assert "is saved as a part of ring (rank-1, rank-2)" in (await crikpy("why", "pod/rank-1")).stdout
+
+
+async def test_a_group_that_is_not_whole_is_not_saved_and_why_says_what_it_lacks(
+    kube: FakeKube, crikpy: Run
+) -> None:
+    kube.put(PODS, rank(1))
+    kube.put(PODS, rank(2, phase="Pending"))
+    done = await crikpy("checkpoint", "pod/rank-1")
+    assert done.returncode == 2
+    assert "rank-2 of it does not run yet" in done.stderr
+    assert not kube.all(CHECKPOINTS)
+    assert "cannot be saved: rank-2 of it does not run yet" in (await crikpy("why", "pod/rank-1")).stdout

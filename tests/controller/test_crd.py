@@ -301,7 +301,7 @@ def test_people_see_the_columns_that_tell_the_story() -> None:
     version = yaml.safe_load(CRD.read_text())["spec"]["versions"][0]
     columns = version["additionalPrinterColumns"]
     shown = [column["name"] for column in columns if not column.get("priority")]
-    assert shown == ["Pod", "Node", "Trigger", "Phase", "Size", "Frozen", "Age"]
+    assert shown == ["Pod", "Node", "Trigger", "Phase", "Size", "Frozen", "Mode", "Age"]
     assert [column["name"] for column in columns if column.get("priority")] == [
         "Restored By",
         "Message",

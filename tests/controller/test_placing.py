@@ -20,6 +20,7 @@ from crikpy.controller.placing import (
     waiting_for,
     without_placement,
 )
+from crikpy.model.manifest import APPLICATION_MODE
 from crikpy.model.nodes import Node
 from crikpy.model.orders import Order, OrderPhase
 from crikpy.model.pods import Placement
@@ -76,6 +77,12 @@ def test_the_newest_checkpoint_of_the_workload_in_the_pods_namespace_waits() -> 
 )
 def test_what_is_over_waits_no_more(phase: OrderPhase, waits: bool) -> None:
     assert bool(waiting_for(pod_of(), "team", [order(phase=phase)])) is waits
+
+
+def test_a_job_that_has_saved_itself_may_go_anywhere() -> None:
+    itself = order()
+    itself = replace(itself, status=replace(itself.status, mode=APPLICATION_MODE))
+    assert waiting_for(pod_of(), "team", [itself]) == []
 
 
 def test_a_class_fits_one_that_offers_no_more() -> None:

@@ -49,11 +49,21 @@ def inet(
     return message((1, 4), (2, number), (4, entry))
 
 
-def regular(number: int, name: str, *, size: int = 10) -> bytes:
+def regular(number: int, name: str, *, size: int = 10, mode: int = 0o100644) -> bytes:
     """Return the entry of a regular file in files.img."""
     owner = message((1, 0), (2, 0), (3, 0), (4, 0))
-    entry = message((1, number), (2, 0), (3, 7), (5, owner), (6, name.encode()), (8, size), (10, 0o100644))
+    entry = message((1, number), (2, 0), (3, 7), (5, owner), (6, name.encode()), (8, size), (10, mode))
     return message((1, 1), (2, number), (3, entry))
+
+
+def unix(number: int, peer: int, *, kind: int = socket.SOCK_STREAM, outside: bool = False) -> bytes:
+    """Return the entry of a Unix socket in files.img; `outside` says that it is none of the job's."""
+    owner, options = message((1, 0), (2, 0)), message((1, 1), (2, 1))
+    entry = message(
+        *((1, number), (2, number), (3, kind), (4, CONNECTED), (5, 0), (6, int(outside)), (7, 0), (8, peer)),
+        *((9, owner), (10, options), (11, b"name")),
+    )
+    return message((1, 5), (2, number), (16, entry))
 
 
 def pipe(number: int) -> bytes:

@@ -26,7 +26,6 @@ DIRECTORIES = (
 )
 COMMON = (
     "--stream",
-    "--tcp-close",
     "--network-lock=skip",
     "--manage-cgroups=ignore",
     "--file-locks",
@@ -45,7 +44,10 @@ DUMP = argv.dump(GIVEN, root_pid=9001, ghost_limit_bytes=512, collect_timeout_s=
 RESTORE = argv.restore(GIVEN, pipes=PIPES)
 DUMP_PRELOADING = argv.dump(PRELOADING, root_pid=9001, ghost_limit_bytes=512, collect_timeout_s=30)
 RESTORE_PRELOADING = argv.restore(PRELOADING, pipes=())
-EVERY_START = pytest.mark.parametrize("words", [DUMP, RESTORE, DUMP_PRELOADING, RESTORE_PRELOADING])
+RESTORE_KEEPING = argv.restore(GIVEN, pipes=PIPES, keeps_connections=True)
+EVERY_START = pytest.mark.parametrize(
+    "words", [DUMP, RESTORE, RESTORE_KEEPING, DUMP_PRELOADING, RESTORE_PRELOADING]
+)
 
 RUNS_OR_READS_OTHER_THINGS = {
     *("--action-script", "--config", "--exec-cmd", "--join-ns", "--root", "--lsm-profile", "--irmap-scan-path"),
@@ -62,6 +64,7 @@ def test_a_dump_leaves_the_tree_stopped_and_has_these_options() -> None:
         "--tree=9001",
         *DIRECTORIES,
         "--leave-stopped",
+        "--tcp-close",
         "--skip-in-flight",
         "--ghost-limit=512",
         "--timeout=30",
@@ -76,10 +79,20 @@ def test_a_restore_leaves_the_tree_stopped_and_has_these_options() -> None:
         *DIRECTORIES,
         "--restore-detached",
         "--leave-stopped",
+        "--tcp-close",
         "--inherit-fd=fd[11]:pipe:[4711]",
         "--inherit-fd=fd[12]:pipe:[4712]",
         *COMMON,
     ]
+
+
+def test_unix_sockets_whose_other_ends_need_not_be_dumped_are_named() -> None:
+    words = argv.dump(GIVEN, root_pid=9001, ghost_limit_bytes=512, collect_timeout_s=30, unix_ends=(4711, 4712))
+    assert [word for word in words if word not in DUMP] == ["--ext-unix-sk=4711,4712"]
+
+
+def test_a_restore_that_keeps_connections_closes_none() -> None:
+    assert list(RESTORE_KEEPING) == [word.replace("--tcp-close", "--tcp-established") for word in RESTORE]
 
 
 @pytest.mark.parametrize("words", [DUMP_PRELOADING, RESTORE_PRELOADING])

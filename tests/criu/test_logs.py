@@ -47,6 +47,18 @@ CASES = {
     "the job keeps a deleted file open that is too large": [
         "(00.031) Error (criu/files-reg.c:1031): Can't dump ghost file /data/x of 734003200 size, increase limit",
     ],
+    "the job waits for a service outside of it to accept its connection by a Unix socket": [
+        "(00.023257) Error (criu/sk-unix.c:479): unix: Dangling connection 28629725",
+    ],
+    "the job has news from the kernel to read (netlink)": [
+        "(00.005188) Error (criu/sk-netlink.c:77): netlink: The socket has data to read",
+    ],
+    "the job is about to send a datagram (UDP_CORK)": [
+        "(00.024676) Error (criu/sk-inet.c:504): inet: Can't dump corked dgram socket 1a7e25c",
+    ],
+    "the job has a socket of an unusual kind": [
+        "(00.024676) Error (criu/sockets.c:767): sockets: BUG! Unknown socket collected (family 44)",
+    ],
     "the job has a file open from outside of its capsule": [
         "(00.0175) Error (criu/files-reg.c:1790): Can't lookup mount=31 for fd=1 path=/var/log/out",
     ],

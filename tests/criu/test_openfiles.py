@@ -87,6 +87,21 @@ def test_a_connection_can_be_made_one_that_has_ended() -> None:
     assert wire.number(wire.part(entry, 14), 2) == 131072
 
 
+def test_unix_sockets_that_are_connected_to_others_are_at_their_end_and_those_within_are_not() -> None:
+    datagrams = int(socket.SOCK_DGRAM)
+    image = written.files_image(
+        *(written.unix(1, 2), written.unix(2, 1), written.unix(3, 0), written.unix(4, 99)),
+        *(written.unix(5, 6), written.unix(6, 0, outside=True), written.unix(7, 98, kind=datagrams)),
+    )
+    entries = [
+        wire.part(one, 16)
+        for one in wire.records(openfiles.rewritten(image, same_socket, same_file), written.MAGIC)
+    ]
+    assert [wire.number(entry, 8) for entry in entries] == [2, 1, 0, 0, 0, 0, 0]
+    assert [wire.number(entry, 12) for entry in entries] == [0, 0, 0, 3, 3, 0, 0]
+    assert {wire.part(entry, 11) for entry in entries} == {b"name"}
+
+
 def test_files_are_renamed_and_their_size_is_not_compared() -> None:
     def elsewhere(file: NamedFile) -> NamedFile:
         return NamedFile(name="/etc/other", checked=False) if file.name == "/etc/hosts" else file
@@ -97,6 +112,28 @@ def test_files_are_renamed_and_their_size_is_not_compared() -> None:
     assert (wire.first(hosts, 8), wire.first(hosts, 10)) == (None, None)
     assert wire.number(hosts, 3) == 7
     assert (wire.part(data, 6), wire.number(data, 8)) == (b"/data/x", 10)
+
+
+def test_files_without_a_name_and_directories_are_told_from_others() -> None:
+    def remap(number: int, kind: int) -> bytes:
+        return written.message((1, number), (2, 1), (3, kind))
+
+    removed = openfiles.removed_files(wire.image_of(0x59133954, [remap(10, 1), remap(11, 0)]))
+    seen: list[NamedFile] = []
+
+    def see(file: NamedFile) -> NamedFile:
+        seen.append(file)
+        return file
+
+    image = written.files_image(
+        written.regular(10, "/gone"), written.regular(11, "/linked"), written.regular(12, "/here", mode=0o40755)
+    )
+    assert openfiles.rewritten(image, same_socket, see, removed) == image
+    assert seen == [
+        NamedFile(name="/gone", removed=True),
+        NamedFile(name="/linked"),
+        NamedFile(name="/here", directory=True),
+    ]
 
 
 @pytest.mark.parametrize(

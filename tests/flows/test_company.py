@@ -242,6 +242,25 @@ def test_what_is_restored_goes_on_only_when_all_are(store: ObjectStore) -> None:
     assert group.talk.decision(Question.SAVED) is None
 
 
+def test_a_restore_waits_neither_for_one_that_has_died_on_the_way_nor_for_one_that_never_began(
+    store: ObjectStore, tmp_path: Path
+) -> None:
+    def restores(group: Group) -> str:
+        with pytest.raises(GroupError) as fault, group.member("a", Question.RESUMED) as company:
+            with company.room():
+                pass
+            company.restored()
+        return str(fault.value)
+
+    group = Group(store, names=("a", "b"), patience=Patience(wait_s=30.0, silence_s=1.0))
+    group.talk.say(Said.ALIVE, "b")  # long ago, when it was saved
+    group.talk.say(Said.RETURNING, "b")
+    assert "the agent of b has fallen silent" in restores(group)
+    other = Group(a_store(tmp_path / "other"), names=("a", "b"), patience=HASTY)
+    other.talk.say(Said.ALIVE, "b")
+    assert "b not restored after" in restores(other)
+
+
 def test_the_first_that_moves_or_stays_after_a_set_decides_for_all(store: ObjectStore, tmp_path: Path) -> None:
     group = Group(store, names=("a", "b"))
     assert group.member("a").leaves(ends=True)

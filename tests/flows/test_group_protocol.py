@@ -100,7 +100,7 @@ class Group(RuleBasedStateMachine):
         self.now += seconds
         for member in self.members.values():
             if member.active and not member.away and member.word >= 0:
-                self.says(member, Said.ALIVE)
+                self.says(member, Said.RETURNING if self.resuming else Said.ALIVE)
 
     @rule(uid=st.sampled_from(sorted(MEMBERS)))
     def dies(self, uid: str) -> None:
@@ -161,14 +161,13 @@ class Group(RuleBasedStateMachine):
         if word is Said.RESTORED:
             member.job = Job.FROZEN
         self.says(member, word)
-        self.says(member, Said.ALIVE)
+        self.says(member, Said.RETURNING if self.resuming else Said.ALIVE)
 
     def looks(self, member: Member) -> None:
         word = member.words[member.word]
         bound = WAIT_S if word in (Said.READY, Said.FROZEN) else DEADLINE_S
         late = "in time" if self.now > member.since + bound else ""
-        silence = None if word is Said.RESTORED else float(SILENCE_S)
-        move = next_move(word, MEMBERS, self.store.look(), me=member.uid, late=late, silence_s=silence)
+        move = next_move(word, MEMBERS, self.store.look(), me=member.uid, late=late, silence_s=SILENCE_S)
         question = QUESTION_OF[word]
         if isinstance(move, Pass):
             self.steps(member)
@@ -248,5 +247,5 @@ def test_when_nothing_goes_wrong_all_are_saved_and_all_go_on() -> None:
 
 TestGroup = Group.TestCase
 TestGroup.settings = settings(
-    max_examples=150, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=100, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
 )

@@ -89,6 +89,12 @@ def _talks() -> Iterator[bytes]:
     yield b"error forbidden to all but the node's root\n"
 
 
+def _job_answers() -> Iterator[bytes]:
+    yield b"ready\n"
+    yield b"failed RuntimeError: no room\n"
+    yield b"saves\nlistens\n"
+
+
 def _answers() -> Iterator[bytes]:
     for number in range(len(SOURCES)):
         for answer in _ANSWERS:
@@ -148,6 +154,7 @@ _MADE: Final = {
     "stream": _requests,
     "open-files": _open_files,
     "launcher": _talks,
+    "job-answer": _job_answers,
     "metadata": _answers,
     "message": _messages,
     "order": _orders,

@@ -22,6 +22,7 @@ from blake3 import blake3
 
 from crikpy.aio.clock import Deadline
 from crikpy.capsule.applying import apply_archive
+from crikpy.capsule.hooks import read_answer
 from crikpy.capsule.launcher import LauncherConnection
 from crikpy.criu import openfiles
 from crikpy.criu.framing import encode_request, read_request
@@ -29,6 +30,7 @@ from crikpy.ec2.messages import MessageError, parse_message
 from crikpy.ec2.notices import SOURCES, translate
 from crikpy.errors import (
     AnnotationError,
+    CapsuleError,
     CriuError,
     FilesystemError,
     FormatVersionError,
@@ -85,6 +87,7 @@ def open_files(data: bytes) -> None:
     with contextlib.suppress(CriuError):
         found = openfiles.rewritten(data, lambda each: each, lambda each: each)
         assert found == data
+        openfiles.removed_files(data.replace(b"\x38\x31\x30\x56", b"\x54\x39\x13\x59", 1))
         ended = openfiles.rewritten(data, lambda _: None, lambda each: each)
         assert all(each.source.port == 0 for each in openfiles.sockets(ended))
 
@@ -114,6 +117,20 @@ def launcher(data: bytes) -> None:
                 connection.release(deadline)
         finally:
             talker.join()
+
+
+def job_answer(data: bytes) -> None:
+    """Be answered by a process of a job that was told of its checkpoint."""
+    reading, writing = os.pipe2(os.O_NONBLOCK)
+    try:
+        os.write(writing, data[:4096])
+        os.close(writing)
+        with contextlib.suppress(CapsuleError):
+            answer = read_answer(reading, Deadline.after(_PATIENCE_S))
+            assert answer.reason.isprintable()
+            assert data.startswith(answer.word.encode())
+    finally:
+        os.close(reading)
 
 
 def metadata(data: bytes) -> None:
@@ -185,6 +202,7 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
         stream,
         open_files,
         launcher,
+        job_answer,
         metadata,
         message,
         order,

@@ -265,6 +265,7 @@ class PlainJob(JobCapsule):
             socket=self._socket,
             carried=(str(self._temporary),),
             inherited=inherited,
+            hooks=str(self._temporary / names.JOB_DIR),
         )
 
 

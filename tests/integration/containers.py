@@ -62,6 +62,7 @@ class Container:
         environment: variables of the job besides PATH.
         uid: user that everything inside runs as.
         shared_directories: directories of the machine by their paths inside, like a pod's volumes.
+        volumes: files and directories of the machine that cannot be written, by their paths inside.
         changes: programs and other files that differ from the machine's from the start, by their paths inside.
         read_only: whether the root may not be written.
         agent_wait_s: after this long without an agent the launcher starts the job.
@@ -78,6 +79,7 @@ class Container:
     environment: Mapping[str, str] = field(default_factory=dict)
     uid: int = 0
     shared_directories: Mapping[str, Path] = field(default_factory=dict)
+    volumes: Mapping[str, Path] = field(default_factory=dict)
     changes: Mapping[str, str] = field(default_factory=dict)
     read_only: bool = False
     agent_wait_s: int = 3600
@@ -177,6 +179,7 @@ class Container:
                     _mount(path, "bind", str(there), "rbind", "rw")
                     for path, there in self.shared_directories.items()
                 ),
+                *(_mount(path, "bind", str(there), "rbind", "ro") for path, there in self.volumes.items()),
                 _mount("/etc/hostname", "bind", str(self.folder / "hostname"), "rbind", "rprivate", "rw"),
             ],
             "linux": {

@@ -11,6 +11,7 @@ import itertools
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from crikpy.flows.restoring import Waiting, restore
 from crikpy.model.capsule import Capsule
 from crikpy.model.manifest import Manifest
 from crikpy.model.notices import Trigger
+from crikpy.model.saving import SaveOptions
 from crikpy.model.streams import TransferProgress
 from crikpy.model.workload import Workload
 from crikpy.settings import Settings
@@ -47,15 +49,18 @@ class Story:
 
     Attributes:
         events: names of all events so far.
+        messages: what was said with the last one of each name.
     """
 
     def __init__(self, **reactions: Callable[[], object]) -> None:
         self.events: list[str] = []
+        self.messages: dict[str, str] = {}
         self._reactions = reactions
 
     def event(self, name: str, message: str, **facts: object) -> None:
         """Remember an event and react to it."""
         self.events.append(name)
+        self.messages[name] = message
         self._reactions.get(name, lambda: None)()
 
     def transfer(self, direction: str, progress: TransferProgress) -> None:
@@ -80,7 +85,9 @@ class Bench:
         allowed: system calls that the seccomp filter of containers lets through although it would not.
         environment: variables of the jobs in containers.
         devices: of containers, major and minor number of device nodes by their paths inside.
+        volumes: of containers to be, what they cannot write, by paths inside.
         network: what connects each container to be to a network, before its job begins.
+        saving: what the jobs hear of their checkpoints, and who saves them.
     """
 
     def __init__(self, folder: Path, kind: Kind, settings: Settings) -> None:
@@ -99,7 +106,9 @@ class Bench:
         self.allowed: Sequence[str] = ()
         self.environment = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
         self.devices: dict[str, tuple[int, int]] = {}
+        self.volumes: dict[str, Path] = {}
         self.network: Callable[[JobCapsule], None] | None = None
+        self.saving = SaveOptions()
         self._temporary = folder / "tmp"
         self._capsules: list[JobCapsule] = []
         self._numbers = itertools.count()
@@ -139,6 +148,7 @@ class Bench:
                 read_only=self.read_only,
                 apparmor=self.apparmor,
                 shared_directories=self.shared_directories,
+                volumes=self.volumes,
                 lower=self.lower,
                 allowed=self.allowed,
                 devices=self.devices,
@@ -166,15 +176,21 @@ class Bench:
             deadline=Deadline.after(within_s),
             leave_running=leave_running,
         )
-        member = Member(capsule=capsule or job.capsule, workload=self.workload, command=self._words)
+        member = self.member(capsule or job.capsule)
         with with_details():
             return checkpoint(member, store or self.store, order, self.settings, story or Story())
 
-    def resume(self, manifest: Manifest, *, store: ObjectStore | None = None) -> JobCapsule:
+    def member(self, capsule: Capsule) -> Member:
+        """Return a capsule as the engine takes it."""
+        return Member(capsule=capsule, workload=self.workload, command=self._words, saving=self.saving)
+
+    def resume(
+        self, manifest: Manifest, story: Story | None = None, *, store: ObjectStore | None = None
+    ) -> JobCapsule:
         """Restore a checkpoint into a new capsule by the engine's own story."""
         capsule = self.vacant()
         with capsule.held() as launcher:
-            self.restore(manifest, capsule, launcher, store=store)
+            self.restore(manifest, capsule, launcher, story, store=store)
         return capsule
 
     def restore(
@@ -188,7 +204,7 @@ class Bench:
         within_s: float = PATIENCE_S,
     ) -> None:
         """Restore a checkpoint into a capsule that is held."""
-        member = Member(capsule=capsule.capsule, workload=self.workload)
+        member = replace(self.member(capsule.capsule), command=())
         waiting = Waiting(member=member, launcher=launcher, manifest=manifest)
         deadline = Deadline.after(within_s)
         with with_details():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +12,7 @@ from crikpy import names
 from crikpy.errors import AnnotationError
 from crikpy.kube.annotations import ALLOWED, opted_in, parse_options, unknown_annotations
 from crikpy.model.pods import OnRebalance, OnRestoreFailure, PodOptions
+from crikpy.model.saving import Mode, SaveOptions, signal_name
 
 
 def write_options(options: PodOptions) -> dict[str, str]:
@@ -43,6 +46,37 @@ OPTIONS = st.builds(
     keep=st.integers(1, 100),
     recreate=st.booleans(),
 )
+
+
+def test_how_a_job_wants_to_be_saved_is_read() -> None:
+    found = parse_options(
+        {
+            names.MODE: "application",
+            names.HOOK_TIMEOUT: "1m30s",
+            names.SIGNAL_BEFORE: "usr1",
+            names.SIGNAL_WAIT: "3s",
+            names.SIGNAL_AFTER: "SIGUSR2",
+            names.SIGNAL_RESTORED: "SIGRTMIN+2",
+            names.APPLICATION_SIGNAL: "SIGINT",
+            names.APPLICATION_DIRECTORY: "/data//run/, /more",
+        }
+    ).saving
+    assert found == SaveOptions(
+        mode=Mode.APPLICATION,
+        hook_timeout_s=90.0,
+        signal_before=signal.SIGUSR1,
+        signal_wait_s=3.0,
+        signal_after=signal.SIGUSR2,
+        signal_restored=signal.SIGRTMIN + 2,
+        application_signal=signal.SIGINT,
+        application_directories=("/data/run", "/more"),
+    )
+    assert signal_name(found.signal_restored) == "SIGRTMIN+2"
+
+
+def test_a_job_that_saves_itself_has_to_say_where() -> None:
+    with pytest.raises(AnnotationError, match=names.APPLICATION_DIRECTORY):
+        parse_options({names.MODE: "application"})
 
 
 @given(OPTIONS)
@@ -95,6 +129,21 @@ def test_an_empty_list_names_nothing() -> None:
         (names.KEEP, "0"),
         (names.KEEP, "101"),
         (names.RECREATE, "1"),
+        (names.HOOK_TIMEOUT, "0s"),
+        (names.HOOK_TIMEOUT, "11m"),
+        (names.SIGNAL_WAIT, "5"),
+        (names.SIGNAL_BEFORE, "SIGKILL"),
+        (names.SIGNAL_BEFORE, "SIGTERM"),
+        (names.SIGNAL_BEFORE, "10"),
+        (names.SIGNAL_AFTER, "SIGSTOP"),
+        (names.SIGNAL_AFTER, "SIGRTMIN+99"),
+        (names.SIGNAL_RESTORED, "SIGSEGV"),
+        (names.MODE, "criu"),
+        (names.APPLICATION_SIGNAL, "SIGKILL"),
+        (names.APPLICATION_DIRECTORY, "data"),
+        (names.APPLICATION_DIRECTORY, "/data/../etc"),
+        (names.APPLICATION_DIRECTORY, "/"),
+        (names.APPLICATION_DIRECTORY, "/a,,/b"),
     ],
 )
 def test_a_bad_value_is_refused_with_the_annotation_and_what_is_allowed(name: str, text: str) -> None:

@@ -43,8 +43,8 @@ _GOLDEN = (
     b'"cpu_features":["sse2"],"image":"","gpus":{"driver":"","models":[],"uuids":[],"on_node":0}},'
     b'"images":[{"name":"pages-1.img","size":12288,'
     b'"extents":[[null,0,4096],["0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",4096,8192]]}],'
-    b'"archives":[],"open_files":[],"network":{"addresses":[],"bound":[],"devices":[],"ipv6":false},'
-    b'"sizes":{"image_bytes":0,"zero_bytes":0,"reused_bytes":0,"stored_bytes":0,"chunks":0},"frozen_s":0.0}}\n'
+    b'"archives":[],"open_files":[],"own_files":[],"network":{"addresses":[],"bound":[],"devices":[],"ipv6":false},'
+    b'"sizes":{"image_bytes":0,"zero_bytes":0,"reused_bytes":0,"stored_bytes":0,"chunks":0},"frozen_s":0.0,"mode":"process"}}\n'
 )
 """A manifest, with `@` in place of its hash."""
 
@@ -52,9 +52,10 @@ _FIRST = (
     _GOLDEN.replace(b',"pod":"","pod_uid":"","together":[],"group":"","set":""', b"")
     .replace(b',"apparmor":"","container_apparmor":"","cuda":[],"lost_sessions":false', b"")
     .replace(b',"gpus":{"driver":"","models":[],"uuids":[],"on_node":0}', b"")
-    .replace(b'"network":{"addresses":[],"bound":[],"devices":[],"ipv6":false},', b"")
+    .replace(b'"own_files":[],"network":{"addresses":[],"bound":[],"devices":[],"ipv6":false},', b"")
+    .replace(b',"mode":"process"', b"")
 )
-"""The same of the first release, which knew nothing of pods, their networks and GPUs."""
+"""The same of the first release, which knew nothing of pods, their networks, GPUs and modes."""
 
 
 def image(*extents: Extent, name: str = "pages-1.img") -> StoredImage:
@@ -81,6 +82,7 @@ _FULL = replace(
     images=(*golden().images, image(Extent(HASH, 0, 512), name="files/0.tar")),
     archives=(FileArchive(image="files/0.tar", kind="overlay", root="/", entries=1),),
     open_files=(OpenFile(path="/lib/libc.so.6", size=1, build_id="ab"),),
+    own_files=("/etc/hosts",),
     network=Network(addresses=(Address(interface="eth0", address="10.0.0.1"),), bound=("10.0.0.1",)),
     job=replace(
         golden().job,
@@ -214,7 +216,7 @@ def _with_novelties(value: Any) -> Any:
 def test_what_a_later_release_may_leave_out_or_add_as_a_word_is_read() -> None:
     fields = msgspec.json.decode(msgspec.json.encode(_FULL))
     fields["origin"] |= {"trigger": "Eclipse"}
-    for optional in ("archives", "open_files", "network", "sizes", "frozen_s"):
+    for optional in ("archives", "open_files", "own_files", "network", "sizes", "frozen_s"):
         del fields[optional]
     found = decode_manifest(wrapped(msgspec.json.encode(fields)))
     assert found.origin.trigger == "Eclipse"
