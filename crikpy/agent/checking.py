@@ -69,7 +69,6 @@ class Checker:
         self._teller = teller
         self._settings = settings
         self._cluster = settings.kube.cluster
-        self._ghost_limit_bytes = settings.criu.ghost_limit_bytes
         self._first_s = settings.agent.look_after_s
         self._every_s = every_s
         self._known: dict[str, dict[str, Look]] = {}

@@ -169,6 +169,7 @@ class ProcessView:
         mappings: its mapped files.
         highest: highest PID or thread id of it.
         areas_left: how many more mappings the kernel would let it have.
+        alarmed: whether an alarm has gone off of which it has not been told yet.
         outer: its PID on the node.
     """
 
@@ -182,6 +183,7 @@ class ProcessView:
     mappings: tuple[Mapping, ...] = ()
     highest: int = 0
     areas_left: int = _AREAS_FOR_CRIU
+    alarmed: bool = False
     outer: int = 0
 
 
@@ -197,6 +199,7 @@ class Survey:
         processes: every process.
         highest_pid: highest PID or thread id in use.
         stopped: processes that a signal stopped.
+        alarmed: processes with an alarm that has gone off of which they have not been told yet.
         lost_sessions: whether children of the root are in sessions whose leaders have ended.
         attaches_system_v: whether there is System V shared memory among what is mapped.
         lost: files open or mapped that have lost the name by which they were.
@@ -210,6 +213,7 @@ class Survey:
     processes: tuple[ProcessFact, ...]
     highest_pid: int
     stopped: tuple[int, ...]
+    alarmed: tuple[int, ...] = ()
     lost_sessions: bool = False
     attaches_system_v: bool = False
     lost: frozenset[LostName] = frozenset()
@@ -243,6 +247,7 @@ def summarise(views: Sequence[ProcessView]) -> Survey:
         processes=tuple(view.fact for view in views),
         highest_pid=max((view.highest for view in views), default=0),
         stopped=tuple(view.fact.pid for view in views if view.state == "T"),
+        alarmed=tuple(view.fact.pid for view in views if view.alarmed),
         lost_sessions=not {view.session for view in views} <= {view.fact.pid for view in views},
         lost=frozenset(
             lost
@@ -302,12 +307,9 @@ def _session_can_be_made(view: ProcessView, root: ProcessView, sessions: dict[in
     """Say whether CRIU finds who leads the session, or has somebody lead it whose children are the root's."""
     if view.session in sessions:
         return True
-    parent = view.fact.parent
-    return (
-        view.session != 0
-        and view is not root
-        and (parent == root.fact.pid or sessions.get(parent) == view.session)
-    )
+    parent = view.fact.parent  # one that is not known has just ended, and its children are the root's by now
+    of_root = parent == root.fact.pid or parent not in sessions
+    return view.session != 0 and view is not root and (of_root or sessions[parent] == view.session)
 
 
 def _of_its_namespaces(view: ProcessView, root: ProcessView) -> list[str]:

@@ -8,7 +8,11 @@ line, and that the kernel escapes.
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
+
+ALARM = 1 << (signal.SIGALRM - 1)
+"""SIGALRM in a set of signals of proc_pid_status(5)."""
 
 
 def shown(name: str) -> str:

@@ -90,6 +90,7 @@ def _view(pid: int, inside: dict[int, int], known: _Known) -> ProcessView:
         namespaces=tuple(_links(process / "ns")),
         descriptors=tuple(_descriptors(process)),
         mappings=tuple(_mappings(process, areas, known)),
+        alarmed=bool(int(status["ShdPnd"], 16) & procfs.ALARM),
         areas_left=_most_areas() - len(areas),
         highest=max(_threads(process), default=fact.pid),
         outer=pid,

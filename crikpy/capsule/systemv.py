@@ -74,7 +74,7 @@ def fate_of(root: int, launcher: Process, inhabitants: Collection[int], *, attac
     objects = objects_of(launcher)
     if not objects:
         return Fate()
-    neighbours = _neighbours(space, {*inhabitants, _parent_of(launcher)})
+    neighbours = _neighbours(space, launcher, {*inhabitants, _parent_of(launcher)})
     if not neighbours:
         return Fate(travels=True)
     users = _users(inhabitants)
@@ -130,12 +130,18 @@ def _objects(kind: str, table: list[str]) -> Iterator[SystemVObject]:
         yield SystemVObject(kind=_KINDS[kind], creator=row["cuid"], users=users, used=bool(row.get("otime", 1)))
 
 
-def _neighbours(space: str, inhabitants: Collection[int]) -> list[str]:
+def _neighbours(space: str, launcher: Process, inhabitants: Collection[int]) -> list[str]:
     """Return the names of others in an IPC namespace, but for the first process of a sandbox."""
     found = []
+    try:
+        capsule = (folder_of(launcher) / "ns/pid").readlink()
+    except OSError as fault:
+        raise CapsuleError(f"process {launcher} is gone") from fault
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit() and int(folder.name) not in inhabitants:
             with contextlib.suppress(OSError, LookupError):
+                if (folder / "ns/pid").readlink() == capsule:
+                    continue  # the job has started it since they were listed
                 if (folder / "ns/ipc").readlink() == Path(space) and not _keeps_a_sandbox(folder):
                     found.append(procfs.shown(procfs.read_status(folder)["Name"]))
     return found

@@ -316,6 +316,7 @@ class Dump:
                 apparmor=shown(confinement.profile_of(self._root)),
                 container_apparmor=shown(confinement.profile_of(self.inhabitants.folder)),
                 cuda=self.devices.taken,
+                alarmed=survey.alarmed,
                 lost_sessions=survey.lost_sessions,
             ),
             compatibility=replace(here, gpus=self.devices.facts),

@@ -128,7 +128,10 @@ def restore(
             company.restored()
             pids = [_begin(one, capsule, deadline) for one, capsule in parts]
         for one, capsule in parts:
+            alarmed = set(one.manifest.job.alarmed).difference(one.manifest.job.stopped)
+            unheard = capsule.unheard_alarms(alarmed)
             capsule.let_go(but=one.manifest.job.stopped)
+            capsule.ring(unheard)
         text = "the job goes on" if len(pids) == 1 else "the jobs go on"
         reporter.event("resumed", text, pid=pids[0], pids=pids)
         _hooks(parts, reporter).after(Outcome.MOVED)

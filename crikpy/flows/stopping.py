@@ -11,13 +11,18 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 from types import TracebackType
 
-from crikpy.capsule import entering
+from crikpy.aio.clock import Deadline
+from crikpy.capsule import entering, procfs
 from crikpy.capsule.holding import HeldProcess
 from crikpy.errors import CapsuleError
+
+_BACK_IN_ITS_CALL_S = 0.2
+_POLL_S = 0.005
 
 
 class Inhabitants:
@@ -78,6 +83,31 @@ class Inhabitants:
             if inner not in but:
                 self._signal(outer, signal.SIGCONT)
 
+    def unheard_alarms(self, pids: Collection[int]) -> frozenset[int]:
+        """Return those of these PIDs inside that CRIU has restored without the SIGALRM that was pending.
+
+        It reads pending signals before the memory and timers after it: an alarm that goes off in between is lost.
+        """
+        return frozenset(
+            inner
+            for outer, inner in self.pids().items()
+            if inner in pids and not int(_status(outer).get("ShdPnd", "0"), 16) & procfs.ALARM
+        )
+
+    def ring(self, pids: Collection[int]) -> None:
+        """Send SIGALRM to processes with these PIDs inside, which have just gone on.
+
+        Each gets a moment to be back in the call that its stop has interrupted: the alarm has to end that, too.
+        """
+        if not pids:
+            return
+        moment = Deadline.after(_BACK_IN_ITS_CALL_S)
+        for outer, inner in self.pids().items():
+            if inner in pids:
+                while not _status(outer).get("State", "S").startswith("S") and not moment.expired():
+                    time.sleep(_POLL_S)
+                self._signal(outer, signal.SIGALRM)
+
     def kill(self) -> None:
         """Kill every process."""
         for outer in self.pids():
@@ -108,3 +138,10 @@ class Inhabitants:
 
     def _is_theirs(self, found: HeldProcess) -> bool:
         return os.readlink(found.folder / "ns/pid") == os.readlink(self.folder / "ns/pid")
+
+
+def _status(pid: int) -> dict[str, str]:
+    """Return what /proc says of a process; nothing if it has ended."""
+    with contextlib.suppress(OSError):
+        return procfs.read_status(Path(f"/proc/{pid}"))
+    return {}

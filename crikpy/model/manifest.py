@@ -208,6 +208,7 @@ class Job:
         apparmor: AppArmor profile of the root process, or empty.
         container_apparmor: that of its launcher, and so of all that its container starts.
         cuda: PIDs of processes whose GPU memory is in their own, to be given back before they can go on.
+        alarmed: PIDs with a SIGALRM that was pending when the dump was over.
         lost_sessions: children of the root are in sessions whose leaders have ended.
     """
 
@@ -221,6 +222,7 @@ class Job:
     apparmor: str = ""
     container_apparmor: str = ""
     cuda: tuple[int, ...] = ()
+    alarmed: tuple[int, ...] = ()
     lost_sessions: bool = False
 
 

@@ -178,9 +178,9 @@ def _undisturbed(bench: Bench, workload: Workload) -> str:
 def _move(bench: Bench, workload: Workload, plain: str) -> _Moved:
     """Save it in mid-work and resume it in another container."""
     job = _begun(bench, workload, 1)
+    version = _version(job, workload)
     _await_progress(job, workload)
     time.sleep(workload.settle_s)
-    version = _version(job, workload)
     before = _client(job, workload.before)
     pids = _root_first(job)
     so_far = _Moved(

@@ -10,8 +10,10 @@ from crikpy import names
 from crikpy.errors import SelfSaveError, StoreError, StoreUnavailableError, UnsupportedJobError
 from crikpy.model.manifest import APPLICATION_MODE, PROCESS_MODE
 from crikpy.model.saving import Mode, SaveOptions
+from crikpy.settings import MIB
 from tests.integration.capsules import JobCapsule
 from tests.integration.moving import Bench, Kind, Story
+from tests.integration.processes import ghost_of
 from tests.integration.stores import WatchedStore
 
 pytestmark = pytest.mark.criu
@@ -144,6 +146,17 @@ def test_a_job_that_criu_cannot_save_saves_itself_where_it_says_a_directory(plai
     assert manifest.mode == APPLICATION_MODE
     assert "ptmx" in story.messages["saves-itself"]
     plain_bench.resume(manifest).expect("ready at 2")
+
+
+def test_a_job_whose_dump_fails_saves_itself_where_it_says_a_directory(container_bench: Bench) -> None:
+    job = _begin(container_bench, "ghost", mode=Mode.AUTO)
+    able = container_bench.settings
+    container_bench.settings = replace(able, criu=replace(able.criu, ghost_limit_bytes=MIB))
+    grow = WatchedStore(container_bench.store, before_started=lambda: ghost_of(job).write_bytes(bytes(2 * MIB)))
+    manifest = container_bench.save(job, store=grow)
+    assert job.wait() == names.EXIT_CHECKPOINTED
+    assert manifest.mode == APPLICATION_MODE
+    container_bench.resume(manifest).expect("ready at 2")
 
 
 def test_a_job_that_criu_can_save_is_saved_by_criu_unless_it_wants_otherwise(container_bench: Bench) -> None:

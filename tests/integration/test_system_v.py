@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from crikpy.aio.children import kill_tree
+from crikpy.capsule import systemv
 from crikpy.errors import UnsupportedJobError
 from tests.integration.capsules import JobCapsule
 from tests.integration.moving import Bench
@@ -66,6 +67,13 @@ def test_they_are_refused_where_another_container_could_have_a_share_in_them(con
         container_bench.save(job)
     job.prove()
     container_bench.move(job).prove()
+
+
+def test_a_process_that_the_job_has_started_since_they_were_listed_is_no_other(container_bench: Bench) -> None:
+    job = container_bench.begin("sysv")
+    listed = {job.launcher_pid}
+    (root, *_) = job.members()
+    assert systemv.fate_of(root, job.launcher_pid, listed) == systemv.Fate(travels=True)
 
 
 def test_a_job_that_has_none_keeps_its_namespace_and_takes_nothing_of_another_containers(

@@ -38,7 +38,7 @@ _GOLDEN = (
     b'"origin":{"host":"node-a","instance":"i-0123456789abcdef0","boot_id":"boot","trigger":"Manual","notice":"",'
     b'"pod":"","pod_uid":"","together":[],"group":"","set":""},'
     b'"job":{"command":["train"],"root_pid":9001,"highest_pid":9003,"processes":[],"stdio":[],"stopped":[],"tiles":false,'
-    b'"apparmor":"","container_apparmor":"","cuda":[],"lost_sessions":false},'
+    b'"apparmor":"","container_apparmor":"","cuda":[],"alarmed":[],"lost_sessions":false},'
     b'"compatibility":{"architecture":"x86_64","page_size":4096,"kernel":"6.18","criu":"4.2.1","cpu_model":"",'
     b'"cpu_features":["sse2"],"image":"","gpus":{"driver":"","models":[],"uuids":[],"on_node":0}},'
     b'"images":[{"name":"pages-1.img","size":12288,'
@@ -50,7 +50,7 @@ _GOLDEN = (
 
 _FIRST = (
     _GOLDEN.replace(b',"pod":"","pod_uid":"","together":[],"group":"","set":""', b"")
-    .replace(b',"apparmor":"","container_apparmor":"","cuda":[],"lost_sessions":false', b"")
+    .replace(b',"apparmor":"","container_apparmor":"","cuda":[],"alarmed":[],"lost_sessions":false', b"")
     .replace(b',"gpus":{"driver":"","models":[],"uuids":[],"on_node":0}', b"")
     .replace(b'"own_files":[],"network":{"addresses":[],"bound":[],"devices":[],"ipv6":false},', b"")
     .replace(b',"mode":"process"', b"")

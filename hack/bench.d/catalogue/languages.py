@@ -32,7 +32,7 @@ sha256sum /tmp/small.js
 """
 
 _RAV1E = """
-ffmpeg -v error -f lavfi -i testsrc=size=320x180:rate=25:duration=2 -pix_fmt yuv420p /tmp/film.y4m
+ffmpeg -v error -f lavfi -i testsrc=size=320x180:rate=25:duration=4 -pix_fmt yuv420p /tmp/film.y4m
 echo begun
 rav1e --threads 2 --speed 6 --quiet /tmp/film.y4m -o /tmp/film.ivf
 sha256sum /tmp/film.ivf
@@ -63,21 +63,21 @@ for (chain in 1:40) {
 """
 
 _RUBY = """
+ticks = 0
+Thread.new { loop { sleep 0.01; ticks += 1 } }
+$stdout.sync = true
 q, r, t, k, m, x = 1, 0, 1, 1, 3, 3
-queue = Queue.new
-printer = Thread.new { while (line = queue.pop) do puts line; $stdout.flush; end }
 made = 0
-while made < 5000
+while made < 4000
   if 4 * q + r - t < m * t
     made += 1
-    queue << "#{made} #{m}"
+    puts "#{made} #{m}"
     q, r, m = 10 * q, 10 * (r - m * t), (10 * (3 * q + r)) / t - 10 * m
   else
     q, r, t, k, m, x = q * k, (2 * q + r) * x, t * x, k + 1, (q * (7 * k + 2) + r * x) / (t * x), x + 2
   end
 end
-queue << nil
-printer.join
+puts ticks > 10
 """
 
 GROUP = Group(
@@ -118,7 +118,8 @@ GROUP = Group(
             packages=("restic", "openssl"),
             words=("bash", "-c", _RESTIC),
             progress="backing up",
-            settle_s=1.5,
+            settle_s=1.0,
+            check=same(r"^[0-9a-f]{64} .*"),
         ),
         Workload(
             name="rust",
@@ -127,7 +128,7 @@ GROUP = Group(
             packages=("rav1e", "ffmpeg"),
             words=("bash", "-c", _RAV1E),
             progress="begun",
-            settle_s=2.0,
+            settle_s=1.0,
         ),
         Workload(
             name="r",
@@ -140,7 +141,7 @@ GROUP = Group(
         Workload(
             name="ruby",
             program="Ruby",
-            does="digits of pi in one thread, printed by another",
+            does="digits of pi, beside a thread that sleeps",
             packages=("ruby",),
             versioned="ruby3.3",
             words=("ruby", "-e", _RUBY),
