@@ -14,7 +14,7 @@ from crikpy.agent.reporting import Teller
 from crikpy.agent.sessions import Activity, CapsuleSession, PodSession
 from crikpy.agent.threads import in_thread
 from crikpy.aio.clock import Deadline
-from crikpy.capsule import entering, refusing
+from crikpy.capsule import databases, entering, refusing
 from crikpy.capsule.holding import folder_of
 from crikpy.capsule.trees import find_tree
 from crikpy.errors import CapsuleError, CrikpyError
@@ -43,6 +43,7 @@ _NOTHING_ANY_MORE = "nothing keeps it from being saved any more"
 
 CANNOT_BE_SAVED = "CannotBeSaved"
 CAN_BE_SAVED = "CanBeSaved"
+MOVE_MAY_BREAK = "MoveMayBreak"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +69,6 @@ class Checker:
         self._teller = teller
         self._settings = settings
         self._cluster = settings.kube.cluster
-        self._ghost_limit_bytes = settings.criu.ghost_limit_bytes
         self._first_s = settings.agent.look_after_s
         self._every_s = every_s
         self._known: dict[str, dict[str, Look]] = {}
@@ -76,11 +76,13 @@ class Checker:
     async def watch(self, session: PodSession, capsule: CapsuleSession) -> None:
         """Look at a job now and then until it ends."""
         try:
+            told: frozenset[str] = frozenset()
             await asyncio.sleep(self._first_s)
             while _lives(session, capsule):
                 await self._make_ready(session, capsule)
                 if _is_left_alone(session):
                     await self._look(session, capsule)
+                    told |= await self._warn(session, capsule, told)
                 await asyncio.sleep(self._every_s)
         finally:
             self._forget(session, capsule)
@@ -108,6 +110,22 @@ class Checker:
             return
         if _lives(session, capsule) and _is_left_alone(session):
             self._tell(session, capsule.container, found)
+
+    async def _warn(self, session: PodSession, capsule: CapsuleSession, told: frozenset[str]) -> frozenset[str]:
+        """Tell the pod what would fail after a move although it can be saved, but for what was told; return it."""
+        known = self._known.get(session.uid, {}).get(capsule.container, Look())
+        if known.reasons or known.instead or session.saving.mode is Mode.APPLICATION:
+            return frozenset()  # CRIU would not save it
+        try:
+            found = frozenset(await asyncio.to_thread(cautions, capsule.launcher_pid))
+        except CrikpyError as fault:
+            _log.debug("a job could not be looked at: %s", fault, extra={"capsule": str(capsule)})
+            return frozenset()
+        fresh = sorted(found - told)[:_MOST_REASONS]
+        if fresh and session.pod is not None and _lives(session, capsule):
+            message = f"container {capsule.container} can be saved, but {'; '.join(fresh)}"
+            self._teller.tell_pod(session.pod, MOVE_MAY_BREAK, message, warning=True)
+        return found
 
     def _tell(self, session: PodSession, container: str, found: Look) -> None:
         """Tell the pod what has changed since the last look."""
@@ -182,6 +200,18 @@ def refusals(launcher_pid: int, job_pid: int, settings: Settings) -> tuple[str, 
     seen = refusing.look(tree, launcher_pid, everybody, ghost_limit_bytes=limit)
     of_gpus = gpus.refusals(seen.survey.views, folder_of(launcher_pid), settings, Deadline.after(_LOOK_S))
     return (*seen.refusals, *of_gpus)
+
+
+def cautions(launcher_pid: int) -> tuple[str, ...]:
+    """Return what of a job would fail after a move although it can be saved, a sentence each.
+
+    Args:
+        launcher_pid: PID of the launcher.
+
+    Raises:
+        CapsuleError: the capsule has ended.
+    """
+    return databases.cautions(tuple(entering.members(launcher_pid)))
 
 
 def _is_left_alone(session: PodSession) -> bool:

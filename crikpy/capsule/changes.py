@@ -126,7 +126,9 @@ def plan_changes(
 def plan_directories(
     directories: Sequence[str], launcher: Path, *, elsewhere: Collection[Place] = ()
 ) -> tuple[CarriedTree, ...]:
-    """Return the directories of a capsule that travel because its job has saved itself there.
+    """Return the directories of a capsule that travel because its job saves itself there.
+
+    What lies on a network filesystem does not: the next machine sees it anyway.
 
     Args:
         directories: absolute paths inside the capsule.
@@ -134,7 +136,7 @@ def plan_directories(
         elsewhere: directories that travel with another capsule already.
 
     Raises:
-        FilesystemError: one cannot be reached, is the kernel's, or is seen by the next machine anyway.
+        FilesystemError: one cannot be reached, or is the kernel's.
         NoSuchJobError: the launcher is gone.
     """
     mounts, view = read_mounts(launcher), launcher / "root"
@@ -144,15 +146,23 @@ def plan_directories(
         if _within(directory, (*_KERNELS, _LAUNCHERS)) or not is_text(directory):
             raise FilesystemError(f"{directory!r} cannot travel")
         if mount_of(directory, mounts).network:
-            raise FilesystemError(
-                f"{directory!r} lies on a network filesystem", remedy="the next machine sees it: do not name it"
-            )
+            continue
         if not _exists(directory, view) or place_of(directory, mounts).lies_in(elsewhere):
             continue
         if not _covered(directory, trees, mounts):
             skipped = _skipped(directory, (), seen)
             trees.append(CarriedTree(kind=members.TREE, root=directory, source=view, skipped=skipped))
     return tuple(trees)
+
+
+def any_stays(directories: Sequence[str], launcher: Path) -> bool:
+    """Say whether one of these directories of a capsule lies on a network filesystem.
+
+    Raises:
+        NoSuchJobError: the launcher is gone.
+    """
+    mounts = read_mounts(launcher)
+    return any(mount_of(directory, mounts).network for directory in _clean(directories))
 
 
 def inherited_memory(launcher_pid: int) -> tuple[str, ...]:

@@ -302,12 +302,9 @@ def _session_can_be_made(view: ProcessView, root: ProcessView, sessions: dict[in
     """Say whether CRIU finds who leads the session, or has somebody lead it whose children are the root's."""
     if view.session in sessions:
         return True
-    parent = view.fact.parent
-    return (
-        view.session != 0
-        and view is not root
-        and (parent == root.fact.pid or sessions.get(parent) == view.session)
-    )
+    parent = view.fact.parent  # one that is not known has just ended, and its children are the root's by now
+    of_root = parent == root.fact.pid or parent not in sessions
+    return view.session != 0 and view is not root and (of_root or sessions[parent] == view.session)
 
 
 def _of_its_namespaces(view: ProcessView, root: ProcessView) -> list[str]:

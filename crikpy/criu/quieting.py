@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from crikpy.aio.clock import Deadline
 from crikpy.errors import DumpError, TilesInUseError
@@ -112,6 +112,7 @@ class _Hold:
         self._threads: dict[int, int] = {}
         """Thread → its process."""
         self._still: set[int] = set()
+        self._seen: frozenset[_Task] = frozenset()
         self.stopped_before: set[int] = set()
         self.stopped: list[int] = []
 
@@ -155,8 +156,18 @@ class _Hold:
             self._interrupt(using)
 
     def _seize_and_look(self) -> list[int]:
-        """Hold the tree's threads until a look finds no further one; return those that use tiles."""
-        while fresh := {thread: pid for thread, pid in _threads_of(self._root) if thread not in self._threads}:
+        """Hold the tree's threads until two looks see the same and no further one; return those that use tiles.
+
+        A process whose parent ends may be passed by: it is not below its new parent yet when that is looked at,
+        and its old one is gone when it would be its turn. But then that one was seen to have ended.
+        """
+        while True:
+            before, self._seen = self._seen, frozenset(_tasks_below(self._root))
+            fresh = {
+                task.thread: task.process for task in self._seen if task.alive and task.thread not in self._threads
+            }
+            if not fresh and self._seen == before:
+                break
             self._deadline.check("stopping the job")  # it may bring forth others faster than we look
             for thread, pid in fresh.items():
                 if _seize(thread):
@@ -232,16 +243,26 @@ def _uses_tiles(thread: int) -> bool:
     return bool(in_use & TILES)
 
 
-def _threads_of(root: int) -> Iterator[tuple[int, int]]:
-    """Yield thread and process of a tree, leaving out what has ended."""
+class _Task(NamedTuple):
+    """A thread of a process, or a process that is not there any more."""
+
+    thread: int
+    process: int
+    alive: bool
+
+
+def _tasks_below(root: int) -> Iterator[_Task]:
+    """Yield the threads of a tree, also of what has ended since it was listed."""
     remaining = [root]
     while remaining:
         pid = remaining.pop()
-        for task in _tasks_of(pid):
+        tasks = _tasks_of(pid)
+        if not tasks:
+            yield _Task(pid, pid, alive=False)
+        for task in tasks:
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                 remaining += map(int, (task / "children").read_text().split())
-            if _alive(int(task.name)):
-                yield int(task.name), pid
+            yield _Task(int(task.name), pid, _alive(int(task.name)))
 
 
 def _tasks_of(pid: int) -> list[Path]:

@@ -16,11 +16,18 @@ import crikpy
 from crikpy import names
 from crikpy.aio import retrying
 from crikpy.aio.clock import Deadline
-from crikpy.capsule.changes import Place, place_of, plan_directories
+from crikpy.capsule.changes import Place, any_stays, place_of, plan_directories
 from crikpy.capsule.mounts import read_mounts
 from crikpy.criu import compat
 from crikpy.criu.features import criu_version
-from crikpy.errors import CrikpyError, DeadlineError, LauncherError, SelfSaveError, UnsupportedJobError
+from crikpy.errors import (
+    CrikpyError,
+    DeadlineError,
+    FilesystemError,
+    LauncherError,
+    SelfSaveError,
+    UnsupportedJobError,
+)
 from crikpy.flows.carrying import write_archives
 from crikpy.flows.company import Alone, Company
 from crikpy.flows.completing import completed
@@ -94,6 +101,18 @@ class SelfSavedJob(Dump):
         """
         trees = plan_directories(self.directories, self.inhabitants.folder, elsewhere=elsewhere)
         return tuple(write_archives(trees, self._ready(), self._order.deadline))
+
+    def fault_of_directories(self) -> str:
+        """Return why they could not be read, or nothing; to be known before it is asked."""
+        try:
+            plan_directories(self.directories, self.inhabitants.folder)
+        except FilesystemError as fault:
+            return str(fault)
+        return ""
+
+    def leaves_unseen(self) -> bool:
+        """Say whether it may have left something where it need not be read from, as the next machine sees it."""
+        return any_stays(self.directories, self.inhabitants.folder)
 
     def places(self) -> list[Place]:
         """Return where its directories lie."""
@@ -230,6 +249,7 @@ def _require_able(jobs: Sequence[SelfSavedJob], hooks: Hooks, order: CheckpointO
         _obstacle(hearer, called=by_call, leave_running=order.leave_running)
         for hearer, by_call in zip(hooks.hearers, called, strict=True)
     ]
+    found += [job.fault_of_directories() for job in jobs]
     if faults := [fault for fault in dict.fromkeys(found) if fault]:
         raise UnsupportedJobError(f"the job cannot save itself: {'; '.join(faults)}")
     return called
@@ -278,7 +298,8 @@ def _read(jobs: Sequence[SelfSavedJob], reporter: Reporter) -> list[tuple[FileAr
         found.append(job.read_files(elsewhere))
         elsewhere += job.places()
         job.store()
-    if not any(archive.entries > 1 for archives in found for archive in archives):
+    read = any(archive.entries > 1 for archives in found for archive in archives)
+    if not read and not any(job.leaves_unseen() for job in jobs):
         where = ", ".join(dict.fromkeys(directory for job in jobs for directory in job.directories))
         raise SelfSaveError(f"the job has left nothing in {where}")
     return found

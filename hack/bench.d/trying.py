@@ -305,7 +305,7 @@ def _client(job: JobCapsule, words: Sequence[str]) -> str:
 def _version(job: JobCapsule, workload: Workload) -> str:
     """Return the version of the package or of the requirement that is named first."""
     if workload.python:
-        name = re.split(r"[^\w.-]", workload.python[0])[0]
+        name = re.split(r"[^\w.-]", workload.versioned or workload.python[0])[0]
         ask = f"import importlib.metadata as found; print(found.version({name!r}))"
         return _client(job, (_PYTHON, "-c", ask)).strip()
     package = workload.versioned or workload.packages[0]

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from crikpy.agent.checking import CAN_BE_SAVED, CANNOT_BE_SAVED, refusals
+from crikpy.agent.checking import CAN_BE_SAVED, CANNOT_BE_SAVED, MOVE_MAY_BREAK, refusals
 from crikpy.aio.clock import Deadline
 from crikpy.errors import CapsuleError, StoreUnavailableError
 from crikpy.kube.client import KubeClient
@@ -41,6 +41,13 @@ if os.fork() == 0:
         time.sleep(3600)
     os._exit(0)
 os.wait()
+print("ready", flush=True)
+signal.pause()
+"""
+DATABASE = """
+import signal, sqlite3
+study = sqlite3.connect("/tmp/study.db")
+study.execute("CREATE TABLE trials (number INTEGER)")
 print("ready", flush=True)
 signal.pause()
 """
@@ -97,6 +104,23 @@ async def test_processes_that_left_the_jobs_tree_are_found(
         assert "left its tree" in await hears(kube, pod, CANNOT_BE_SAVED)
 
 
+async def test_what_a_move_would_break_is_told_once_and_keeps_nobody_from_it(
+    node: FakeNode, api: KubeClient, kube: FakeKube, store: ObjectStore
+) -> None:
+    pod = node.pod(job=_program(DATABASE))
+    async with StartingAgent(api, store, node.settings).at_work() as agent:
+        job = await pod.run()
+        await agent.runs(pod)
+        await expect(job, "ready")
+        message = await hears(kube, pod, MOVE_MAY_BREAK)
+        assert "main can be saved, but" in message
+        assert "/tmp/study.db" in message
+        await asyncio.sleep(1.0)  # several looks
+        told = [event for event in kube.all(EVENTS) if event["reason"] == MOVE_MAY_BREAK]
+        assert [event.get("count", 1) for event in told] == [1]
+        assert CANNOT_BE_SAVED not in events_of(kube, pod)
+
+
 async def test_a_job_that_can_be_saved_hears_nothing(
     node: FakeNode, api: KubeClient, kube: FakeKube, store: ObjectStore
 ) -> None:
@@ -110,7 +134,7 @@ async def test_a_job_that_can_be_saved_hears_nothing(
         assert refusals(capsule.launcher_pid, status.job_pid, node.settings) == ()
         with pytest.raises(CapsuleError, match="just ended"):
             refusals(capsule.launcher_pid, 4242, node.settings)
-        assert not {CANNOT_BE_SAVED, CAN_BE_SAVED} & events_of(kube, pod).keys()
+        assert not {CANNOT_BE_SAVED, CAN_BE_SAVED, MOVE_MAY_BREAK} & events_of(kube, pod).keys()
 
 
 async def test_the_store_is_made_ready_for_a_job_while_there_is_time_and_again_if_it_could_not_be(

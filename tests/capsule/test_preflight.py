@@ -69,6 +69,7 @@ def _member(pid: int, parent: int, session: int) -> ProcessView:
 def test_a_session_whose_leader_has_ended_is_not_refused_among_the_roots_children_and_theirs() -> None:
     job = [_view(), _member(9005, 9001, 9004), _member(9006, 9005, 9004), _member(9007, 9001, 9004)]
     assert refusals(job) == ()
+    assert refusals([_view(), _member(9008, 9999, 9004)]) == (), "its parent has just ended"
     assert summarise(job).lost_sessions
     assert not summarise([_view(), _member(9002, 9001, 9001)]).lost_sessions
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from crikpy.capsule.changes import any_stays, plan_directories
 from crikpy.capsule.preflight import Survey
 from crikpy.capsule.surveying import survey
 from tests.capsule import silent
@@ -42,3 +43,14 @@ def test_a_job_with_files_of_a_silent_server_is_looked_at_all_the_same(tmp_path:
     assert [(file.path, file.size) for file in found[0].files if file.path.startswith(str(tmp_path))] == [
         (str(tmp_path / "f"), 8192)
     ]
+
+
+def test_a_directory_of_a_server_stays_there_when_a_job_saves_itself_in_it(tmp_path: Path) -> None:
+    served, own = tmp_path / "served", tmp_path / "own"
+    served.mkdir()
+    own.mkdir()
+    with silent.mounted(served):
+        here = Path("/proc/self")
+        assert [tree.root for tree in plan_directories([str(served), str(own)], here)] == [str(own)]
+        assert any_stays([str(own), str(served)], here)
+        assert not any_stays([str(own)], here)

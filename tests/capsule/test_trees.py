@@ -95,10 +95,10 @@ def test_without_a_launcher_there_is_no_tree() -> None:
 
 
 def test_what_a_sandbox_runs_is_nested_and_what_is_born_meanwhile_is_not() -> None:
-    with inside("sh -c 'while :; do sleep 0.001 & sleep 0.002 & wait; done' &") as init:
+    with inside("sh -c 'while :; do sleep 0.05 & done' &") as init:
         until(lambda: len(psutil.Process(init).children(recursive=True)) > 1, "a job that forks")
         (root,) = (child.pid for child in psutil.Process(init).children() if child.name() == "sh")
-        assert [find_tree(init, root).nested for _ in range(40)] == [()] * 40
+        assert [find_tree(init, root).nested for _ in range(8)] == [()] * 8
     with inside("sh -c 'unshare --pid --fork sh -c \"sleep 1001 & wait\"; true' &") as init:
         until(lambda: len(psutil.Process(init).children(recursive=True)) == 4, "a sandbox")
         (root,) = (child.pid for child in psutil.Process(init).children())

@@ -204,3 +204,44 @@ def test_a_tree_that_is_traced_already_is_refused_and_runs_on(tree: Tree) -> Non
             await_states(tree, "T")
         finally:
             tracer.kill()
+
+
+DAEMONS = """\
+import ctypes, os, signal
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+def go_on():
+    while True:
+        if os.fork():
+            os._exit(0)
+for _ in range(6):
+    if not os.fork():
+        go_on()
+os.write(1, b"ready\\n")
+while True:
+    signal.pause()
+"""
+"""A first process that keeps orphans, below which every process ends as soon as it has a child."""
+
+
+def _stopped_family(root: int) -> tuple[set[int], set[str]]:
+    family = [psutil.Process(root), *psutil.Process(root).children(recursive=True)]
+    return {process.pid for process in family}, {process.status() for process in family}
+
+
+def test_processes_that_change_parents_all_the_time_are_all_stopped() -> None:
+    with subprocess.Popen([sys.executable, "-c", DAEMONS], stdout=subprocess.PIPE) as job:
+        try:
+            assert job.stdout is not None
+            job.stdout.readline()
+            for _ in range(30):
+                stopped = stop_tree(job.pid, Deadline.after(PATIENCE_S))
+                before = _stopped_family(job.pid)
+                time.sleep(0.01)
+                assert before == _stopped_family(job.pid), "somebody was not stopped"
+                assert before[1] == {psutil.STATUS_STOPPED}
+                stopped.undo()
+        finally:
+            stop_tree(job.pid, Deadline.after(PATIENCE_S))
+            for process in (*psutil.Process(job.pid).children(recursive=True), psutil.Process(job.pid)):
+                process.kill()

@@ -247,5 +247,5 @@ def test_when_nothing_goes_wrong_all_are_saved_and_all_go_on() -> None:
 
 TestGroup = Group.TestCase
 TestGroup.settings = settings(
-    max_examples=150, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=100, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
 )

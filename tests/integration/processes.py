@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -36,6 +37,12 @@ def signal_criu(job: JobCapsule, number: signal.Signals) -> None:
     pid = criu_of(job)
     assert pid, "no CRIU works on the job"
     os.kill(pid, number)
+
+
+def ghost_of(job: JobCapsule) -> Path:
+    """Return a file of a job that has no name any more, by which it can be made too large to be dumped."""
+    links = (link for pid in job.members() for link in Path(f"/proc/{pid}/fd").iterdir())
+    return next(link for link in links if str(link.readlink()).endswith(" (deleted)"))
 
 
 class Agent:

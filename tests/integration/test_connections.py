@@ -16,7 +16,6 @@ from tests.jobs.proving import ASK
 pytestmark = pytest.mark.criu
 
 
-@pytest.mark.vm
 def test_a_job_talks_on_with_itself_after_each_move(bench: Bench) -> None:
     job = bench.begin("conversing", "127.0.0.1", "::1", "::ffff:127.0.0.1")
     for _ in range(3):
@@ -26,6 +25,7 @@ def test_a_job_talks_on_with_itself_after_each_move(bench: Bench) -> None:
     assert job.finish() == 0, job.stderr.text()
 
 
+@pytest.mark.vm
 def test_a_job_talks_on_with_itself_at_the_address_that_its_new_container_has(container_bench: Bench) -> None:
     container_bench.network = PodNetwork()
     job = container_bench.begin("conversing", "own")
@@ -36,7 +36,6 @@ def test_a_job_talks_on_with_itself_at_the_address_that_its_new_container_has(co
     assert job.finish() == 0, job.stderr.text()
 
 
-@pytest.mark.vm
 def test_what_two_processes_send_each_other_all_the_time_arrives_byte_for_byte(container_bench: Bench) -> None:
     container_bench.network = PodNetwork()
     job = container_bench.begin("streaming", "own", 3)
@@ -58,7 +57,6 @@ def test_a_job_that_runs_on_after_its_checkpoint_goes_on_talking(bench: Bench) -
     assert job.finish() == 0, job.stderr.text()
 
 
-@pytest.mark.vm
 def test_connections_to_services_outside_by_unix_sockets_are_cut_and_the_job_goes_on(
     bench: Bench, folder: Path
 ) -> None:

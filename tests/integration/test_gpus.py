@@ -27,7 +27,7 @@ from tests.integration.capsules import PATIENCE_S, JobCapsule, until
 from tests.integration.gpus import UUID, GpuNode, actions
 from tests.integration.moving import Bench, Story
 from tests.integration.pods import Pod
-from tests.integration.processes import Agent
+from tests.integration.processes import Agent, ghost_of
 from tests.integration.stores import WatchedStore
 
 pytestmark = pytest.mark.criu
@@ -148,16 +148,10 @@ def test_a_tool_that_hangs_costs_no_more_than_the_time_there_is(
     _runs_on(gpu_bench, job, node)
 
 
-def _ghost(job: JobCapsule) -> Path:
-    """Return a file of a job that has no name any more."""
-    links = (link for pid in job.members() for link in Path(f"/proc/{pid}/fd").iterdir())
-    return next(link for link in links if str(link.readlink()).endswith(" (deleted)"))
-
-
 def test_a_dump_that_fails(gpu_bench: Bench, job: JobCapsule, node: GpuNode) -> None:
     able = gpu_bench.settings
     gpu_bench.settings = replace(able, criu=replace(able.criu, ghost_limit_bytes=MIB))
-    grow = WatchedStore(gpu_bench.store, before_started=lambda: _ghost(job).write_bytes(bytes(2 * MIB)))
+    grow = WatchedStore(gpu_bench.store, before_started=lambda: ghost_of(job).write_bytes(bytes(2 * MIB)))
     with pytest.raises(DumpError):
         gpu_bench.save(job, store=grow)
     assert actions(node.calls()) == TAKEN + GIVEN_BACK

@@ -10,8 +10,10 @@ from crikpy import names
 from crikpy.errors import SelfSaveError, StoreError, StoreUnavailableError, UnsupportedJobError
 from crikpy.model.manifest import APPLICATION_MODE, PROCESS_MODE
 from crikpy.model.saving import Mode, SaveOptions
+from crikpy.settings import MIB
 from tests.integration.capsules import JobCapsule
 from tests.integration.moving import Bench, Kind, Story
+from tests.integration.processes import ghost_of
 from tests.integration.stores import WatchedStore
 
 pytestmark = pytest.mark.criu
@@ -63,6 +65,14 @@ def test_a_job_that_answers_can_save_itself_and_run_on(container_bench: Bench) -
 def test_a_job_without_a_handler_is_not_asked(container_bench: Bench) -> None:
     job = _begin(container_bench, "deaf")
     with pytest.raises(UnsupportedJobError, match="neither handles SIGTERM nor"):
+        container_bench.save(job)
+    assert job.prove() == "proved 3 of 3"
+
+
+def test_a_job_is_not_asked_whose_directory_could_not_be_read(container_bench: Bench) -> None:
+    job = _begin(container_bench)
+    container_bench.saving = replace(container_bench.saving, application_directories=("/proc/self",))
+    with pytest.raises(UnsupportedJobError, match="'/proc/self' cannot travel"):
         container_bench.save(job)
     assert job.prove() == "proved 3 of 3"
 
@@ -136,6 +146,17 @@ def test_a_job_that_criu_cannot_save_saves_itself_where_it_says_a_directory(plai
     assert manifest.mode == APPLICATION_MODE
     assert "ptmx" in story.messages["saves-itself"]
     plain_bench.resume(manifest).expect("ready at 2")
+
+
+def test_a_job_whose_dump_fails_saves_itself_where_it_says_a_directory(container_bench: Bench) -> None:
+    job = _begin(container_bench, "ghost", mode=Mode.AUTO)
+    able = container_bench.settings
+    container_bench.settings = replace(able, criu=replace(able.criu, ghost_limit_bytes=MIB))
+    grow = WatchedStore(container_bench.store, before_started=lambda: ghost_of(job).write_bytes(bytes(2 * MIB)))
+    manifest = container_bench.save(job, store=grow)
+    assert job.wait() == names.EXIT_CHECKPOINTED
+    assert manifest.mode == APPLICATION_MODE
+    container_bench.resume(manifest).expect("ready at 2")
 
 
 def test_a_job_that_criu_can_save_is_saved_by_criu_unless_it_wants_otherwise(container_bench: Bench) -> None:

@@ -1,10 +1,10 @@
 """Counts its proofs, and saves itself: asked by SIGTERM it writes its count and ends, or by crikpy.job it answers.
 
-    selfsaving DIRECTORY [call|once|deaf|late|worse|empty|device]...
+    selfsaving DIRECTORY [call|once|deaf|late|worse|empty|device|ghost]...
 
 `call` uses crikpy.job instead of the signal, `once` ends with status 3 when that calls it again, `deaf` handles
 nothing, `late` takes longer than there is time, `worse` ends with a status that says that it has failed, `empty`
-leaves nothing, `device` has something open that CRIU cannot save.
+leaves nothing, `device` has something open that CRIU cannot save, `ghost` a file without a name.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -27,6 +28,7 @@ def main() -> None:
     beside = [0]  # lost when it begins again from its files
     # What CRIU refuses: see crikpy.capsule.preflight.
     device = os.open("/dev/ptmx", os.O_RDWR | os.O_NOCTTY) if "device" in how else -1
+    ghost = tempfile.TemporaryFile() if "ghost" in how else None  # noqa: SIM115  # kept to the end
 
     def write() -> None:
         if "late" in how:
@@ -60,6 +62,8 @@ def main() -> None:
         proving.say(f"proved {count} of {beside[0]}")
     if device >= 0:
         os.close(device)
+    if ghost is not None:
+        ghost.close()
 
 
 if __name__ == "__main__":

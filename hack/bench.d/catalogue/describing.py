@@ -119,7 +119,7 @@ class Workload:
         packages: Debian packages beyond the slim base; the first tells the version.
         python: requirements as pip takes them, for a Python environment at /opt/frameworks; the first tells the
             version. Workloads with the same requirements share one environment.
-        versioned: the Debian package whose version is shown, if it is not the first one.
+        versioned: the package or requirement whose version is shown, if it is not the first one.
         words: the command line inside the container; /opt/programs/FILE in it is FILE of hack/bench.d/programs.
         environment: variables beyond PATH, HOME=/tmp and LANG=C.UTF-8.
         files: further files inside, by their paths; executable, too.

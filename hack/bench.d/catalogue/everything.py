@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from catalogue import languages, mechanisms, media, science, servers, shells, tools
+from catalogue import languages, mechanisms, media, pydata, science, servers, shells, tools, training
 from catalogue.describing import Group, Workload
 
 GROUPS: tuple[Group, ...] = (
     shells.GROUP,
     languages.GROUP,
+    training.GROUP,
+    pydata.GROUP,
     science.GROUP,
     media.GROUP,
     servers.GROUP,
