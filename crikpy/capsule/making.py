@@ -19,9 +19,15 @@ from crikpy.aio.clock import Deadline
 from crikpy.capsule.launcher import LauncherConnection
 from crikpy.errors import CapsuleError, NoLauncherError
 
-_SET_UP = 'mount -t tmpfs -o mode=1777,nosuid,nodev shm /dev/shm || exit 125; exec "$@" < /dev/null'
-"""POSIX shared memory of the job's own, so that all of it travels and nothing foreign does; and a standard input
-that was opened inside, since CRIU cannot name a file of another mount namespace."""
+_SET_UP = (
+    "mount -t tmpfs -o mode=1777,nosuid,nodev shm /dev/shm || exit 125; "
+    "mount -t devpts -o newinstance,ptmxmode=0666,mode=620,gid=5,nosuid,noexec devpts /dev/pts 2> /dev/null && "
+    "mount --bind /dev/pts/ptmx /dev/ptmx; "
+    'exec "$@" < /dev/null'
+)
+"""POSIX shared memory of the job's own, so that all of it travels and nothing foreign does; terminals of its own,
+whose numbers nobody else has on the next machine; and a standard input that was opened inside, since CRIU cannot
+name a file of another mount namespace."""
 
 _APPEARS_S = 10.0
 _LOOK_S = 0.005

@@ -28,6 +28,9 @@ _WRITTEN: Final = re.compile(r"/\.\.\d{4}_\d\d_\d\d_\d\d_\d\d_\d\d\.\d+(?=/|$)")
 _KERNELS: Final = ("/proc", "/sys")
 _PROCESS: Final = re.compile(r"/proc/(\d+)(?:/task/\d+)?(/.*|$)")
 
+_TERMINALS: Final = "/dev/pts"
+"""A job's own, which CRIU makes anew."""
+
 _NOTHING: Final = "/dev/null"
 _PLACE_FOR_REMOVED: Final = "/dev/shm/"  # noqa: S108  memory of the capsule's own, where a file can be made and removed
 
@@ -46,7 +49,8 @@ def is_own(path: str, mounts: Sequence[Mount]) -> bool:
 
 
 def _is_kernels(path: str, mounts: Sequence[Mount]) -> bool:
-    return any(lies_in(path, top) for top in _KERNELS) or mount_of(path, mounts).fstype in PSEUDO_TYPES
+    kernels = any(lies_in(path, top) for top in _KERNELS) or mount_of(path, mounts).fstype in PSEUDO_TYPES
+    return kernels and not lies_in(path, _TERMINALS)
 
 
 class Counterparts:

@@ -6,18 +6,16 @@ runs on untouched. What is not known here to fail is left to CRIU, which has the
 
 from __future__ import annotations
 
-import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from crikpy.capsule import socketkinds
+from crikpy.capsule import socketkinds, terminals
 from crikpy.capsule.procfs import shown
 from crikpy.model.manifest import OpenFile, ProcessFact, StdioEnd
 from crikpy.settings import MIB
 
-_TERMINAL = re.compile(r"/dev/(pts/\d+|tty\w*|console|ptmx|pts/ptmx)")
 _SAVABLE_DEVICES = frozenset({(1, 3), (1, 5), (1, 7), (1, 8), (1, 9)})
 """null, zero, full, random, urandom."""
 
@@ -112,6 +110,7 @@ class Descriptor:
         writable: whether it is open for writing.
         protocol: of a socket, as the kernel calls it.
         direct: whether it was opened with O_DIRECT, which for a pipe is packet mode.
+        master: number of the pseudo-terminal whose master it is; None for all else.
         ghost: bytes that a file takes up which was deleted while open; 0 for all others.
         lost: of a file that has lost this name, and has another.
         watched: by an inotify or fanotify.
@@ -126,6 +125,7 @@ class Descriptor:
     writable: bool = False
     protocol: str = ""
     direct: bool = False
+    master: int | None = None
     ghost: int = 0
     lost: LostName | None = None
     watched: tuple[Watched, ...] = ()
@@ -163,7 +163,7 @@ class ProcessView:
         state: letter of proc_pid_stat(5): R, S, D, T, t, Z.
         session: PID of its session's leader, 0 when the leader is outside.
         tracer: PID of who traces it, on the node; 0 for nobody.
-        terminal: whether it has a controlling terminal.
+        terminal: number of its controlling terminal; None without one.
         namespaces: identity of each namespace by the name in /proc/<pid>/ns.
         descriptors: its open files.
         mappings: its mapped files.
@@ -176,7 +176,7 @@ class ProcessView:
     state: str = "S"
     session: int = 0
     tracer: int = 0
-    terminal: bool = False
+    terminal: int | None = None
     namespaces: tuple[tuple[str, str], ...] = ()
     descriptors: tuple[Descriptor, ...] = ()
     mappings: tuple[Mapping, ...] = ()
@@ -266,10 +266,12 @@ def refusals(views: Sequence[ProcessView], *, ghost_limit_bytes: int = sys.maxsi
         ghost_limit_bytes: what a file may take up that was deleted while open; without it as much as it likes.
     """
     sessions = {view.fact.pid: view.session for view in views}
+    held = {found.master for view in views for found in view.descriptors if found.master is not None}
     found: dict[tuple[str, str], dict[int, None]] = {}
     for view in views:
         for reason in (
             *_of_the_process(view, views[0], sessions),
+            *_of_its_terminals(view, held),
             *_of_its_namespaces(view, views[0]),
             *(why for descriptor in view.descriptors if (why := _of_a_descriptor(descriptor))),
             *(why for mapping in view.mappings if (why := _of_a_mapping(mapping))),
@@ -285,8 +287,6 @@ def _pids(pids: Sequence[int]) -> str:
 
 def _of_the_process(view: ProcessView, root: ProcessView, sessions: dict[int, int]) -> list[str]:
     reasons = []
-    if view.terminal:
-        reasons.append("has a controlling terminal: start the job without one (no `tty: true`, no `-t`)")
     if view.tracer:
         reasons.append("is traced by a debugger: detach the debugger")
     if not _session_can_be_made(view, root, sessions):
@@ -296,6 +296,16 @@ def _of_the_process(view: ProcessView, root: ProcessView, sessions: dict[int, in
     if view.state == "Z" and view.fact.threads > 1:
         reasons.append("has ended its main thread but not its others: let the main thread wait for them")
     return reasons
+
+
+def _of_its_terminals(view: ProcessView, held: Collection[int]) -> Iterator[str]:
+    if why := terminals.refusal_of_controlling(view.terminal, held):
+        yield why
+    for found in view.descriptors:
+        target = shown(found.target)
+        is_one = found.inode is Inode.CHARACTER and terminals.is_terminal(target)
+        if is_one and (why := terminals.refusal(target, found.master, held)):
+            yield why
 
 
 def _session_can_be_made(view: ProcessView, root: ProcessView, sessions: dict[int, int]) -> bool:
@@ -341,8 +351,8 @@ def _of_a_descriptor(descriptor: Descriptor) -> str:
         return "uses a pipe in packet mode (O_DIRECT), which CRIU cannot save: use a Unix socket (SOCK_SEQPACKET)"
     if descriptor.inode not in {Inode.CHARACTER, Inode.BLOCK}:
         return ""
-    if _TERMINAL.fullmatch(target):
-        return f"has the terminal {target} open: start the job without one, or redirect its output"
+    if terminals.is_terminal(target):
+        return ""  # _of_its_terminals knows
     if descriptor.inode is Inode.CHARACTER and descriptor.device in _SAVABLE_DEVICES:
         return ""
     return _of_a_device(target)

@@ -13,7 +13,7 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from crikpy.capsule import procfs, syscalls
+from crikpy.capsule import procfs, syscalls, terminals
 from crikpy.capsule.beneath import stat_inside
 from crikpy.capsule.buildids import read_build_id
 from crikpy.capsule.mounts import read_mounts
@@ -97,7 +97,7 @@ def _view(pid: int, inside: dict[int, int], known: _Known) -> ProcessView:
         state=status["State"][0],
         session=_innermost(status["NSsid"]),
         tracer=int(status["TracerPid"]),
-        terminal=int(numbers[4]) != 0,
+        terminal=terminals.controlling(int(numbers[4])),
         namespaces=tuple(_links(process / "ns")),
         descriptors=tuple(_descriptors(process)),
         mappings=tuple(_mappings(process, areas, known)),
@@ -147,7 +147,8 @@ def _descriptors(process: Path) -> Iterator[Descriptor]:
             link = f"{folder}/fd/{name}"
             status = syscalls.look(link)
             inode = _inode(link, target, status)
-            telling = inode is Inode.REGULAR or target in _WATCHING or target.startswith("pipe:")
+            master = inode is Inode.CHARACTER and status.node == terminals.MASTER
+            telling = inode is Inode.REGULAR or master or target in _WATCHING or target.startswith("pipe:")
             facts = _facts(f"{folder}/fdinfo/{name}") if telling else ""
             found = _FLAGS.search(facts)
             flags = int(found[1], 8) if found else 0
@@ -161,6 +162,7 @@ def _descriptors(process: Path) -> Iterator[Descriptor]:
                 writable=flags & os.O_ACCMODE != os.O_RDONLY,
                 protocol=protocol_of(link) if target.startswith("socket:[") else "",
                 direct=bool(flags & os.O_DIRECT),
+                master=terminals.master_of(facts) if master else None,
                 ghost=_ghost(target, status),
                 lost=_lost(process, target, status),
                 watched=tuple(_watched(facts)) if target in _WATCHING else (),

@@ -21,10 +21,10 @@ from tests.fakes.kube import FakeKube
 
 pytestmark = pytest.mark.criu
 
-TERMINAL = """
+PACKETS = """
 import os, signal
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
-ends = os.openpty()
+ends = os.pipe2(os.O_DIRECT)
 print("ready", flush=True)
 signal.sigwait({signal.SIGUSR1})
 for end in ends:
@@ -74,14 +74,14 @@ def _program(text: str) -> tuple[str, str, str]:
 async def test_a_job_that_cannot_be_saved_is_named_once_and_once_more_when_it_can(
     node: FakeNode, api: KubeClient, kube: FakeKube, store: ObjectStore
 ) -> None:
-    pod = node.pod(containers={"main": _program(TERMINAL), "side": ("memory", 1, 1)})
+    pod = node.pod(containers={"main": _program(PACKETS), "side": ("memory", 1, 1)})
     async with StartingAgent(api, store, node.settings).at_work() as agent:
         job = await pod.run("main")
         side = await pod.run("side")
         await agent.runs(pod)
         message = await hears(kube, pod, CANNOT_BE_SAVED)
         assert "main runs on unsaved" in message
-        assert "terminal" in message
+        assert "packet mode" in message
         await expect(side, "ready")
         await FakeKube.until(lambda: "closed" not in job.stdout.text())
         await asyncio.sleep(1.0)  # several looks

@@ -56,13 +56,40 @@ def test_a_plain_process_is_not_refused() -> None:
     assert not _reasons("import threading, select; e = select.epoll()")
 
 
-def test_a_terminal_is_refused() -> None:
-    assert "has the terminal /dev/pts/" in _reasons("import pty; ends = pty.openpty()")
+def test_a_terminal_whose_other_end_is_somebody_elses_is_refused() -> None:
+    master, slave = os.openpty()
+    reasons = _reasons(f"kept = os.open({os.ttyname(slave)!r}, os.O_RDWR)")
+    os.close(master)
+    os.close(slave)
+    assert "has a controlling terminal" in reasons
+    assert "has the terminal /dev/pts/" in reasons
 
 
-def test_a_controlling_terminal_is_refused() -> None:
-    script = "import pty, fcntl, termios; a, b = pty.openpty(); fcntl.ioctl(b, termios.TIOCSCTTY, 0)"
-    assert "controlling terminal" in _reasons(script)
+def test_a_jobs_own_terminal_under_its_other_name_is_refused() -> None:
+    script = """
+import pty, time
+child, master = pty.fork()
+if child == 0:
+    kept = os.open("/dev/tty", os.O_RDWR)
+    time.sleep(100)
+time.sleep(0.5)
+"""
+    assert "has the terminal /dev/tty open" in _reasons(script)
+
+
+def test_a_terminal_that_was_hung_up_is_refused() -> None:
+    assert "has the terminal /dev/pts/" in _reasons("master, slave = os.openpty(); os.close(master)")
+
+
+def test_a_terminal_of_the_jobs_own_is_not_refused() -> None:
+    script = """
+import pty, time
+child, master = pty.fork()
+if child == 0:
+    time.sleep(100)
+time.sleep(0.5)
+"""
+    assert _reasons(script) == ""
 
 
 def test_io_uring_is_refused() -> None:

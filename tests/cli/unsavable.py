@@ -1,4 +1,4 @@
-"""Jobs that CRIU cannot save: with `terminal` a child on one, with `io_uring` a ring; both prove that they run."""
+"""Jobs that CRIU cannot save: with `terminal` it has one under its other name, with `io_uring` a ring; both prove that they run."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ def main() -> None:
     else:
         child, _ = pty.fork()
         if child == 0:
+            os.open("/dev/tty", os.O_RDWR)
             signal.pause()
     proving.stand_by(lambda count: None)
 

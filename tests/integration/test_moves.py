@@ -26,6 +26,7 @@ pytestmark = pytest.mark.criu
         pytest.param(("pool", "spawn"), id="multiprocessing-spawn", marks=pytest.mark.vm),
         pytest.param(("files",), id="files", marks=pytest.mark.vm),
         pytest.param(("sessions",), id="sessions"),
+        pytest.param(("terminals",), id="terminals", marks=pytest.mark.vm),
     ],
 )
 def test_a_job_keeps_its_state_in_a_move(bench: Bench, words: tuple[object, ...]) -> None:

@@ -139,12 +139,12 @@ def test_a_store_that_is_away_for_a_moment_after_the_job_has_ended_costs_nothing
 
 
 def test_a_job_that_criu_cannot_save_saves_itself_where_it_says_a_directory(plain_bench: Bench) -> None:
-    job = _begin(plain_bench, "device", mode=Mode.AUTO)
+    job = _begin(plain_bench, "packets", mode=Mode.AUTO)
     story = Story()
     manifest = plain_bench.save(job, story)
     assert job.wait() == names.EXIT_CHECKPOINTED
     assert manifest.mode == APPLICATION_MODE
-    assert "ptmx" in story.messages["saves-itself"]
+    assert "packet mode" in story.messages["saves-itself"]
     plain_bench.resume(manifest).expect("ready at 2")
 
 
@@ -168,8 +168,8 @@ def test_a_job_that_criu_can_save_is_saved_by_criu_unless_it_wants_otherwise(con
 
 
 def test_a_job_that_neither_can_save_is_told_both_reasons(container_bench: Bench) -> None:
-    job = _begin(container_bench, "device", "deaf", mode=Mode.AUTO)
-    with pytest.raises(UnsupportedJobError, match=r"ptmx.*neither handles SIGTERM"):
+    job = _begin(container_bench, "packets", "deaf", mode=Mode.AUTO)
+    with pytest.raises(UnsupportedJobError, match=r"packet mode.*neither handles SIGTERM"):
         container_bench.save(job)
     container_bench.saving = replace(container_bench.saving, mode=Mode.PROCESS)
     with pytest.raises(UnsupportedJobError) as refused:

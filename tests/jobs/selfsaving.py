@@ -1,10 +1,10 @@
 """Counts its proofs, and saves itself: asked by SIGTERM it writes its count and ends, or by crikpy.job it answers.
 
-    selfsaving DIRECTORY [call|once|deaf|late|worse|empty|device|ghost]...
+    selfsaving DIRECTORY [call|once|deaf|late|worse|empty|packets|ghost]...
 
 `call` uses crikpy.job instead of the signal, `once` ends with status 3 when that calls it again, `deaf` handles
 nothing, `late` takes longer than there is time, `worse` ends with a status that says that it has failed, `empty`
-leaves nothing, `device` has something open that CRIU cannot save, `ghost` a file without a name.
+leaves nothing, `packets` has something open that CRIU cannot save, `ghost` a file without a name.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def main() -> None:
     count = int(kept.read_text()) if kept.exists() else 0
     beside = [0]  # lost when it begins again from its files
     # What CRIU refuses: see crikpy.capsule.preflight.
-    device = os.open("/dev/ptmx", os.O_RDWR | os.O_NOCTTY) if "device" in how else -1
+    packets = os.pipe2(os.O_DIRECT) if "packets" in how else ()
     ghost = tempfile.TemporaryFile() if "ghost" in how else None  # noqa: SIM115  # kept to the end
 
     def write() -> None:
@@ -60,8 +60,8 @@ def main() -> None:
     while signal.sigwaitinfo({proving.ASK, proving.FINISH}).si_signo == proving.ASK:
         count, beside[0] = count + 1, beside[0] + 1
         proving.say(f"proved {count} of {beside[0]}")
-    if device >= 0:
-        os.close(device)
+    for end in packets:
+        os.close(end)
     if ghost is not None:
         ghost.close()
 

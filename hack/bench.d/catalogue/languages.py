@@ -91,7 +91,7 @@ GROUP = Group(
             files={"/opt/pigeons": _PIGEONS},
             words=("bash", "-c", _SAT4J),
             progress="solving|cleaning|nb learnt|starts|#vars",
-            settle_s=2.0,
+            settle_s=0.5,
             check=same(r"^(?:s .*|c (?:conflicts|decisions|propagations) .*)$"),
         ),
         Workload(

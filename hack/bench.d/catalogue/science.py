@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from catalogue.describing import Group, Verdict, Workload, same
+from catalogue.describing import Group, Workload, same
 
 _MELT = """
 units lj
@@ -97,7 +97,6 @@ GROUP = Group(
             progress=r"^ +150 ",
             check=same(r"^ +\d+ +\d\S+ +-\d.*$"),
             note="mpirun gives each rank a terminal of its own.",
-            expected=Verdict.REFUSED,
         ),
         Workload(
             name="gromacs",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from catalogue.describing import Group, Verdict, Workload, printed
+from catalogue.describing import Group, Verdict, Workload, client_saw, printed
 
 _BASH = """
 sum=0
@@ -25,7 +25,11 @@ make --jobs=3
 sha256sum *.o
 """
 
-_TMUX = "tmux new-session -d 'sleep 300'; echo begun; while tmux has-session; do sleep 0.2; done"
+_TMUX = (
+    """tmux new-session -d 'while read -r line; do echo "got $line"; done'; """
+    "echo begun; while tmux has-session; do sleep 0.2; done"
+)
+_TYPE = "tmux send-keys {} Enter; sleep 1; tmux capture-pane -p"
 _COMPRESS = "seq 1 1500000 >/tmp/numbers; echo begun; {0} | sha256sum"
 
 GROUP = Group(
@@ -97,13 +101,15 @@ GROUP = Group(
         Workload(
             name="tmux",
             program="tmux",
-            does="a shell in a detached session",
+            does="a shell in a detached session; a client types before and after",
             packages=("tmux",),
             words=("bash", "-c", _TMUX),
             progress="begun",
             settle_s=0.5,
+            before=("bash", "-c", _TYPE.format("one")),
+            after=("bash", "-c", _TYPE.format("two")),
             ends=False,
-            expected=Verdict.REFUSED,
+            check=client_saw(r"^got one\n(.*\n)*got two$"),
         ),
     ),
 )
