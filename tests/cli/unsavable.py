@@ -1,4 +1,7 @@
-"""Jobs that CRIU cannot save: with `terminal` it has one under its other name, with `io_uring` a ring; both prove that they run."""
+"""Jobs that CRIU cannot save, and that prove that they run.
+
+With `terminal` a child has its own open under its other name, with `io_uring` the job has a ring.
+"""
 
 from __future__ import annotations
 
