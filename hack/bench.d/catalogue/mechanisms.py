@@ -58,10 +58,13 @@ GROUP = Group(
             words=("python3", "/opt/programs/areas.py", "60000"),
             progress="^3 ",
         ),
-        _stressor(
-            "all-mappings",
-            "as many mappings as the kernel grants (vm.max_map_count)",
-            *("--mmapmany", "1"),
+        Workload(
+            name="all-mappings",
+            program="Python",
+            does="nearly as many mappings as the kernel grants (vm.max_map_count)",
+            packages=("python3",),
+            words=("python3", "/opt/programs/areas.py", "65475"),
+            progress="^3 ",
             expected=Verdict.REFUSED,
         ),
         _stressor("futexes", "futexes between processes", "--futex", "1"),

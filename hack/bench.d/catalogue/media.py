@@ -45,7 +45,7 @@ GROUP = Group(
             versioned="ffmpeg",
             words=("bash", "-c", _FFMPEG),
             progress="begun",
-            settle_s=2.0,
+            settle_s=0.6,
         ),
         Workload(
             name="imagemagick",
