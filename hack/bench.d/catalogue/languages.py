@@ -20,7 +20,7 @@ done
 """
 
 _SAT4J = """
-bash /opt/pigeons 9 >/tmp/pigeons.cnf
+bash /opt/pigeons 10 >/tmp/pigeons.cnf
 java -jar /usr/share/java/org.sat4j.core.jar /tmp/pigeons.cnf
 [ $? = 20 ] # that it cannot be satisfied
 """
