@@ -79,10 +79,11 @@ obtain_launcher() {
     if [[ -z $launcher ]]; then
         launcher=$work/launcher/launch
         install_missing make make gcc gcc gcc libc6-dev
-        make --silent -C "$checkout/daemonset/launcher" BUILD="$work/launcher" launch >"$work/make.log" 2>&1 ||
+        make --silent -C "$checkout/daemonset/launcher" BUILD="$work/launcher" all >"$work/make.log" 2>&1 ||
             { cat "$work/make.log" >&2; die "the launcher does not build"; }
     fi
     install -m 755 "$launcher" "$1"
+    install -m 644 "$(dirname -- "$launcher")"/*.so "$(dirname -- "$1")"
 }
 
 # emulate TIMEOUT CPU OUTPUT: QEMU, which ends with its watcher, which ends with this script.
