@@ -21,6 +21,8 @@ from tests.capsule import hostile, trees
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, as an agent has it")
 
 _ROUNDS = 400
+_MOST_ROUNDS = 8000
+"""Where the race has not been run by then; on a busy machine whoever exchanges the files gets few turns."""
 SECRET = b"a secret of the node"
 
 
@@ -65,14 +67,16 @@ def test_a_file_that_becomes_something_else_is_never_opened_as_that(here: Path, 
         if form in {"device", "fifo"}:
             stack.enter_context(_nobody_opens(here / "other"))
         stack.enter_context(hostile.swapping(here / "f", here / "other"))
-        outcomes = set()
-        for _ in range(_ROUNDS):
+        outcomes: set[str] = set()
+        for number in range(_MOST_ROUNDS):
             try:
                 content, _ = trees.capture(trees.tree_of(here))
                 outcomes.add("captured")
                 assert SECRET not in content
             except FilesystemError:
                 outcomes.add("refused")
+            if number >= _ROUNDS and len(outcomes) == 2:
+                break
     assert outcomes == {"captured", "refused"}, "the race was not run"
 
 

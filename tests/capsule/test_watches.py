@@ -10,7 +10,7 @@ from crikpy.capsule.mounts import Mount
 from crikpy.capsule.preflight import Watched
 from crikpy.capsule.watches import find_names, topmost, unnamed
 
-_SOON = Deadline.after(60)
+_LONG_S = 60.0
 
 
 def _watched(path: Path) -> Watched:
@@ -27,7 +27,7 @@ def _root(tmp_path: Path) -> Path:
 def test_files_and_directories_are_found_wherever_they_are(tmp_path: Path) -> None:
     root = _root(tmp_path)
     wanted = {_watched(root): "/", _watched(root / "a/b"): "/a/b", _watched(root / "a/b/file"): "/a/b/file"}
-    assert find_names(tmp_path, wanted.keys(), (), _SOON) == wanted
+    assert find_names(tmp_path, wanted.keys(), (), Deadline.after(_LONG_S)) == wanted
 
 
 def test_what_is_likely_is_looked_at_first_with_its_parents(tmp_path: Path) -> None:
@@ -45,13 +45,13 @@ def test_links_lead_nowhere(tmp_path: Path) -> None:
     outside.mkdir()
     (outside / "secret").write_text("")
     (root / "link").symlink_to(outside)
-    assert find_names(tmp_path, {_watched(outside / "secret")}, ("/link/secret",), _SOON) == {}
-    assert find_names(tmp_path, {_watched(outside)}, ("/link",), _SOON) == {}
+    assert find_names(tmp_path, {_watched(outside / "secret")}, ("/link/secret",), Deadline.after(_LONG_S)) == {}
+    assert find_names(tmp_path, {_watched(outside)}, ("/link",), Deadline.after(_LONG_S)) == {}
 
 
 def test_the_same_number_on_another_filesystem_is_another_file(tmp_path: Path) -> None:
     inode = _watched(_root(tmp_path) / "a").inode
-    assert find_names(tmp_path, {Watched(device="999:1", inode=inode)}, ("/a",), _SOON) == {}
+    assert find_names(tmp_path, {Watched(device="999:1", inode=inode)}, ("/a",), Deadline.after(_LONG_S)) == {}
 
 
 def test_only_what_lies_on_overlays_has_no_name() -> None:

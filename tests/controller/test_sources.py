@@ -22,10 +22,14 @@ async def said(settings: Settings, metrics: Metrics, caplog: pytest.LogCaptureFi
     async with sources_of(settings, metrics) as sources:
         watching = asyncio.create_task(watch_sources(sources, settings, metrics))
         async with asyncio.timeout(20):
-            while len(caplog.records) < lines:  # noqa: ASYNC110 - a log tells nobody
+            while len(_of_sources(caplog)) < lines:  # noqa: ASYNC110 - a log tells nobody
                 await asyncio.sleep(0.01)
         await stop(watching)
-    return sorted(record.getMessage() for record in caplog.records if record.getMessage().startswith("source "))
+    return sorted(_of_sources(caplog))
+
+
+def _of_sources(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.getMessage().startswith("source ")]
 
 
 async def test_each_source_has_one_line_whether_it_is_on_or_off(caplog: pytest.LogCaptureFixture) -> None:
