@@ -131,7 +131,7 @@ async def test_what_was_saved_before_of_a_job_that_fails_to_save_itself_is_left_
 async def test_a_job_that_criu_cannot_save_is_said_to_save_itself_and_does(
     node: FakeNode, store: ObjectStore, desk: Desk, kube: FakeKube
 ) -> None:
-    pod = _saves_itself(node, "device", **{names.MODE: "auto"})
+    pod = _saves_itself(node, "packets", **{names.MODE: "auto"})
     async with at_work(settings_of(node), store):
         await runs(pod)
     async with at_work(settings_of(node, spare_s=60.0), store):  # which looks at a job that has begun
