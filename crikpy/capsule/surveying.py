@@ -101,15 +101,10 @@ def _view(pid: int, inside: dict[int, int], known: _Known) -> ProcessView:
         namespaces=tuple(_links(process / "ns")),
         descriptors=tuple(_descriptors(process)),
         mappings=tuple(_mappings(process, areas, known)),
-        areas_left=_most_areas() - len(areas),
+        areas_left=known.most_areas - len(areas),
         highest=max(_threads(process), default=fact.pid),
         outer=pid,
     )
-
-
-def _most_areas() -> int:
-    """Return how many mappings a process may have."""
-    return int(Path("/proc/sys/vm/max_map_count").read_bytes())
 
 
 def _innermost(ids: str) -> int:
@@ -204,9 +199,11 @@ class _Known:
 
     Attributes:
         mapped: by filesystem, number, name and rights of a file that has its name.
+        most_areas: how many mappings each may have.
     """
 
     def __init__(self) -> None:
+        self.most_areas = int(Path("/proc/sys/vm/max_map_count").read_bytes())
         self.mapped: dict[tuple[str, ...], Mapping] = {}
         self._remote: dict[tuple[str, str], frozenset[str]] = {}
 

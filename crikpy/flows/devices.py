@@ -73,10 +73,9 @@ class JobDevices:
 
     def begin(self) -> None:
         """Keep hold of the processes, and see to it that they get their GPUs back should we be killed."""
+        alive = self._inhabitants.pids()
         self._processes = [
-            self._held.enter_context(GpuHold(self._tools, *pids))
-            for pids in self._pids
-            if pids[0] in self._inhabitants.pids()
+            self._held.enter_context(GpuHold(self._tools, *pids)) for pids in self._pids if pids[0] in alive
         ]
         guard = Guard(
             self._tools.cuda_checkpoint(),
@@ -182,7 +181,7 @@ def _restored(capsule: Inhabitants, manifest: Manifest, settings: Settings) -> I
     here = gpus.facts_of(capsule.folder, settings)
     device_map = support.device_map(manifest.compatibility.gpus, here)
     tools = gpus.node_tools(settings)
-    outer = {inner: pid for pid, inner in capsule.pids().items()}
+    outer = capsule.outside()
     commands = {process.pid: process.command for process in manifest.job.processes}
     for inner in manifest.job.cuda:
         if inner not in outer:

@@ -388,8 +388,7 @@ class Dump:
 
     def _find_root(self) -> int:
         """Return the job's root process as the node sees it."""
-        inside = {inner: outer for outer, inner in self.inhabitants.pids().items()}
         try:
-            return inside[self.root_pid]
+            return self.inhabitants.outside()[self.root_pid]
         except KeyError as fault:
             raise CapsuleError("there is nothing to save: the job has just ended") from fault

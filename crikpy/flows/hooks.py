@@ -135,7 +135,7 @@ class Hooks:
         """Do something with every process of a capsule that listens, all at once."""
         launcher, directory = one.inhabitants.folder, one.member.capsule.hooks
         named = hooks.listeners(launcher, directory)
-        outside = {inner: outer for outer, inner in one.inhabitants.pids().items()} if named else {}
+        outside = one.inhabitants.outside() if named else {}
         found = {name: outside[inner] for name, inner in named.items() if inner in outside}
         if not found:
             return []

@@ -234,8 +234,8 @@ def _obstacle(hearer: Hearer, *, called: bool, leave_running: bool) -> str:
 
 
 def _handles(hearer: Hearer, number: int) -> bool:
-    pids = {inner: outer for outer, inner in hearer.inhabitants.pids().items()}
-    return hearer.root_pid in pids and handles(Path(f"/proc/{pids[hearer.root_pid]}"), number)
+    root = hearer.inhabitants.outside().get(hearer.root_pid)
+    return root is not None and handles(Path(f"/proc/{root}"), number)
 
 
 def _require_able(jobs: Sequence[SelfSavedJob], hooks: Hooks, order: CheckpointOrder) -> tuple[bool, ...]:

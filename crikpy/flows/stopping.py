@@ -78,6 +78,10 @@ class Inhabitants:
         found.pop(self._launcher.pid, None)
         return found
 
+    def outside(self) -> dict[int, int]:
+        """Return them the other way round: PID inside → PID on the node."""
+        return {inner: outer for outer, inner in self.pids().items()}
+
     def let_go(self, *, but: Collection[int]) -> None:
         """Continue every process, except those with these PIDs inside."""
         # Children first: a shell that goes on before its child could take that for stopped by somebody.

@@ -100,6 +100,14 @@ async def begun(*pods: NodePod) -> None:
         await proves(pod.jobs["main"])
 
 
+async def resumes(kube: FakeKube, *pods: NodePod) -> None:
+    """Run pods, and see that each is told that it was restored."""
+    for pod in pods:
+        await pod.run()
+    for pod in pods:
+        await hears(kube, pod, "Restored")
+
+
 async def test_a_group_is_saved_as_one_and_goes_on_as_one_on_whatever_nodes(
     make_node: MakeNode, kube: FakeKube, store: ObjectStore
 ) -> None:
@@ -129,10 +137,7 @@ async def test_a_group_on_one_node_is_saved_and_resumed_though_there_is_room_for
         await ring.saves(*pods)
         await ring.ends(*pods)
         new = ring.pods(ring.nodes[1], ring.nodes[1], ring.nodes[1])
-        for pod in new:
-            await pod.run()
-        for pod in new:
-            await hears(kube, pod, "Restored")
+        await resumes(kube, *new)
 
 
 async def test_one_that_cannot_be_saved_keeps_the_others_from_being_stopped(
@@ -190,10 +195,8 @@ async def test_a_set_that_lets_all_run_on_is_resumed_when_all_are_gone(
             kube.remove(PODS, pod.name, namespace=NAMESPACE)
             os.kill(pod.jobs["main"].launcher_pid, signal.SIGKILL)
         new = ring.pods()
+        await resumes(kube, *new)
         for pod in new:
-            await pod.run()
-        for pod in new:
-            await hears(kube, pod, "Restored")
             assert await prove(pod.jobs["main"]) == "proved 2"
 
 
@@ -249,10 +252,7 @@ async def test_a_set_that_was_not_completed_is_passed_over_for_the_one_before(
             kube.remove(PODS, pod.name, namespace=NAMESPACE)
             os.kill(pod.jobs["main"].launcher_pid, signal.SIGKILL)
         new = ring.pods()
-        for pod in new:
-            await pod.run()
-        for pod in new:
-            await hears(kube, pod, "Restored")
+        await resumes(kube, *new)
 
 
 async def test_saved_members_that_are_spared_run_on_together(
@@ -281,10 +281,7 @@ async def test_a_saved_member_does_not_run_on_alone_once_another_has_moved(
         assert stands_still(pods[0].jobs["main"])
         await ring.ends(pods[0])
         new = ring.pods()
-        for pod in new:
-            await pod.run()
-        for pod in new:
-            await hears(kube, pod, "Restored")
+        await resumes(kube, *new)
 
 
 async def test_when_an_agent_is_killed_the_others_stand_still_no_longer_than_it_is_silent(
