@@ -15,7 +15,7 @@ from typing import Final
 from crikpy.aio.clock import Deadline
 from crikpy.errors import CrikpyError, DeadlineError
 from crikpy.flows.company import Hear, Patience, Together
-from crikpy.model.groups import ABANDONED, Decision, GroupOrder, Question
+from crikpy.model.groups import GroupOrder, Question, abandoned
 from crikpy.settings import Settings
 from crikpy.store.base import ObjectStore
 from crikpy.store.records import now
@@ -96,8 +96,7 @@ class Companies:
 
     def renounce(self, namespace: str, group: GroupOrder, pod: str, reason: str) -> None:
         """Have the others of a set not wait for a pod that is not saved; asks the store once, never raises."""
-        decision = Decision(outcome=ABANDONED, by=pod, reason=f"{pod}: {reason}")
         try:
-            self.talk(namespace, group.name, group.set_id).decide(Question.SAVED, decision)
+            self.talk(namespace, group.name, group.set_id).decide(Question.SAVED, abandoned(pod, reason))
         except CrikpyError as fault:
             _log.warning("the others of group %s were not told: %s", group.name, fault)

@@ -19,7 +19,7 @@ from crikpy.aio.retrying import is_retryable
 from crikpy.errors import CrikpyError, GroupError, PodEndingError
 from crikpy.flows.company import Together
 from crikpy.flows.gathering import Candidate
-from crikpy.model.groups import ABANDONED, Decide, Decision, Obey, Question, Said, named, next_move
+from crikpy.model.groups import Decide, Decision, Obey, Question, Said, abandoned, named, next_move
 from crikpy.model.pods import Pod
 from crikpy.settings import Settings
 from crikpy.store.base import ObjectStore
@@ -133,8 +133,7 @@ class Regrouper:
         Raises:
             StoreError: it cannot be said.
         """
-        decision = Decision(outcome=ABANDONED, by=str(pod), reason=f"{pod}: {reason}")
-        self._talk(candidate, pod).decide(question, decision)
+        self._talk(candidate, pod).decide(question, abandoned(str(pod), reason))
 
     async def renounce(self, candidate: Candidate, pod: Pod, reason: str) -> None:
         """Have the others not wait for a replacement that will not resume their set; never raises."""
@@ -175,7 +174,7 @@ class Regrouper:
                 seen = await asyncio.to_thread(talk.look)
                 move = next_move(Said.WAITING, members, seen, me=candidate.pod_uid, late=late)
                 if isinstance(move, Decide | Obey):
-                    decision = await asyncio.to_thread(self._answer, talk, pod, move)
+                    decision = await asyncio.to_thread(talk.settle, Question.GATHERED, move, by=str(pod))
                     if decision.outcome != Question.GATHERED.yes:
                         raise GroupError(f"the group does not go on together: {decision.reason}")
                     return
@@ -229,13 +228,6 @@ class Regrouper:
             if answer is not None and answer.outcome != question.yes:
                 return Standing(record=record, complete=True, why=f"its set was not resumed: {answer.reason}")
         return Standing(record=record, complete=True)
-
-    @staticmethod
-    def _answer(talk: Talk, pod: Pod, move: Decide | Obey) -> Decision:
-        if not isinstance(move, Decide) and (found := talk.decision(Question.GATHERED)) is not None:
-            return found
-        made = move if isinstance(move, Decide) else Decide(ABANDONED, "a decision was there and is gone")
-        return talk.decide(Question.GATHERED, Decision(outcome=made.outcome, by=str(pod), reason=made.reason))
 
     @staticmethod
     async def _take_back(talk: Talk, me: str) -> None:

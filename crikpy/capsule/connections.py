@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from crikpy.capsule import syscalls
+from crikpy.capsule import procfs, syscalls
 from crikpy.errors import CapsuleError
 from crikpy.model.network import StreamEnd, TcpState
 
@@ -60,21 +60,13 @@ def read_ends(pids: Sequence[int], pairs: Sequence[tuple[int, int]]) -> Iterator
 
 def _holders(pids: Sequence[int], inodes: set[int]) -> Mapping[int, tuple[int, int]]:
     """Return who has each socket open: a process and the number of its descriptor."""
-    wanted = {f"socket:[{inode}]": inode for inode in inodes}
     found: dict[int, tuple[int, int]] = {}
     for pid in pids:
-        for number, target in _descriptors(pid):
-            if (inode := wanted.get(target)) is not None:
-                found.setdefault(inode, (pid, number))
+        with contextlib.suppress(OSError):
+            for number, inode in procfs.sockets(Path(f"/proc/{pid}")):
+                if inode in inodes:
+                    found.setdefault(inode, (pid, number))
     return found
-
-
-def _descriptors(pid: int) -> Iterator[tuple[int, str]]:
-    """Yield what a process has open; nothing of one that has ended."""
-    with contextlib.suppress(OSError):
-        for link in Path(f"/proc/{pid}/fd").iterdir():
-            with contextlib.suppress(OSError):
-                yield int(link.name), os.readlink(link)
 
 
 def _read_pair(

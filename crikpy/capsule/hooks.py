@@ -19,12 +19,11 @@ import os
 import re
 import select
 import socket
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from crikpy.aio.clock import Deadline
-from crikpy.capsule import beneath, syscalls
+from crikpy.capsule import beneath, procfs, syscalls
 from crikpy.capsule.holding import HeldProcess
 from crikpy.capsule.procfs import shown
 from crikpy.errors import CapsuleError, DeadlineError
@@ -181,7 +180,7 @@ def read_answer(pipe: int, deadline: Deadline) -> Answer:
 
 def _socket_of(process: HeldProcess, path: str) -> socket.socket:
     """Return a descriptor of ours for a socket that a process is bound to."""
-    for number in _sockets(process):
+    for number, _ in procfs.sockets(process.folder, most=_MOST_DESCRIPTORS):
         try:
             found = socket.socket(fileno=syscalls.getfd(process.fileno(), number))
         except OSError as fault:
@@ -199,11 +198,3 @@ def _name_of(found: socket.socket) -> object:
         return found.getsockname()
     except OSError:
         return None
-
-
-def _sockets(process: HeldProcess) -> Iterator[int]:
-    """Yield the numbers of a process's descriptors that are sockets."""
-    for link in itertools.islice((process.folder / "fd").iterdir(), _MOST_DESCRIPTORS):
-        with contextlib.suppress(OSError):
-            if os.readlink(link).startswith("socket:"):
-                yield int(link.name)

@@ -1,4 +1,4 @@
-"""Reads the text files below /proc by lines as the kernel means them.
+"""Reads the text files below /proc by lines as the kernel means them, and what its links lead to.
 
 A process chooses its own name and the names of its files: with a carriage return in one, or another character that
 Python takes for the end of a line, it could write lines of its own into what is read here. Only a newline ends a
@@ -7,9 +7,15 @@ line, and that the kernel escapes.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
+import re
 import signal
+from collections.abc import Iterator
 from pathlib import Path
+
+_SOCKET = re.compile(r"socket:\[([0-9]{1,20})\]")
 
 ALARM = 1 << (signal.SIGALRM - 1)
 """SIGALRM in a set of signals of proc_pid_status(5)."""
@@ -56,3 +62,19 @@ def read_status(folder: Path) -> dict[str, str]:
         OSError: it is gone.
     """
     return fields(read_lines(folder / "status"))
+
+
+def sockets(folder: Path, *, most: int | None = None) -> Iterator[tuple[int, int]]:
+    """Yield the descriptors of a process that are sockets: its number and the socket's inode.
+
+    Args:
+        folder: of the process.
+        most: after so many descriptors, sockets or not, no more are looked at.
+
+    Raises:
+        OSError: it is gone.
+    """
+    for link in itertools.islice((folder / "fd").iterdir(), most):
+        with contextlib.suppress(OSError):  # it has just been closed
+            if found := _SOCKET.fullmatch(os.readlink(link)):
+                yield int(link.name), int(found[1])

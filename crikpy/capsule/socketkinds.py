@@ -7,6 +7,7 @@ Unix sockets it tells by netlink (unix_diag.h).
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
 import stat
@@ -69,6 +70,7 @@ def protocol_of(link: str) -> str:
         os.close(pin)
 
 
+@functools.cache
 def _device_of_sockets() -> tuple[int, int]:
     with socket.socket(socket.AF_UNIX) as one:
         device = os.fstat(one.fileno()).st_dev

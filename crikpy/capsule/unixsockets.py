@@ -8,12 +8,12 @@ opened here. Source: proc_pid_net(5), net/unix/af_unix.c.
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from crikpy.capsule import procfs
 from crikpy.capsule.holding import Process, folder_of
 
 MOST: Final = 8000
@@ -35,11 +35,9 @@ def connected_ends(pids: Sequence[int], launcher: Process) -> tuple[int, ...]:
     found: dict[int, None] = {}
     for pid in pids:
         with contextlib.suppress(OSError):
-            for link in Path(f"/proc/{pid}/fd").iterdir():
-                with contextlib.suppress(OSError):
-                    target = os.readlink(link)
-                    if target.startswith("socket:[") and int(target[8:-1]) in connected:
-                        found[int(target[8:-1])] = None
+            for _, inode in procfs.sockets(Path(f"/proc/{pid}")):
+                if inode in connected:
+                    found[inode] = None
     return tuple(found)[:MOST]
 
 

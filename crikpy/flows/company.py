@@ -22,17 +22,15 @@ from crikpy.aio.clock import Deadline
 from crikpy.aio.retrying import is_retryable
 from crikpy.errors import CrikpyError, GroupError
 from crikpy.model.groups import (
-    ABANDONED,
     QUESTION_OF,
     STAYS,
-    Decide,
     Decision,
-    Obey,
     Pass,
     Question,
     Said,
     Seen,
     Wait,
+    abandoned,
     named,
     next_move,
 )
@@ -206,7 +204,7 @@ class Together:
     def abandon(self, reason: str) -> None:
         """Have the others wait no longer; harmless when it is decided already, or the store is away."""
         self._settled = True
-        decision = Decision(outcome=ABANDONED, by=self._pod, reason=f"{self._pod}: {reason}")
+        decision = abandoned(self._pod, reason)
         with contextlib.suppress(CrikpyError):
             retrying.call(lambda: self._talk.decide(self._open, decision), deadline=Deadline.after(_ABANDON_S))
 
@@ -312,7 +310,7 @@ class Together:
                         told = move.missing
                         self._hear(f"is {word}, waits for {named(self._members, told)}")
                 else:
-                    self._obey(word, self._decided(move))
+                    self._obey(word, self._talk.settle(self._open, move, by=self._pod))
                     return
             except CrikpyError as fault:
                 if not is_retryable(fault):
@@ -328,13 +326,6 @@ class Together:
 
     def _begin_pulse(self, sign: Said) -> _Pulse:
         return _Pulse(self._talk, sign, self._me, every_s=self._patience.silence_s / _BEATS)
-
-    def _decided(self, move: Decide | Obey) -> Decision:
-        if isinstance(move, Obey):
-            if (found := self._talk.decision(self._open)) is not None:
-                return found
-            move = Decide(ABANDONED, "a decision was there and is gone")
-        return self._talk.decide(self._open, Decision(outcome=move.outcome, by=self._pod, reason=move.reason))
 
     def _obey(self, word: Said, decision: Decision) -> None:
         self._settled = True

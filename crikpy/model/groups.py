@@ -116,6 +116,11 @@ class Decision:
     reason: str = ""
 
 
+def abandoned(pod: str, reason: str) -> Decision:
+    """Return the decision of a pod that the others wait in vain, or are not to go on."""
+    return Decision(outcome=ABANDONED, by=pod, reason=f"{pod}: {reason}")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
     """One look at what the members of a set have said.

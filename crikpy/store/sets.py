@@ -17,7 +17,7 @@ from datetime import datetime
 import msgspec
 
 from crikpy.errors import IntegrityError, ObjectNotFoundError, StoreUnavailableError, UsageError
-from crikpy.model.groups import ABANDONED, Decision, GroupMember, Question, Said, Seen
+from crikpy.model.groups import ABANDONED, Decide, Decision, GroupMember, Obey, Question, Said, Seen
 from crikpy.model.workload import Workload
 from crikpy.store.base import ObjectStore
 from crikpy.store.layout import group_folder
@@ -147,6 +147,23 @@ class Talk:
             return None
         except msgspec.MsgspecError:
             return _UNREADABLE
+
+    def settle(self, question: Question, move: Decide | Obey, *, by: str) -> Decision:
+        """Return the decision that a member obeys after such a move: the one that stands, or else its own.
+
+        Args:
+            question: what is decided.
+            move: what `next_move` says.
+            by: the pod for which it is decided, if it is.
+
+        Raises:
+            StoreUnavailableError: nobody knows which one stands; it may be asked again.
+        """
+        if isinstance(move, Obey):
+            if (found := self.decision(question)) is not None:
+                return found
+            move = Decide(ABANDONED, "a decision was there and is gone")
+        return self.decide(question, Decision(outcome=move.outcome, by=by, reason=move.reason))
 
     def decide(self, question: Question, decision: Decision) -> Decision:
         """Write a decision unless there is one; return the one that stands.
