@@ -123,8 +123,9 @@ class _Hold:
             self._await_release()
             # Pending for all threads of a process before any of them is let go, so that none gets past it.
             for pid in sorted(set(self._threads.values()) - self.stopped_before):
-                os.kill(pid, signal.SIGSTOP)
-                self.stopped.append(pid)
+                with contextlib.suppress(ProcessLookupError):  # killed, which not even a tracer can keep off
+                    os.kill(pid, signal.SIGSTOP)
+                    self.stopped.append(pid)
         except OSError as fault:
             raise DumpError(f"the job could not be stopped: {fault.strerror}") from fault
         finally:
@@ -151,7 +152,8 @@ class _Hold:
                 )
             for thread in using:
                 self._still.discard(thread)
-                _ptrace(_PTRACE_CONT, thread)
+                with contextlib.suppress(ProcessLookupError):
+                    _ptrace(_PTRACE_CONT, thread)
             time.sleep(_POLL_S)
             self._interrupt(using)
 
@@ -214,7 +216,8 @@ def _await_stop(thread: int, deadline: Deadline) -> int | None:
         elif status >> 16 == _PTRACE_EVENT_STOP:
             return os.WSTOPSIG(status)
         else:
-            _ptrace(_PTRACE_CONT, thread, os.WSTOPSIG(status))
+            with contextlib.suppress(ProcessLookupError):
+                _ptrace(_PTRACE_CONT, thread, os.WSTOPSIG(status))
 
 
 def _seize(thread: int) -> bool:
@@ -236,7 +239,7 @@ def _uses_tiles(thread: int) -> bool:
     try:
         _ptrace(_PTRACE_GETREGSET, thread, ctypes.addressof(vector), _NT_X86_XSTATE)
     except OSError as fault:
-        if fault.errno == errno.ENODEV:  # a CPU, or a virtual machine's, without XSAVE
+        if fault.errno in {errno.ENODEV, errno.ESRCH}:  # a CPU, or a virtual machine's, without XSAVE; or killed
             return False
         raise
     (in_use,) = struct.unpack_from("=Q", room, _XSTATE_BV)
@@ -268,7 +271,7 @@ def _tasks_below(root: int) -> Iterator[_Task]:
 def _tasks_of(pid: int) -> list[Path]:
     try:
         return list(Path(f"/proc/{pid}/task").iterdir())
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the latter when it ends between the opening and the reading
         return []
 
 
