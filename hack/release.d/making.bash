@@ -70,6 +70,15 @@ make_manifests() {
     python "$parts/pinning.py" check "$made/image-digests.txt" "$made"/crikpy-*-"$version".yaml
 }
 
+# make_chart: with the images' digests. By tar, since Helm's own archives bear the time at which they are made; its links
+# into the kustomizations become what they lead to.
+make_chart() {
+    mkdir "$work/chart"
+    cp -rL "$work/source/controller/chart" "$work/chart/crikpy"
+    python "$parts/pinning.py" chart "$made/image-digests.txt" "$work/chart/crikpy/values.yaml"
+    tarred "$work/chart" crikpy | gzip --no-name -9 >"$made/crikpy-chart-$version.tgz"
+}
+
 make_bills() {
     local name options=()
     if [[ -z $digests ]]; then

@@ -28,6 +28,16 @@ def pin(version: str, known: dict[str, str], folder: Path) -> None:
         path.write_text(text)
 
 
+def pin_chart(known: dict[str, str], values: Path) -> None:
+    """Write digests into a chart's values, each into the line that waits for it."""
+    text = values.read_text()
+    for name, digest in known.items():
+        text, count = re.subn(rf'^(    {name}): ""$', rf"\1: {digest}", text, flags=re.MULTILINE)
+        if count != 1:
+            raise ValueError(f"{values} has no one place for the digest of {name}")
+    values.write_text(text)
+
+
 def unpinned(known: dict[str, str], manifest: str) -> list[str]:
     """Return the images of a manifest, wherever it names them, that are not of this release by their digest."""
     good = {f"{_REGISTRY}/{name}": digest for name, digest in known.items()}
@@ -49,5 +59,7 @@ def check(known: dict[str, str], manifests: list[Path]) -> str | None:
 if __name__ == "__main__":
     if sys.argv[1] == "pin":
         pin(sys.argv[2], digests(Path(sys.argv[3])), Path(sys.argv[4]))
+    elif sys.argv[1] == "chart":
+        pin_chart(digests(Path(sys.argv[2])), Path(sys.argv[3]))
     else:
         sys.exit(check(digests(Path(sys.argv[2])), [Path(each) for each in sys.argv[3:]]))

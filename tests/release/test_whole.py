@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import crikpy
+from tests.manifests.charts import helm
 
 # The manifests are made by kubectl, which hack/test has when its end-to-end tests begin.
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(300)]
@@ -68,6 +69,7 @@ def test_it_verifies_and_holds_what_it_should(made: Path) -> None:
         f"crikpy-node-{VERSION}-linux-amd64.tar.gz",
         f"crikpy-node-{VERSION}.cdx.json",
         f"crikpy-manifests-{VERSION}.tar.gz",
+        f"crikpy-chart-{VERSION}.tgz",
         "image-digests.txt",
         *(f"crikpy-{overlay}-{VERSION}.yaml" for overlay in OVERLAYS),
     }
@@ -91,8 +93,21 @@ def test_no_manifest_names_an_image_without_its_digest(made: Path, digests: Path
     assert found == {f"ghcr.io/crikpy/{name}:{VERSION}@{digest}" for name, digest in known}
 
 
+def test_the_chart_is_one_that_helm_takes_and_names_images_by_digest(
+    made: Path, digests: Path, tmp_path: Path
+) -> None:
+    values = {"cluster": "c", "store": {"kind": "directory"}, "tidy": {"enabled": True}}
+    archive = made / f"crikpy-chart-{VERSION}.tgz"
+    done = helm("template", "crikpy", archive, values=values, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "symbolic link" not in done.stderr
+    found = set(re.findall(r"(?:image|IMAGE): (\S+)$", done.stdout, re.MULTILINE))
+    known = [line.split() for line in digests.read_text().splitlines()]
+    assert found == {f"ghcr.io/crikpy/{name}:{VERSION}@{digest}" for name, digest in known}
+
+
 def test_archives_tell_nothing_of_the_machine_that_made_them(made: Path) -> None:
-    for path in made.glob("*.tar.gz"):
+    for path in (*made.glob("*.tar.gz"), *made.glob("*.tgz")):
         with tarfile.open(path) as archive:
             for member in archive:
                 assert (member.uid, member.gid, member.mtime) == (0, 0, 1580601600), f"{path.name}: {member.name}"
