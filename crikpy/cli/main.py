@@ -26,6 +26,7 @@ _COMMANDS = {
     "rm": "rm_cmd",
     "gc": "gc_cmd",
     "why": "why_cmd",
+    "uninstall": "uninstall_cmd",
     "agent": "agent_cmd",
     "controller": "controller_cmd",
 }

@@ -79,9 +79,11 @@ NAMESPACES: Final = Resource(CORE, "v1", "namespaces", "Namespace", namespaced=F
 SERVICE_ACCOUNTS: Final = Resource(CORE, "v1", "serviceaccounts", "ServiceAccount")
 
 DEPLOYMENTS: Final = Resource("apps", "v1", "deployments", "Deployment")
+DAEMON_SETS: Final = Resource("apps", "v1", "daemonsets", "DaemonSet")
 REPLICA_SETS: Final = Resource("apps", "v1", "replicasets", "ReplicaSet")
 STATEFUL_SETS: Final = Resource("apps", "v1", "statefulsets", "StatefulSet")
 JOBS: Final = Resource("batch", "v1", "jobs", "Job")
+CRON_JOBS: Final = Resource("batch", "v1", "cronjobs", "CronJob")
 LEASES: Final = Resource("coordination.k8s.io", "v1", "leases", "Lease")
 
 MUTATING_WEBHOOKS: Final = Resource(

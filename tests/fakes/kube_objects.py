@@ -18,7 +18,17 @@ from crikpy.kube import resources
 from crikpy.kube.resources import Resource
 from tests.fakes.kube_rules import Json, RefusedError, json_patched, merged
 
-WITH_STATUS = ("pods", "nodes", "checkpoints", "jobs", "deployments", "replicasets", "statefulsets", "namespaces")
+WITH_STATUS = (
+    "pods",
+    "nodes",
+    "checkpoints",
+    "jobs",
+    "daemonsets",
+    "deployments",
+    "replicasets",
+    "statefulsets",
+    "namespaces",
+)
 """Kinds with a subresource `status`."""
 
 CONDITIONAL_ONLY = ("checkpoints", "leases")

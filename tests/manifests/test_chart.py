@@ -1,10 +1,11 @@
-"""The chart installs what kustomize does, changes what its values say, and refuses values that it does not know."""
+"""The chart installs what kustomize does, changes what its values say, and refuses values that are wrong."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -48,7 +49,7 @@ CASES = [
 ]
 
 
-def wanted(kind: str = "directory", **more: object) -> Json:
+def wanted(kind: str = "directory", /, **more: Any) -> Json:
     """Return values that install."""
     return {"cluster": "my-cluster", "store": {"kind": kind, **STORES[kind]}, **more}
 

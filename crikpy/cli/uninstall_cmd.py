@@ -1,0 +1,97 @@
+"""`crikpy uninstall`: make a cluster ready for the removal of crikpy's objects."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+import click
+
+from crikpy.aio.clock import Deadline
+from crikpy.cli.clusters import on_cluster
+from crikpy.cli.console import ConsoleReporter, output_option, print_json
+from crikpy.controller.uninstalling import Uninstall, Wish
+from crikpy.errors import UsageError
+from crikpy.kube.client import KubeClient
+from crikpy.settings import Settings
+
+_UNITS = {"s": 1, "m": 60, "h": 3600}
+
+
+def _seconds(context: click.Context, option: click.Parameter, value: str) -> int:
+    found = re.fullmatch(r"([1-9]\d{0,5})([smh])", value)
+    if found is None:
+        raise click.BadParameter("a number and one of s, m, h, such as 10m")
+    return int(found[1]) * _UNITS[found[2]]
+
+
+@click.command("uninstall")
+@click.option("-n", "--namespace", help="Where crikpy is installed.  [default: CRIKPY_CONTROLLER_NAMESPACE]")
+@click.option(
+    "--checkpoints",
+    type=click.Choice(["keep", "delete"]),
+    default="keep",
+    show_default=True,
+    help="What becomes of what the store holds for Checkpoint objects; the objects go in any case.",
+)
+@click.option(
+    "--timeout",
+    "within_s",
+    callback=_seconds,
+    default="10m",
+    show_default=True,
+    metavar="AGE",
+    help="For all of it.",
+)
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@click.option("--yes", is_flag=True, help="Do not ask whether it is meant.")
+@output_option
+@click.pass_obj
+def command(
+    settings: Settings,
+    namespace: str | None,
+    checkpoints: str,
+    within_s: int,
+    dry_run: bool,
+    yes: bool,
+    output: str,
+) -> None:
+    """Take crikpy off a cluster, so that what installed it can remove its objects.
+
+    Running jobs run on. Webhooks, controller, agents and Checkpoint objects go; nodes lose crikpy's labels,
+    annotations, conditions, taints and cordons. Then: `kubectl delete -k OVERLAY --ignore-not-found`.
+    Where the chart is installed, `helm uninstall` does all of this by itself. Run again, it goes on where it was
+    broken off.
+    """
+    wish = Wish(
+        namespace=namespace or settings.controller.namespace,
+        delete_stored=checkpoints == "delete",
+        dry_run=dry_run,
+    )
+    if not yes and not dry_run:
+        _ask(wish)
+    steps: list[dict[str, str]] = []
+    with ConsoleReporter(as_json=output == "json") as reporter:
+
+        def tell(step: str, message: str) -> None:
+            steps.append({"step": step, "message": message})
+            reporter.event(step, message)
+
+        async def act(api: KubeClient) -> None:
+            await Uninstall(api, wish, Deadline.after(within_s), tell).run()
+
+        on_cluster(settings, act)
+    if output == "json":
+        print_json({"dry_run": dry_run, "steps": steps})
+    elif not steps:
+        click.echo("there is nothing of crikpy's to take off")
+    elif not dry_run:
+        click.echo("done; remove its objects now, for example with kubectl delete -k OVERLAY --ignore-not-found")
+
+
+def _ask(wish: Wish) -> None:
+    stored = "DELETED" if wish.delete_stored else "kept"
+    question = f"Take crikpy off this cluster (namespace {wish.namespace})? What the store holds is {stored}."
+    if not sys.stdin.isatty():
+        raise UsageError("nobody can be asked whether this is meant", remedy="give --yes, or look with --dry-run")
+    click.confirm(question, abort=True)
