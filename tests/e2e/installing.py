@@ -29,6 +29,7 @@ from tests.e2e import leftovers
 from tests.e2e.aws import AwsNews
 from tests.e2e.cluster import ROOT, Cluster, LocalMetadata, Metadata, Notices, PodMetadata
 from tests.e2e.kubectl import Json, wait_for
+from tests.e2e.snapshots import Snapshot, snapshot
 from tests.fakes.s3_server import S3Server
 
 SYSTEM = "crikpy-system"
@@ -51,6 +52,8 @@ class Installation:
         notices: gives notices to nodes.
         news: what AWS says of them by a queue; None where there is none.
         server: the store's server; None where it is somebody else's.
+        before: what was on the cluster before.
+        manifests: what was applied; it holds secrets.
     """
 
     CLUSTER = "e2e"
@@ -64,18 +67,22 @@ class Installation:
         self._keys.write_text(base64.b64encode(secrets.token_bytes(32)).decode())
         self._stack = contextlib.ExitStack()
         self._environment: dict[str, str] = {}
-        self._url = ""
+        self._url = self._imds = ""
         self.notices: Notices
         self.news: AwsNews | None = None
         self.server: S3Server | None = None
+        self.before: Snapshot
+        self.manifests = ""
 
     def __enter__(self) -> Installation:
         try:
             self._clear()
+            self.before = snapshot(self.cluster)
             self._open_store()
             if self.cluster.own:
                 self.news = self._stack.enter_context(AwsNews(HOST_ADDRESS))
             metadata = self._metadata()
+            self._imds = metadata.endpoint
             self.notices = Notices(self.cluster, metadata)
             self._install(metadata)
         except BaseException:
@@ -165,12 +172,48 @@ class Installation:
         kubectl = self.cluster.kubectl
         overlay = self._overlay(metadata)
         manifests = kubectl("kustomize", "--load-restrictor=LoadRestrictionsNone", str(overlay))
+        self.manifests = manifests
         self._stack.callback(leftovers.remove, kubectl)
         kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=manifests)
+        self.await_ready()
+
+    def await_ready(self) -> None:
+        """Wait until crikpy is rolled out, and nodes and webhook work."""
         for what in ("daemonset/crikpy-agent", "deployment/crikpy-controller"):
-            kubectl("rollout", "status", what, "-n", SYSTEM, f"--timeout={_READY_S}s", timeout=_READY_S + 10)
+            self.cluster.kubectl(
+                "rollout", "status", what, "-n", SYSTEM, f"--timeout={_READY_S}s", timeout=_READY_S + 10
+            )
         wait_for("every node to say that it can save jobs", self._nodes_ready)
         wait_for("the webhook's certificate", self._webhook_ready)
+
+    def chart_values(self) -> Json:
+        """Return the values with which the chart installs the same; needs the Secrets `make_secrets` makes."""
+        environment = {name: value for name, value in self._environment.items() if name.startswith("CRIKPY_")}
+        return {
+            "cluster": self.CLUSTER,
+            "store": {
+                "kind": "s3-compatible",
+                "url": self._url,
+                "endpoint": environment.pop("CRIKPY_STORE_ENDPOINT", "https://s3.amazonaws.com"),
+            },
+            "sealed": {"enabled": True},
+            "image": {"tag": TAG},
+            "settings": {**environment, "CRIKPY_NOTICES_IMDS_ENDPOINT": self._imds},
+        }
+
+    def make_secrets(self) -> None:
+        """Make the namespace, and the Secrets that must be there before the chart is installed."""
+        stored = {name: value for name, value in self._environment.items() if name in _AWS}
+        found = (ROOT / "controller/base/namespace.yaml").read_text()
+        self.cluster.kubectl("apply", "-f", "-", stdin=found)
+        self.cluster.kubectl(
+            "label", "namespace", SYSTEM, *(f"{name}={value}" for name, value in leftovers.MARK.items())
+        )
+        self.cluster.kubectl.apply(
+            _secret("crikpy-store", stored),
+            _secret("crikpy-keys", {"keys": self._keys.read_text()}),
+            namespace=SYSTEM,
+        )
 
     def _empty_store(self) -> None:
         with contextlib.closing(self.open_store()) as store:
@@ -235,6 +278,10 @@ class Installation:
     def _webhook_ready(self) -> bool:
         found = self.cluster.kubectl.get("mutatingwebhookconfiguration", "crikpy-webhook")
         return all(webhook["clientConfig"].get("caBundle") for webhook in found["webhooks"])
+
+
+def _secret(name: str, data: dict[str, str]) -> Json:
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data}
 
 
 def _patch(kind: str, name: str, change: Json, *, group: str = "v1") -> Json:
