@@ -10,7 +10,8 @@ from functools import partial
 import click
 
 from crikpy.aio.clock import Deadline
-from crikpy.cli.console import output_option, print_findings, print_json, store_option
+from crikpy.cli.console import print_findings, store_option
+from crikpy.cli.output import TABLE, output_option, print_data
 from crikpy.cli.remedies import remedy_of
 from crikpy.criu.features import check_node
 from crikpy.errors import CrikpyError, NodeError
@@ -35,8 +36,8 @@ def command(settings: Settings, store_url: str | None, output: str) -> None:
     findings = [*check_node(settings, deadline=deadline), node_finding(settings, deadline)]
     findings += _store_findings(settings, store_url)
     failed = [finding for finding in findings if finding.verdict is Verdict.FAILED]
-    if output == "json":
-        print_json({"able": not failed, "findings": [dataclasses.asdict(finding) for finding in findings]})
+    if output != TABLE:
+        print_data({"able": not failed, "findings": [dataclasses.asdict(finding) for finding in findings]}, output)
     else:
         print_findings(findings)
         able = "This node can save jobs."

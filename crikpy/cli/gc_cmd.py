@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import click
 
-from crikpy.cli.console import human_bytes, output_option, print_json, store_option
+from crikpy.cli.console import store_option
+from crikpy.cli.output import TABLE, human_bytes, output_option, print_data
 from crikpy.errors import StoreError
 from crikpy.settings import Settings
 from crikpy.store import expiring
@@ -92,8 +93,8 @@ def command(
             rows.append({"workload": str(workload), "error": str(fault)})
             continue
         rows.append({**_facts(plan, deleted=delete), "expired": [asdict(each) for each in doomed]})
-    if output == "json":
-        print_json(rows)
+    if output != TABLE:
+        print_data(rows, output)
     else:
         _print(rows, deleted=delete)
     if failed is not None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from crikpy.cli.console import group_options, output_option, store_option, workload_of
+from crikpy.cli.console import group_options, store_option, workload_of
+from crikpy.cli.output import JSON, output_option
 from crikpy.cli.run_cmd import job_environment, run_plan
 from crikpy.flows.running import RunPlan
 from crikpy.settings import Settings
@@ -29,4 +30,4 @@ def command(settings: Settings, name: str, store_url: str, cluster: str, namespa
         must_resume=True,
         start_on_failure=False,
     )
-    run_plan(plan, settings, as_json=output == "json")
+    run_plan(plan, settings, as_json=output == JSON)

@@ -10,8 +10,10 @@ from typing import Any
 import click
 
 from crikpy import names
-from crikpy.cli.console import ConsoleReporter, group_options, output_option, store_option, workload_of
+from crikpy.cli.console import group_options, store_option, workload_of
 from crikpy.cli.main import require_root
+from crikpy.cli.output import JSON, output_option
+from crikpy.cli.reporting import ConsoleReporter
 from crikpy.cli.saving import save_options, saving_options
 from crikpy.errors import UsageError
 from crikpy.flows.running import RunPlan, run_job
@@ -77,7 +79,7 @@ def command(
         start_on_failure=restore_failure == "start",
         saving=save_options(carry, **saving),
     )
-    run_plan(plan, settings, as_json=output == "json")
+    run_plan(plan, settings, as_json=output == JSON)
 
 
 def job_environment() -> dict[str, str]:

@@ -8,8 +8,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from crikpy.cli.console import human_bytes, print_json
 from crikpy.cli.list_cmd import state_of
+from crikpy.cli.output import TABLE, human_bytes, print_data
 from crikpy.cli.selecting import checkpoint_options, select
 from crikpy.model.manifest import APPLICATION_MODE, Manifest
 from crikpy.settings import Settings
@@ -37,10 +37,10 @@ def command(
         settings, name=name, identity=identity, store_url=store_url, cluster=cluster, namespace=namespace
     )
     manifest = selected.manifest()
-    if output == "json":
+    if output != TABLE:
         facts = dataclasses.asdict(manifest)
         facts["images"] = [{"name": image.name, "size": image.size} for image in manifest.images]
-        print_json({**facts, "state": state_of(selected.summary)})
+        print_data({**facts, "state": state_of(selected.summary)}, output)
         return
     console = Console()
     _show_head(console, manifest, state_of(selected.summary))

@@ -7,7 +7,8 @@ import dataclasses
 import click
 
 from crikpy.cli.clusters import namespace_option, on_cluster, require_pod_name
-from crikpy.cli.console import output_option, print_findings, print_json
+from crikpy.cli.console import print_findings
+from crikpy.cli.output import TABLE, output_option, print_data
 from crikpy.errors import UnsupportedJobError
 from crikpy.kube.explaining import Explanation, explain_pod
 from crikpy.settings import Settings
@@ -25,8 +26,8 @@ def command(settings: Settings, target: str, namespace: str | None, output: str)
     """
     name = require_pod_name(target)
     found = on_cluster(settings, lambda api: explain_pod(api, namespace or api.default_namespace, name))
-    if output == "json":
-        print_json(_facts(found))
+    if output != TABLE:
+        print_data(_facts(found), output)
     else:
         _print(found)
     if not found.able:

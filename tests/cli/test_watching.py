@@ -1,0 +1,92 @@
+"""`--watch`: drawn in place on a terminal, appended elsewhere; Ctrl-C or a closed pipe ends it quietly."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.cli.machines import PROGRAM
+from tests.cli.shelf import NEWER, OLDER, Shelf
+from tests.integration.capsules import PATIENCE_S
+
+_WATCH = ("list", "--watch", "--interval", "0.2", "--store")
+
+
+@contextmanager
+def watching(*words: str, **changes: str) -> Iterator[subprocess.Popen[str]]:
+    environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", **changes}
+    process = subprocess.Popen(
+        words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate(timeout=PATIENCE_S)
+
+
+def line_of(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+def test_a_pipe_gets_what_is_new_appended_and_ctrl_c_ends_it_with_0(shelf: Shelf) -> None:
+    shelf.put(OLDER)
+    with watching(str(PROGRAM), *_WATCH, shelf.url) as process:
+        assert line_of(process).split()[:3] == ["JOB", "CHECKPOINT", "STATE"]
+        assert line_of(process).split()[:3] == ["train", OLDER, "resumable"]
+        shelf.put(NEWER)
+        assert line_of(process).split()[:3] == ["train", NEWER, "resumable"]
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=PATIENCE_S)
+        assert (process.returncode, out, err) == (0, "", "")
+
+
+def test_programs_get_a_line_of_json_for_each_change(shelf: Shelf) -> None:
+    shelf.put(OLDER)
+    with watching(str(PROGRAM), *_WATCH, shelf.url, "--output", "json") as process:
+        first = json.loads(line_of(process))
+        assert (first["change"], first["id"]) == ("added", OLDER)
+        shelf.store.put(f"machines/default/train/checkpoints/{OLDER}/quarantine.json", b'{"reason":"x","time":""}')
+        second = json.loads(line_of(process))
+        assert (second["change"], second["state"]) == ("changed", "quarantined")
+
+
+def test_a_closed_pipe_ends_it_as_it_ends_any_program(shelf: Shelf) -> None:
+    shelf.put(OLDER)
+    with watching(str(PROGRAM), *_WATCH, shelf.url) as process:
+        line_of(process)
+        assert process.stdout is not None
+        process.stdout.close()
+        shelf.put(NEWER)
+        assert process.wait(PATIENCE_S) == 141
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+
+
+def test_a_terminal_is_drawn_on_in_place(shelf: Shelf) -> None:
+    shelf.put(OLDER)
+    command = " ".join((str(PROGRAM), *_WATCH, shelf.url))
+    words = (
+        "script",
+        "--quiet",
+        "--return",
+        "--flush",
+        "--command",
+        f"stty cols 160; exec {command}",
+        "/dev/null",
+    )
+    with watching(*words, TERM="xterm") as process:
+        assert process.stdout is not None
+        seen = ""
+        while OLDER not in seen:
+            seen += process.stdout.read(1)
+        shelf.put(NEWER)
+        while NEWER not in seen:
+            seen += process.stdout.read(1)
+        # Up to where the drawing began: what is new does not stand below what was there.
+        assert "\x1b[1A" in seen
