@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -23,6 +24,7 @@ _COMMANDS = {
     "checkpoint": "checkpoint_cmd",
     "list": "list_cmd",
     "show": "show_cmd",
+    "diff": "diff_cmd",
     "verify": "verify_cmd",
     "rm": "rm_cmd",
     "gc": "gc_cmd",
@@ -80,6 +82,9 @@ def require_root() -> None:
 
 def main() -> None:
     """Run the command line and exit."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that knows no bars shows marks, and no error
     sys.exit(run(sys.argv[1:], program_name(sys.argv[0])))
 
 

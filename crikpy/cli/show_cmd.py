@@ -6,10 +6,11 @@ import dataclasses
 
 import click
 from rich.console import Console
-from rich.table import Table
 
+from crikpy.cli import colours
 from crikpy.cli.list_cmd import state_of
 from crikpy.cli.output import TABLE, human_bytes, print_data
+from crikpy.cli.processes import memory_lines, process_table
 from crikpy.cli.selecting import checkpoint_options, select
 from crikpy.model.manifest import APPLICATION_MODE, Manifest
 from crikpy.settings import Settings
@@ -42,10 +43,14 @@ def command(
         facts["images"] = [{"name": image.name, "size": image.size} for image in manifest.images]
         print_data({**facts, "state": state_of(selected.summary)}, output)
         return
-    console = Console()
+    console = colours.console()
     _show_head(console, manifest, state_of(selected.summary))
+    for line in memory_lines(manifest):
+        console.print(line, soft_wrap=True)
     if manifest.job.processes:
-        console.print(_process_table(manifest))
+        console.print()
+        console.print(process_table(manifest.job.processes))
+        console.print()
     _show_files(console, manifest)
 
 
@@ -72,33 +77,15 @@ def _show_head(console: Console, manifest: Manifest, state: str) -> None:
         "format": f"{manifest.format}, written by crikpy {manifest.release}",
     }
     for name, value in rows.items():
-        console.print(f"{name:<12} {value}", highlight=False, soft_wrap=True)
-
-
-def _process_table(manifest: Manifest) -> Table:
-    table = Table(box=None, pad_edge=False, title="processes", title_justify="left")
-    for column in ("PID", "PARENT", "COMMAND", "THREADS", "RESIDENT", "ANONYMOUS", "FILE", "SHARED"):
-        table.add_column(column, justify="left" if column == "COMMAND" else "right")
-    for process in manifest.job.processes:
-        table.add_row(
-            str(process.pid),
-            str(process.parent),
-            process.command,
-            str(process.threads),
-            human_bytes(process.resident_bytes),
-            human_bytes(process.anonymous_bytes),
-            human_bytes(process.file_bytes),
-            human_bytes(process.shared_bytes),
-        )
-    return table
+        console.print(f"{name:<12} {value}", soft_wrap=True)
 
 
 def _show_files(console: Console, manifest: Manifest) -> None:
     for archive in manifest.archives:
-        console.print(f"carries {archive.entries} files below {archive.root} ({archive.kind})", highlight=False)
+        console.print(f"carries {archive.entries} files below {archive.root} ({archive.kind})")
     needed = manifest.open_files
-    console.print(f"needs {len(needed)} files of the machine, by size:", highlight=False)
+    console.print(f"needs {len(needed)} files of the machine, by size:")
     for file in needed[:_ALL_FILES]:
-        console.print(f"  {file.size:>12}  {file.path}", highlight=False, soft_wrap=True)
+        console.print(f"  {file.size:>12}  {file.path}", soft_wrap=True)
     if len(needed) > _ALL_FILES:
-        console.print(f"  and {len(needed) - _ALL_FILES} more; --output json shows all", highlight=False)
+        console.print(f"  and {len(needed) - _ALL_FILES} more; --output json shows all")
