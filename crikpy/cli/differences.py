@@ -69,7 +69,7 @@ class Shared:
 
     Attributes:
         image_bytes: all of them.
-        zero_bytes: of these, zeros, which are not stored.
+        zero_bytes: of these, runs of zeros that no chunk holds.
         shared_bytes: of these, bytes in chunks that the first refers to, too.
         other_bytes: the rest: new, or shared with other checkpoints than the first.
     """

@@ -76,8 +76,8 @@ def _kinds(process: ProcessFact) -> tuple[int, int, int]:
 
 
 def _stored(sizes: Sizes) -> tuple[int, int, int]:
-    anew = max(0, sizes.image_bytes - sizes.zero_bytes - sizes.reused_bytes)
-    return sizes.zero_bytes, sizes.reused_bytes, anew
+    reused = min(sizes.reused_bytes, sizes.image_bytes - sizes.zero_bytes)  # a reused chunk may hold zeros, too
+    return sizes.zero_bytes, reused, sizes.image_bytes - sizes.zero_bytes - reused
 
 
 def _bar(parts: Sequence[int], kinds: Sequence[tuple[str, str, str]], whole: int, *, width: int = _BAR) -> Text:
