@@ -11,6 +11,7 @@ import click
 
 from crikpy.aio.clock import Deadline
 from crikpy.cli.console import print_findings, store_option
+from crikpy.cli.helping import RUN_ENVIRONMENT, STORE_ENVIRONMENT, epilog
 from crikpy.cli.output import TABLE, output_option, print_data
 from crikpy.cli.remedies import remedy_of
 from crikpy.criu.features import check_node
@@ -23,7 +24,15 @@ from crikpy.store.opening import open_store
 _PATIENCE_S = 60.0
 
 
-@click.command("check")
+@click.command(
+    "check",
+    epilog=epilog(
+        "crikpy check",
+        "# the store, and the keys to seal with, too\ncrikpy check --store s3://my-bucket/jobs",
+        environment=(*STORE_ENVIRONMENT, *RUN_ENVIRONMENT),
+        statuses=("0 if this node can save jobs, 11 if not: crikpy help exit-statuses",),
+    ),
+)
 @partial(store_option, required=False)
 @output_option
 @click.pass_obj

@@ -9,6 +9,7 @@ from crikpy.aio.clock import Deadline
 from crikpy.capsule.places import JobPlace
 from crikpy.cli.clusters import on_cluster, order_facts, pod_name
 from crikpy.cli.console import workload_of
+from crikpy.cli.helping import CLUSTER_ENVIRONMENT, RUN_ENVIRONMENT, epilog
 from crikpy.cli.main import require_root
 from crikpy.cli.output import JSON, TABLE, human_bytes, output_option, print_data
 from crikpy.cli.reporting import ConsoleReporter
@@ -25,7 +26,15 @@ from crikpy.settings import Settings
 from crikpy.store.opening import open_store
 
 
-@click.command("checkpoint")
+@click.command(
+    "checkpoint",
+    epilog=epilog(
+        "# save a job of this machine; it ends with status 75\ncrikpy checkpoint train-7",
+        "crikpy checkpoint train-7 --leave-running",
+        "# save a pod, and have its replacement resume it\ncrikpy checkpoint pod/train-0 -n research --move",
+        environment=(*CLUSTER_ENVIRONMENT, *RUN_ENVIRONMENT),
+    ),
+)
 @click.argument("target", metavar="NAME|pod/NAME")
 @click.option("--cluster", help=f"Group of machines that the job NAME is of.  [default: {names.PLAIN_GROUP[0]}]")
 @click.option("-n", "--namespace", help="Part of the group, or namespace of the pod.")

@@ -9,6 +9,7 @@ import click
 
 from crikpy.cli.console import group_options, store_option, workload_of
 from crikpy.cli.differences import Difference, Grown, compare
+from crikpy.cli.helping import STORE_ENVIRONMENT, epilog
 from crikpy.cli.output import TABLE, human_bytes, output_option, print_data
 from crikpy.errors import CheckpointNotFoundError, UsageError
 from crikpy.settings import Settings
@@ -18,7 +19,14 @@ from crikpy.store.opening import open_store
 _SHOWN = 15
 
 
-@click.command("diff")
+@click.command(
+    "diff",
+    epilog=epilog(
+        "crikpy diff train-7 --store s3://my-bucket/jobs",
+        "crikpy diff train-7 20250131T120000Z-0123abcd --store /mnt/jobs",
+        environment=STORE_ENVIRONMENT,
+    ),
+)
 @click.argument("name")
 @click.argument("first", required=False, metavar="[CHECKPOINT")
 @click.argument("second", required=False, metavar="[CHECKPOINT]]")

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import click
 
 from crikpy.cli.console import store_option
+from crikpy.cli.helping import STORE_ENVIRONMENT, epilog
 from crikpy.cli.output import TABLE, human_bytes, output_option, print_data
 from crikpy.errors import StoreError
 from crikpy.settings import Settings
@@ -30,7 +31,14 @@ def _age(context: click.Context, option: click.Parameter, text: str | None) -> t
     return timedelta(seconds=int(match[1]) * _UNITS[match[2]])
 
 
-@click.command("gc")
+@click.command(
+    "gc",
+    epilog=epilog(
+        "# only look\ncrikpy gc --store s3://my-bucket/jobs",
+        "crikpy gc --store s3://my-bucket/jobs --expired --ttl 30d --delete",
+        environment=STORE_ENVIRONMENT,
+    ),
+)
 @store_option
 @click.option("--cluster", help="Only this group of machines.")
 @click.option("--namespace", help="Only this part of the group.")

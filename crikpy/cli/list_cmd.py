@@ -10,6 +10,7 @@ import click
 from crikpy import names
 from crikpy.cli.clusters import on_cluster, order_listing, pod_name
 from crikpy.cli.console import store_option
+from crikpy.cli.helping import CLUSTER_ENVIRONMENT, STORE_ENVIRONMENT, epilog
 from crikpy.cli.output import human_bytes, output_option
 from crikpy.cli.watching import Listing, Row, present, watch_options
 from crikpy.errors import SettingsError
@@ -26,7 +27,15 @@ from crikpy.store.records import CheckpointSummary
 _STYLES = {"damaged": "red", "quarantined": "red", "incomplete": "yellow", "resumable": "green"}
 
 
-@click.command("list")
+@click.command(
+    "list",
+    epilog=epilog(
+        "crikpy list --store s3://my-bucket/jobs",
+        "# Checkpoint objects of a cluster, as they come\ncrikpy list --all-namespaces --watch",
+        "crikpy list train-7 --store /mnt/jobs --output json",
+        environment=(*STORE_ENVIRONMENT, *CLUSTER_ENVIRONMENT),
+    ),
+)
 @click.argument("name", required=False)
 @partial(store_option, required=False)
 @click.option("--cluster", help="In a store: only this cluster, or this group of machines.")

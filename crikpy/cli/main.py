@@ -13,7 +13,9 @@ import click
 import crikpy
 from crikpy import log, settings
 from crikpy.cli import colours
+from crikpy.cli.completing import VARIABLE, answer_shell
 from crikpy.cli.failing import as_ours, print_error
+from crikpy.cli.helping import epilog
 from crikpy.cli.output import wants_json
 from crikpy.errors import NotRootError
 
@@ -31,6 +33,8 @@ _COMMANDS = {
     "why": "why_cmd",
     "agent": "agent_cmd",
     "controller": "controller_cmd",
+    "completion": "completion_cmd",
+    "help": "help_cmd",
 }
 
 
@@ -52,7 +56,20 @@ class _Commands(click.Group):
         return command if isinstance(command, click.Command) else None
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=epilog(
+        "crikpy check",
+        "crikpy run --name train-7 --store s3://my-bucket/jobs -- python train.py",
+        "crikpy list --store s3://my-bucket/jobs",
+        "crikpy --debug show train-7 --store s3://my-bucket/jobs",
+        environment=(
+            "CRIKPY_…             settings of every kind: crikpy help settings",
+            "NO_COLOR             set to anything, there are no colours",
+        ),
+    ),
+)
 @click.version_option(crikpy.__version__, prog_name="crikpy")
 @click.option("--log-format", type=click.Choice(["plain", "json"]), help="How to log.  [default: as --output]")
 @click.option("--verbose", is_flag=True, help="Log what is done, for bug reports.")
@@ -61,7 +78,7 @@ class _Commands(click.Group):
 def cli(context: click.Context, log_format: str | None, verbose: bool, debug: bool) -> None:
     """Move long-running jobs off machines that are about to die.
 
-    Every command takes its further settings from CRIKPY_ variables; docs/settings.md lists them.
+    crikpy COMMAND --help tells all of a command. Results go to standard output, all else to standard error.
     """
     as_json = log_format == "json" if log_format else wants_json(sys.argv[1:])
     log.set_up(as_json=as_json, level=logging.DEBUG if verbose else logging.INFO)
@@ -85,6 +102,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that knows no bars shows marks, and no error
+    if instruction := os.environ.get(VARIABLE):
+        sys.exit(answer_shell(cli, instruction))
     sys.exit(run(sys.argv[1:], program_name(sys.argv[0])))
 
 

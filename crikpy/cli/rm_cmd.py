@@ -5,13 +5,20 @@ from __future__ import annotations
 import click
 
 from crikpy.cli.console import group_options, store_option, workload_of
+from crikpy.cli.helping import STORE_ENVIRONMENT, epilog
 from crikpy.cli.output import TABLE, output_option, print_data
 from crikpy.settings import Settings
 from crikpy.store.checkpoints import Checkpoints
 from crikpy.store.opening import open_store
 
 
-@click.command("rm")
+@click.command(
+    "rm",
+    epilog=epilog(
+        "crikpy rm train-7 20250131T120000Z-0123abcd --store s3://my-bucket/jobs",
+        environment=STORE_ENVIRONMENT,
+    ),
+)
 @click.argument("name")
 @click.argument("identity", metavar="CHECKPOINT")
 @store_option

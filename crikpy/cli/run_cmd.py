@@ -11,6 +11,7 @@ import click
 
 from crikpy import names
 from crikpy.cli.console import group_options, store_option, workload_of
+from crikpy.cli.helping import RUN_ENVIRONMENT, STORE_ENVIRONMENT, epilog
 from crikpy.cli.main import require_root
 from crikpy.cli.output import JSON, output_option
 from crikpy.cli.reporting import ConsoleReporter
@@ -26,7 +27,16 @@ def _absolute(context: click.Context, option: click.Parameter, paths: tuple[str,
     return tuple(str(Path(path).resolve()) for path in paths)
 
 
-@click.command("run", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.command(
+    "run",
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    epilog=epilog(
+        "crikpy run --name train-7 --store s3://my-bucket/jobs -- python train.py",
+        "# a directory travels with the job\ncrikpy run --name sim --store /mnt/jobs --carry /var/sim -- ./sim",
+        environment=(*STORE_ENVIRONMENT, *RUN_ENVIRONMENT),
+        statuses=("the job's own; 75 when it was saved; others: crikpy help exit-statuses",),
+    ),
+)
 @click.option("--name", required=True, help="The job's name; one job of a name runs at a time.")
 @store_option
 @group_options

@@ -8,6 +8,7 @@ import click
 from rich.console import Console
 
 from crikpy.cli import colours
+from crikpy.cli.helping import STORE_ENVIRONMENT, epilog
 from crikpy.cli.list_cmd import state_of
 from crikpy.cli.output import TABLE, human_bytes, print_data
 from crikpy.cli.processes import memory_lines, process_table
@@ -18,7 +19,14 @@ from crikpy.settings import Settings
 _ALL_FILES = 20
 
 
-@click.command("show")
+@click.command(
+    "show",
+    epilog=epilog(
+        "crikpy show train-7 --store s3://my-bucket/jobs",
+        "crikpy show train-7 20250131T120000Z-0123abcd --store /mnt/jobs --output yaml",
+        environment=STORE_ENVIRONMENT,
+    ),
+)
 @checkpoint_options
 @click.pass_obj
 def command(

@@ -7,6 +7,7 @@ from functools import partial
 
 import click
 
+from crikpy.cli.helping import STORE_ENVIRONMENT, epilog
 from crikpy.cli.output import JSON, TABLE, human_bytes, print_data
 from crikpy.cli.reporting import ConsoleReporter
 from crikpy.cli.selecting import checkpoint_options, select
@@ -15,7 +16,14 @@ from crikpy.settings import Settings
 from crikpy.store.verifying import verify
 
 
-@click.command("verify")
+@click.command(
+    "verify",
+    epilog=epilog(
+        "crikpy verify train-7 --store s3://my-bucket/jobs",
+        environment=STORE_ENVIRONMENT,
+        statuses=("0 if every chunk is sound, 57 if not: crikpy help exit-statuses",),
+    ),
+)
 @checkpoint_options
 @click.pass_obj
 def command(

@@ -8,13 +8,21 @@ import click
 
 from crikpy.cli.clusters import namespace_option, on_cluster, require_pod_name
 from crikpy.cli.console import print_findings
+from crikpy.cli.helping import CLUSTER_ENVIRONMENT, epilog
 from crikpy.cli.output import TABLE, output_option, print_data
 from crikpy.errors import UnsupportedJobError
 from crikpy.kube.explaining import Explanation, explain_pod
 from crikpy.settings import Settings
 
 
-@click.command("why")
+@click.command(
+    "why",
+    epilog=epilog(
+        "crikpy why pod/train-0 -n research",
+        environment=CLUSTER_ENVIRONMENT,
+        statuses=("0 if the pod can be saved, 30 if not: crikpy help exit-statuses",),
+    ),
+)
 @click.argument("target", metavar="pod/NAME")
 @namespace_option
 @output_option
