@@ -21,6 +21,7 @@ from crikpy.settings import Settings
 
 @click.command(
     "agent",
+    short_help="Serve one node of a cluster; started by its manifests.",
     epilog=epilog(
         "crikpy agent --store s3://my-bucket/jobs --node ip-10-0-1-7.ec2.internal",
         environment=(

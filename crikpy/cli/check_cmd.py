@@ -26,6 +26,7 @@ _PATIENCE_S = 60.0
 
 @click.command(
     "check",
+    short_help="Say whether this node can save jobs, and if not, why.",
     epilog=epilog(
         "crikpy check",
         "# the store, and the keys to seal with, too\ncrikpy check --store s3://my-bucket/jobs",

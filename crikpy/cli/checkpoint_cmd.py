@@ -28,6 +28,7 @@ from crikpy.store.opening import open_store
 
 @click.command(
     "checkpoint",
+    short_help="Save a job of this machine, or a pod, now.",
     epilog=epilog(
         "# save a job of this machine; it ends with status 75\ncrikpy checkpoint train-7",
         "crikpy checkpoint train-7 --leave-running",

@@ -13,6 +13,7 @@ _SHELLS = ("bash", "zsh", "fish")
 
 @click.command(
     "completion",
+    short_help="Print what a shell needs to complete command lines.",
     epilog=epilog(
         '# now, in this shell\neval "$(crikpy completion bash)"',
         "# for good\ncrikpy completion bash > /etc/bash_completion.d/crikpy",
@@ -20,10 +21,10 @@ _SHELLS = ("bash", "zsh", "fish")
         "crikpy completion fish > ~/.config/fish/completions/crikpy.fish",
     ),
 )
-@click.argument("shell", type=click.Choice(_SHELLS))
+@click.argument("shell", type=click.Choice(_SHELLS), metavar="SHELL")
 @click.pass_context
 def command(context: click.Context, shell: str) -> None:
-    """Print what SHELL must read to complete commands, options and their values.
+    """Print what SHELL (bash, zsh or fish) must read to complete commands, options and their values.
 
     `kubectl crikpy` is completed by kubectl's own completion, which asks kubectl_complete-crikpy; that is
     installed beside crikpy.

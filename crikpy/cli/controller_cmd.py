@@ -17,6 +17,7 @@ from crikpy.settings import Settings
 
 @click.command(
     "controller",
+    short_help="Serve a whole cluster; started by its manifests.",
     epilog=epilog(
         "crikpy controller",
         environment=("CRIKPY_CONTROLLER_…  settings: crikpy help settings", *CLUSTER_ENVIRONMENT),

@@ -21,6 +21,7 @@ _SHOWN = 15
 
 @click.command(
     "diff",
+    short_help="Compare two checkpoints of a job.",
     epilog=epilog(
         "crikpy diff train-7 --store s3://my-bucket/jobs",
         "crikpy diff train-7 20250131T120000Z-0123abcd --store /mnt/jobs",

@@ -17,9 +17,9 @@ from crikpy.cli.remedies import remedy_of
 from crikpy.errors import CrikpyError, UsageError
 
 _SECRET_NAME = re.compile(r"SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|ACCESS_KEY|API_KEY", re.IGNORECASE)
-_SECRET_TEXT = re.compile(
-    r"(?P<keep>://|\bBearer |\bBasic |[?&](?:X-Amz-(?:Signature|Credential|Security-Token)|token|sig)=)"
-    r"(?P<secret>[^\s'\"&]+)(?P<at>@)?",
+_USER_IN_URL = re.compile(r"(://)[^\s/?#'\"@]+@")
+_TOKEN = re.compile(
+    r"(\bBearer |\bBasic |[?&](?:X-Amz-(?:Signature|Credential|Security-Token)|token|sig)=)[^\s'\"&]+",
     re.IGNORECASE,
 )
 _SHORTEST_SECRET = 6
@@ -66,14 +66,7 @@ def without_secrets(text: str) -> str:
     for name, value in os.environ.items():
         if _SECRET_NAME.search(name) and len(value) >= _SHORTEST_SECRET:
             text = text.replace(value, "***")
-    return _SECRET_TEXT.sub(_blotted, text)
-
-
-def _blotted(found: re.Match[str]) -> str:
-    if found["keep"] != "://":
-        return f"{found['keep']}***{found['at'] or ''}"
-    user, at, rest = found["secret"].rpartition("@")
-    return f"://***{at}{rest}" if at or user else found[0]
+    return _TOKEN.sub(r"\1***", _USER_IN_URL.sub(r"\1***@", text))
 
 
 def _misuse(fault: click.ClickException) -> UsageError:

@@ -33,6 +33,7 @@ def _age(context: click.Context, option: click.Parameter, text: str | None) -> t
 
 @click.command(
     "gc",
+    short_help="Free what no checkpoint needs; only look, unless told.",
     epilog=epilog(
         "# only look\ncrikpy gc --store s3://my-bucket/jobs",
         "crikpy gc --store s3://my-bucket/jobs --expired --ttl 30d --delete",
@@ -41,7 +42,7 @@ def _age(context: click.Context, option: click.Parameter, text: str | None) -> t
 )
 @store_option
 @click.option("--cluster", help="Only this group of machines.")
-@click.option("--namespace", help="Only this part of the group.")
+@click.option("-n", "--namespace", help="Only this part of the group.")
 @click.option(
     "--min-age",
     callback=_age,

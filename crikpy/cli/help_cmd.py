@@ -8,7 +8,11 @@ from crikpy.cli.helping import epilog
 from crikpy.cli.topics import TOPICS
 
 
-@click.command("help", epilog=epilog("crikpy help gc", "crikpy help exit-statuses", "crikpy help settings | less"))
+@click.command(
+    "help",
+    short_help="Tell of a command, of exit-statuses, or of settings.",
+    epilog=epilog("crikpy help gc", "crikpy help exit-statuses", "crikpy help settings | less"),
+)
 @click.argument("topic", required=False)
 @click.pass_context
 def command(context: click.Context, topic: str | None) -> None:

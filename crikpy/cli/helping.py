@@ -8,9 +8,9 @@ from typing import Final
 STORE_ENVIRONMENT: Final = (
     "CRIKPY_STORE         the store, where --store is not given",
     "CRIKPY_STORE_…       endpoint, region, keys: crikpy help settings",
-    "AWS_…                credentials for S3, as boto3 and the aws command find them",
+    "AWS_…                credentials for S3, as for the aws command",
 )
-CLUSTER_ENVIRONMENT: Final = ("KUBECONFIG           the cluster, as for kubectl; in a pod it is the pod's own",)
+CLUSTER_ENVIRONMENT: Final = ("KUBECONFIG           the cluster, as for kubectl; in a pod the pod's own",)
 RUN_ENVIRONMENT: Final = (
     "CRIKPY_RUN_…         leases, deadlines, folders: crikpy help settings",
     "CRIKPY_NOTICES_…     where interruption notices come from",

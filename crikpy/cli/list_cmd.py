@@ -29,6 +29,7 @@ _STYLES = {"damaged": "red", "quarantined": "red", "incomplete": "yellow", "resu
 
 @click.command(
     "list",
+    short_help="List checkpoints, the newest first.",
     epilog=epilog(
         "crikpy list --store s3://my-bucket/jobs",
         "# Checkpoint objects of a cluster, as they come\ncrikpy list --all-namespaces --watch",

@@ -51,7 +51,7 @@ class _Commands(click.Group):
 
         module = _COMMANDS.get(cmd_name)
         if module is None:
-            return None
+            return super().get_command(ctx, cmd_name)
         command = import_module(f"crikpy.cli.{module}").command
         return command if isinstance(command, click.Command) else None
 

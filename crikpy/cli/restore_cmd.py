@@ -14,6 +14,7 @@ from crikpy.settings import Settings
 
 @click.command(
     "restore",
+    short_help="Resume a job, and never start it afresh.",
     epilog=epilog(
         "crikpy restore train-7 --store s3://my-bucket/jobs",
         environment=(*STORE_ENVIRONMENT, *RUN_ENVIRONMENT),

@@ -14,6 +14,7 @@ from crikpy.store.opening import open_store
 
 @click.command(
     "rm",
+    short_help="Remove a checkpoint.",
     epilog=epilog(
         "crikpy rm train-7 20250131T120000Z-0123abcd --store s3://my-bucket/jobs",
         environment=STORE_ENVIRONMENT,

@@ -29,6 +29,7 @@ def _absolute(context: click.Context, option: click.Parameter, paths: tuple[str,
 
 @click.command(
     "run",
+    short_help="Run a job, or resume it from its newest checkpoint.",
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
     epilog=epilog(
         "crikpy run --name train-7 --store s3://my-bucket/jobs -- python train.py",

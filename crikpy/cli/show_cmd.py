@@ -21,9 +21,10 @@ _ALL_FILES = 20
 
 @click.command(
     "show",
+    short_help="Show a checkpoint: processes, memory, files, needs.",
     epilog=epilog(
         "crikpy show train-7 --store s3://my-bucket/jobs",
-        "crikpy show train-7 20250131T120000Z-0123abcd --store /mnt/jobs --output yaml",
+        "crikpy show train-7 20250131T120000Z-0123abcd --store /mnt/jobs -o yaml",
         environment=STORE_ENVIRONMENT,
     ),
 )

@@ -40,7 +40,8 @@ def all_settings() -> Iterator[str]:
         for item in dataclasses.fields(values):
             yield ""
             name = f"{names.ENV_PREFIX}{group.name}_{item.name}".upper()
-            yield f"  {name}={_shown(getattr(values, item.name))}"
+            line = f"{name}={_shown(getattr(values, item.name))}"
+            yield click.wrap_text(line, _WIDTH, initial_indent="  ", subsequent_indent="    ")
             meaning = meanings.get((type(values).__name__, item.name), "")
             yield click.wrap_text(meaning, _WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)
 

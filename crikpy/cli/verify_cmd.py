@@ -18,6 +18,7 @@ from crikpy.store.verifying import verify
 
 @click.command(
     "verify",
+    short_help="Check every chunk of a checkpoint against its hash.",
     epilog=epilog(
         "crikpy verify train-7 --store s3://my-bucket/jobs",
         environment=STORE_ENVIRONMENT,

@@ -17,6 +17,7 @@ from crikpy.settings import Settings
 
 @click.command(
     "why",
+    short_help="Say whether a pod can be saved, and what happened.",
     epilog=epilog(
         "crikpy why pod/train-0 -n research",
         environment=CLUSTER_ENVIRONMENT,
