@@ -17,7 +17,7 @@ from crikpy.cli.remedies import remedy_of
 from crikpy.errors import CrikpyError, UsageError
 
 _SECRET_NAME = re.compile(r"SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|ACCESS_KEY|API_KEY", re.IGNORECASE)
-_USER_IN_URL = re.compile(r"(://)[^\s/?#'\"@]+@")
+_USER_IN_URL = re.compile(r"(://)[^\s'\"@]+@")  # rather too much than too little: a password may hold a slash
 _TOKEN = re.compile(
     r"(\bBearer |\bBasic |[?&](?:X-Amz-(?:Signature|Credential|Security-Token)|token|sig)=)[^\s'\"&]+",
     re.IGNORECASE,

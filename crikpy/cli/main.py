@@ -37,6 +37,9 @@ _COMMANDS = {
     "help": "help_cmd",
 }
 
+_WITHOUT_SETTINGS = ("completion", "help")
+"""Commands that a bad setting must not keep from saying what a good one is."""
+
 
 class _Commands(click.Group):
     """Loads a command's module when it is asked for: `crikpy check` need not wait for the store's libraries."""
@@ -82,7 +85,8 @@ def cli(context: click.Context, log_format: str | None, verbose: bool, debug: bo
     """
     as_json = log_format == "json" if log_format else wants_json(sys.argv[1:])
     log.set_up(as_json=as_json, level=logging.DEBUG if verbose else logging.INFO)
-    context.obj = settings.from_env(os.environ)
+    if context.invoked_subcommand not in _WITHOUT_SETTINGS:
+        context.obj = settings.from_env(os.environ)
 
 
 def require_root() -> None:

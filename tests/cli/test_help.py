@@ -12,6 +12,7 @@ import pytest
 from crikpy.cli.main import cli
 from tests.cli.misuses import MISUSES, Misuse
 from tests.cli.shelf import OLDER, Shelf, Typist
+from tests.integration.capsules import ROOT
 
 _WIDEST = 80
 _CONTEXT = click.Context(cli, info_name="crikpy")
@@ -80,6 +81,15 @@ def test_no_command_at_all_is_answered_by_the_help_and_an_exit_status(typed: Typ
     assert "Commands:" in told.err
 
 
+def test_every_setting_and_every_exit_status_is_told(typed: Typist) -> None:
+    settings = typed("help", "settings").out
+    page = (ROOT / "docs/settings.md").read_text()
+    assert re.findall(r"^  (CRIKPY_\w+)=", settings, re.MULTILINE) == re.findall(r"`(CRIKPY_\w+)` \|", page)
+    statuses = typed("help", "exit-statuses").out
+    page = (ROOT / "docs/exit-statuses.md").read_text()
+    assert re.findall(r"^ *(\d+)  ", statuses, re.MULTILINE) == re.findall(r"^\| (\d+) ", page, re.MULTILINE)
+
+
 @pytest.mark.parametrize("topic", ["exit-statuses", "settings"])
 def test_topics_are_readable(topic: str, typed: Typist) -> None:
     told = typed("help", topic)
@@ -140,3 +150,10 @@ def test_a_bad_setting_is_said_before_anything_is_done(typed: Typist, monkeypatc
     told = typed("list")
     assert (told.status, told.out) == (3, "")
     assert told.err.startswith("crikpy: CRIKPY_STORE_TRANSFERS='many'")
+
+
+def test_a_bad_setting_keeps_nobody_from_the_help_on_settings(
+    typed: Typist, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CRIKPY_STORE_TRANSFERS", "many")
+    assert "CRIKPY_STORE_TRANSFERS=8" in typed("help", "settings").out
