@@ -37,8 +37,12 @@ from crikpy.store.opening import open_store
     ),
 )
 @click.argument("target", metavar="NAME|pod/NAME")
-@click.option("--cluster", help=f"Group of machines that the job NAME is of.  [default: {names.PLAIN_GROUP[0]}]")
-@click.option("-n", "--namespace", help="Part of the group, or namespace of the pod.")
+@click.option(
+    "--cluster",
+    metavar="NAME",
+    help=f"Group of machines that the job NAME is of.  [default: {names.PLAIN_GROUP[0]}]",
+)
+@click.option("-n", "--namespace", metavar="NAME", help="Part of the group, or namespace of the pod.")
 @click.option("--leave-running", is_flag=True, help="Let the job run on here afterwards; a pod runs on anyway.")
 @click.option("--move", is_flag=True, help="End the pod once it is saved, so that its replacement resumes it.")
 @output_option

@@ -31,12 +31,12 @@ def store_option(command: _F, *, required: bool = True) -> _F:
 def group_options(command: _F) -> _F:
     """Give a command `--cluster` and `--namespace`, under which names are unique."""
     cluster, namespace = names.PLAIN_GROUP
-    command = click.option("-n", "--namespace", default=namespace, show_default=True, help="Part of the group.")(
-        command
-    )
-    return click.option("--cluster", default=cluster, show_default=True, help="Group of machines, or cluster.")(
-        command
-    )
+    command = click.option(
+        "-n", "--namespace", metavar="NAME", default=namespace, show_default=True, help="Part of the group."
+    )(command)
+    return click.option(
+        "--cluster", metavar="NAME", default=cluster, show_default=True, help="Group of machines, or cluster."
+    )(command)
 
 
 def workload_of(cluster: str, namespace: str, name: str) -> Workload:

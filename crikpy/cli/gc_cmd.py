@@ -41,8 +41,8 @@ def _age(context: click.Context, option: click.Parameter, text: str | None) -> t
     ),
 )
 @store_option
-@click.option("--cluster", help="Only this group of machines.")
-@click.option("-n", "--namespace", help="Only this part of the group.")
+@click.option("--cluster", metavar="NAME", help="Only this group of machines.")
+@click.option("-n", "--namespace", metavar="NAME", help="Only this part of the group.")
 @click.option(
     "--min-age",
     callback=_age,

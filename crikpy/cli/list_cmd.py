@@ -39,8 +39,8 @@ _STYLES = {"damaged": "red", "quarantined": "red", "incomplete": "yellow", "resu
 )
 @click.argument("name", required=False)
 @partial(store_option, required=False)
-@click.option("--cluster", help="In a store: only this cluster, or this group of machines.")
-@click.option("-n", "--namespace", help="Only this namespace, or this part of the group.")
+@click.option("--cluster", metavar="NAME", help="In a store: only this cluster, or this group of machines.")
+@click.option("-n", "--namespace", metavar="NAME", help="Only this namespace, or this part of the group.")
 @click.option("-A", "--all-namespaces", is_flag=True, help="On a cluster: all namespaces.")
 @watch_options
 @output_option

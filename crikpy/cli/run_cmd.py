@@ -38,7 +38,7 @@ def _absolute(context: click.Context, option: click.Parameter, paths: tuple[str,
         statuses=("the job's own; 75 when it was saved; others: crikpy help exit-statuses",),
     ),
 )
-@click.option("--name", required=True, help="The job's name; one job of a name runs at a time.")
+@click.option("--name", metavar="NAME", required=True, help="The job's name; one job of a name runs at a time.")
 @store_option
 @group_options
 @click.option("--carry", multiple=True, metavar="DIR", callback=_absolute, help="Directory that travels too.")

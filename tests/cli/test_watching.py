@@ -9,6 +9,10 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
+from crikpy.cli.watching import Listing, Row, present
+from crikpy.errors import StoreError, StoreForbiddenError, StoreUnavailableError
 from tests.cli.machines import PROGRAM
 from tests.cli.shelf import NEWER, OLDER, Shelf
 from tests.integration.capsules import PATIENCE_S
@@ -66,6 +70,43 @@ def test_a_closed_pipe_ends_it_as_it_ends_any_program(shelf: Shelf) -> None:
         assert process.wait(PATIENCE_S) == 141
         assert process.stderr is not None
         assert process.stderr.read() == ""
+
+
+def test_what_may_pass_is_told_and_looked_past(capsys: pytest.CaptureFixture[str]) -> None:
+    def listing(state: str) -> Listing:
+        return Listing(columns=("NAME", "STATE"), rows=(Row(key="a", cells=("a", state), facts={"state": state}),))
+
+    seen: list[Listing | BaseException] = [
+        listing("begun"),
+        StoreUnavailableError("no answer"),
+        listing("begun"),
+        listing("done"),
+        KeyboardInterrupt(),
+    ]
+
+    def look() -> Listing:
+        match seen.pop(0):
+            case Listing() as found:
+                return found
+            case fault:
+                raise fault
+
+    present(look, output="table", watch=True, interval=0.0)
+    out, err = capsys.readouterr()
+    assert out.splitlines() == ["NAME  STATE", "a     begun", "a     done"]
+    assert err == "crikpy: no answer; trying again\n"
+
+
+def test_what_will_not_pass_ends_it(capsys: pytest.CaptureFixture[str]) -> None:
+    seen: list[StoreError] = [StoreUnavailableError("no answer"), StoreForbiddenError("not yours")]
+
+    def look() -> Listing:
+        raise seen.pop()
+
+    for kind in (StoreForbiddenError, StoreUnavailableError):  # the latter since nothing was ever seen
+        with pytest.raises(kind):
+            present(look, output="table", watch=True, interval=0.0)
+    assert capsys.readouterr().out == ""
 
 
 def test_a_terminal_is_drawn_on_in_place(shelf: Shelf) -> None:
