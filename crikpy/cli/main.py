@@ -128,7 +128,6 @@ def run(words: list[str], program: str) -> int:
         with cli.make_context(program, list(words), color=colours.for_click()) as context:
             debug = bool(context.params.get("debug"))
             status = _status_of(context)
-        sys.stdout.flush()
     except click.exceptions.Exit as ended:  # of --help and --version, which end the parsing
         status = ended.exit_code
     except click.exceptions.NoArgsIsHelpError as fault:

@@ -22,6 +22,9 @@ from crikpy.metrics import Metrics
 from crikpy.settings import Settings
 from crikpy.store.opening import open_store
 
+_DIRECTORY, _ANYTHING = click.Path(file_okay=False), click.Path()
+"""So that shells complete them; what is not there is for the flow to tell."""
+
 
 def _absolute(context: click.Context, option: click.Parameter, paths: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(str(Path(path).resolve()) for path in paths)
@@ -41,8 +44,17 @@ def _absolute(context: click.Context, option: click.Parameter, paths: tuple[str,
 @click.option("--name", metavar="NAME", required=True, help="The job's name; one job of a name runs at a time.")
 @store_option
 @group_options
-@click.option("--carry", multiple=True, metavar="DIR", callback=_absolute, help="Directory that travels too.")
-@click.option("--exclude", multiple=True, metavar="PATH", callback=_absolute, help="Path that never travels.")
+@click.option(
+    "--carry",
+    multiple=True,
+    type=_DIRECTORY,
+    metavar="DIR",
+    callback=_absolute,
+    help="Directory that travels too.",
+)
+@click.option(
+    "--exclude", multiple=True, type=_ANYTHING, metavar="PATH", callback=_absolute, help="Path that never travels."
+)
 @click.option(
     "--restore-failure",
     type=click.Choice(["start", "fail"]),

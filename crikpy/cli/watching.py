@@ -8,7 +8,6 @@ a closed pipe ends it as it ends any command.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -155,7 +154,6 @@ def _append(look: Callable[[], Listing], output: str, interval: float) -> None:
             _append_lines(seen, told)
         else:
             _append_documents(seen, told, output)
-        sys.stdout.flush()
 
 
 def _append_lines(seen: Listing, told: _Appended) -> None:

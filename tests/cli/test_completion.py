@@ -44,4 +44,4 @@ def test_other_shells_are_given_theirs(shell: str, sign: str, typed: Typist) -> 
 def test_kubectl_is_answered_in_its_own_way() -> None:
     assert answer(_FOR_KUBECTL, "list", "--output", "").splitlines() == ["table", "json", "yaml", ":4"]
     assert answer(_FOR_KUBECTL, "verif").splitlines()[0].split("\t")[0] == "verify"
-    assert answer(_FOR_KUBECTL).splitlines()[-1] == ":4"
+    assert answer(_FOR_KUBECTL, "run", "--carry", "").splitlines() == [":0"]

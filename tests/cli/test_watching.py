@@ -109,25 +109,33 @@ def test_what_will_not_pass_ends_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == ""
 
 
+def on_terminal(shelf: Shelf) -> tuple[str, ...]:
+    command = " ".join((str(PROGRAM), *_WATCH, shelf.url))
+    return ("script", "--quiet", "--return", "--flush", "-c", f"stty cols 160; exec {command}", "/dev/null")
+
+
+def read_until(process: subprocess.Popen[str], word: str) -> str:
+    assert process.stdout is not None
+    seen = ""
+    while word not in seen:
+        more = process.stdout.read(1)
+        assert more, seen
+        seen += more
+    return seen
+
+
 def test_a_terminal_is_drawn_on_in_place(shelf: Shelf) -> None:
     shelf.put(OLDER)
-    command = " ".join((str(PROGRAM), *_WATCH, shelf.url))
-    words = (
-        "script",
-        "--quiet",
-        "--return",
-        "--flush",
-        "--command",
-        f"stty cols 160; exec {command}",
-        "/dev/null",
-    )
-    with watching(*words, TERM="xterm") as process:
-        assert process.stdout is not None
-        seen = ""
-        while OLDER not in seen:
-            seen += process.stdout.read(1)
+    with watching(*on_terminal(shelf), TERM="xterm") as process:
+        read_until(process, OLDER)
         shelf.put(NEWER)
-        while NEWER not in seen:
-            seen += process.stdout.read(1)
         # Up to where the drawing began: what is new does not stand below what was there.
-        assert "\x1b[1A" in seen
+        assert "\x1b[1A" in read_until(process, NEWER)
+
+
+def test_a_dumb_terminal_gets_it_appended(shelf: Shelf) -> None:
+    shelf.put(OLDER)
+    with watching(*on_terminal(shelf), TERM="dumb") as process:
+        assert read_until(process, OLDER).split()[0] == "JOB"
+        shelf.put(NEWER)
+        assert "\x1b" not in read_until(process, NEWER)
