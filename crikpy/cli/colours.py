@@ -28,7 +28,7 @@ def console(*, stderr: bool = False, width: int | None = None) -> Console:
     """
     stream = sys.stderr if stderr else sys.stdout
     terminal = False if _dumb() or not stream.isatty() else None
-    return Console(
+    return _Console(
         stderr=stderr,
         width=width,
         highlight=False,
@@ -37,6 +37,14 @@ def console(*, stderr: bool = False, width: int | None = None) -> Console:
         force_terminal=terminal,
         no_color=colourless() or None,
     )
+
+
+class _Console(Console):
+    """A console that tells its caller of a closed pipe; rich would end the program by itself."""
+
+    def on_broken_pipe(self) -> None:
+        """Say so to whoever prints."""
+        raise BrokenPipeError
 
 
 def _dumb() -> bool:

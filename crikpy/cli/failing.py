@@ -45,12 +45,12 @@ def print_error(error: CrikpyError, *, as_json: bool, debug: bool = False) -> No
         click.echo(f"  | {line}", err=True)
 
 
-def as_ours(fault: Exception) -> CrikpyError:
-    """Return the error that stands for an exception that ended a command."""
+def as_ours(fault: Exception, path: str = "crikpy") -> CrikpyError:
+    """Return the error that stands for an exception that ended a command, which is called by this path."""
     if isinstance(fault, CrikpyError):
         return fault
     if isinstance(fault, click.ClickException):
-        ours: CrikpyError = _misuse(fault)
+        ours: CrikpyError = _misuse(fault, path)
     else:
         what = _one_line(without_secrets(f"{type(fault).__name__}: {fault}"))
         ours = CrikpyError(
@@ -69,12 +69,12 @@ def without_secrets(text: str) -> str:
     return _TOKEN.sub(r"\1***", _USER_IN_URL.sub(r"\1***@", text))
 
 
-def _misuse(fault: click.ClickException) -> UsageError:
+def _misuse(fault: click.ClickException, path: str) -> UsageError:
     """Say what click says of a wrong command line, as we speak."""
     said = _one_line(fault.format_message()).rstrip(".")
     message = said[:1].lower() + said[1:]
     context = fault.ctx if isinstance(fault, click.UsageError) else None
-    path = context.command_path if context else "crikpy"
+    path = context.command_path if context else path
     if isinstance(fault, click.NoSuchOption) and fault.option_name in _GLOBAL_OPTIONS:
         group, _, rest = path.partition(" ")
         return UsageError(message, remedy=f"write it before the command: `{group} {fault.option_name} {rest} …`")

@@ -123,11 +123,14 @@ def run(words: list[str], program: str) -> int:
         words: what follows the program's name.
         program: that name, as helps shall show it.
     """
-    as_json, debug = wants_json(words), False
+    as_json, debug, path = wants_json(words), False, program
     try:
         with cli.make_context(program, list(words), color=colours.for_click()) as context:
             debug = bool(context.params.get("debug"))
-            status = _status_of(context)
+            try:
+                status = _status_of(context)
+            finally:
+                path = f"{program} {context.invoked_subcommand}"
     except click.exceptions.Exit as ended:  # of --help and --version, which end the parsing
         status = ended.exit_code
     except click.exceptions.NoArgsIsHelpError as fault:
@@ -139,7 +142,7 @@ def run(words: list[str], program: str) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 141
     except Exception as fault:  # noqa: BLE001  # whatever it is, nobody else is left to tell of it
-        error = as_ours(fault)
+        error = as_ours(fault, path)
         print_error(error, as_json=as_json, debug=debug)
         status = error.exit_code
     return status

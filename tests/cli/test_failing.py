@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from collections.abc import Iterator
 
 import click
@@ -11,7 +13,9 @@ import pytest
 from crikpy import errors
 from crikpy.cli.failing import as_ours, without_secrets
 from crikpy.cli.main import cli
-from tests.cli.shelf import Typist
+from tests.cli.machines import PROGRAM
+from tests.cli.shelf import OLDER, Shelf, Typist, process
+from tests.integration.capsules import PATIENCE_S
 
 _SECRET = "wJalrXUtnFEMI/K7MDENG"
 
@@ -82,3 +86,14 @@ def test_credentials_are_blotted_out(text: str, cleaned: str, monkeypatch: pytes
 def test_an_error_of_ours_stays_what_it_is() -> None:
     fault = errors.StoreFullError("full")
     assert as_ours(fault) is fault
+
+
+@pytest.mark.parametrize("words", [("list",), ("show", "train"), ("show", "train", "-o", "json")])
+def test_a_reader_that_went_away_is_no_complaint(words: tuple[str, ...], shelf: Shelf) -> None:
+    shelf.put(OLDER, processes=[process(9, 1, "main", anonymous=1)])
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as pipe:
+        command = (str(PROGRAM), *words, "--store", shelf.url)
+        done = subprocess.run(command, stdout=pipe, stderr=subprocess.PIPE, text=True, timeout=PATIENCE_S)
+    assert (done.returncode, done.stderr) == (141, "")

@@ -130,6 +130,12 @@ def test_programs_are_told_of_a_wrong_use_by_one_object(
     assert facts["remedy"]
 
 
+def test_what_lacks_its_value_is_sent_to_the_help_of_its_own_command(typed: Typist) -> None:
+    told = typed("list", "--store")
+    assert (told.status, told.out) == (2, "")
+    assert "crikpy: what to do: `crikpy list --help` shows what it takes" in told.err
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
