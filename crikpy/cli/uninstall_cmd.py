@@ -9,7 +9,9 @@ import click
 
 from crikpy.aio.clock import Deadline
 from crikpy.cli.clusters import on_cluster
-from crikpy.cli.console import ConsoleReporter, output_option, print_json
+from crikpy.cli.helping import CLUSTER_ENVIRONMENT, epilog
+from crikpy.cli.output import JSON, TABLE, output_option, print_data
+from crikpy.cli.reporting import ConsoleReporter
 from crikpy.controller.uninstalling import Uninstall, Wish
 from crikpy.errors import UsageError
 from crikpy.kube.client import KubeClient
@@ -25,7 +27,15 @@ def _seconds(context: click.Context, option: click.Parameter, value: str) -> int
     return int(found[1]) * _UNITS[found[2]]
 
 
-@click.command("uninstall")
+@click.command(
+    "uninstall",
+    short_help="Take crikpy off a cluster.",
+    epilog=epilog(
+        "# only look\ncrikpy uninstall --dry-run",
+        "crikpy uninstall --yes --checkpoints delete",
+        environment=CLUSTER_ENVIRONMENT,
+    ),
+)
 @click.option("-n", "--namespace", help="Where crikpy is installed.  [default: CRIKPY_CONTROLLER_NAMESPACE]")
 @click.option(
     "--checkpoints",
@@ -71,7 +81,7 @@ def command(
     if not yes and not dry_run:
         _ask(wish)
     steps: list[dict[str, str]] = []
-    with ConsoleReporter(as_json=output == "json") as reporter:
+    with ConsoleReporter(as_json=output == JSON) as reporter:
 
         def tell(step: str, message: str) -> None:
             steps.append({"step": step, "message": message})
@@ -81,8 +91,8 @@ def command(
             await Uninstall(api, wish, Deadline.after(within_s), tell).run()
 
         on_cluster(settings, act)
-    if output == "json":
-        print_json({"dry_run": dry_run, "steps": steps})
+    if output != TABLE:
+        print_data({"dry_run": dry_run, "steps": steps}, output)
     elif not steps:
         click.echo("there is nothing of crikpy's to take off")
     elif not dry_run:

@@ -94,6 +94,11 @@ MISUSES: dict[str, tuple[Misuse, ...]] = {
         Misuse(("train-0",), "'train-0' is not the name of a pod"),
         Misuse(("pod/train-0",), "", SettingsError),
     ),
+    "uninstall": (
+        Misuse(("now",), "unexpected extra argument"),
+        Misuse(("--yes", "--timeout", "soon"), "10m"),
+        Misuse(("--yes", "--checkpoints", "burn"), "'burn' is not one of"),
+    ),
     "agent": (
         Misuse((), "--store"),
         Misuse(AT, "--node"),
