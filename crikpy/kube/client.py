@@ -251,6 +251,18 @@ class KubeClient:
         """See KubeApi."""
         return await self._asker.ask("GET", resource.path(namespace=namespace, name=name), deadline=deadline)
 
+    async def read(self, path: str, *, deadline: Deadline | None = None) -> bytes:
+        """Return what lies at a path that is no object's: `/version`, or something behind a node's or pod's proxy.
+
+        Args:
+            path: made of Resource.path where names of objects are in it.
+            deadline: see KubeApi.
+
+        Raises:
+            KubeError: one of its kinds, as KubeApi describes them.
+        """
+        return await self._asker.ask_bytes("GET", path, deadline=deadline)
+
     async def list(
         self,
         resource: Resource,
