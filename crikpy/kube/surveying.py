@@ -40,6 +40,7 @@ WEBHOOK: Final = "crikpy-webhook"
 DEFINITION: Final = f"checkpoints.{names.DOMAIN}"
 AGENT_PORT: Final = 9477
 CONTROLLER_PORT: Final = 9478
+_VERDICTS: Final = ("CannotBeSaved", "CanBeSaved")
 _MOST_SCRAPED: Final = 50
 """Agents whose metrics are read; those of a large cluster say the same."""
 
@@ -124,7 +125,6 @@ async def survey(api: KubeClient, namespace: str, deadline: Deadline) -> Survey:
         raise KubeError("GET /version: the answer is no JSON; is it a Kubernetes API server?") from fault
     daemon_set = await read("daemon_set", api.get(DAEMON_SETS, AGENT, **here))
     pods = await reader.all("pods", api.list(PODS, deadline=deadline))
-    of_pods = "involvedObject.kind=Pod"
     label = f"kubernetes.io/service-name={WEBHOOK}"
     return Survey(
         namespace=namespace,
@@ -140,7 +140,7 @@ async def survey(api: KubeClient, namespace: str, deadline: Deadline) -> Survey:
         slices=await reader.all("slices", api.list(ENDPOINT_SLICES, label_selector=label, **here)),
         nodes=await reader.all("nodes", api.list(NODES, deadline=deadline)),
         pods=pods,
-        events=await reader.all("events", api.list(EVENTS, field_selector=of_pods, deadline=deadline)),
+        events=await _events(reader),
         metrics=await _metrics(reader, pods or ()),
         unread=reader.unread,
     )
@@ -164,6 +164,14 @@ def pods_of(pods: tuple[Json, ...], namespace: str, app: str) -> dict[str, Json]
         and raw.string_map(raw.mapping(pod.get("metadata")).get("labels")).get("app") == app
         and raw.mapping(pod.get("status")).get("phase") == "Running"
     }
+
+
+async def _events(reader: _Reader) -> tuple[Json, ...] | None:
+    found: tuple[Json, ...] = ()
+    for reason in _VERDICTS:
+        asked = reader.api.list(EVENTS, field_selector=f"reason={reason}", deadline=reader.deadline)
+        found += await reader.all("events", asked) or ()
+    return None if "events" in reader.unread else found
 
 
 async def _metrics(reader: _Reader, pods: tuple[Json, ...]) -> dict[str, dict[str, float]]:
