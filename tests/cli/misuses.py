@@ -94,6 +94,11 @@ MISUSES: dict[str, tuple[Misuse, ...]] = {
         Misuse(("train-0",), "'train-0' is not the name of a pod"),
         Misuse(("pod/train-0",), "", SettingsError),
     ),
+    "top": (
+        Misuse(("--interval", "0"), "0"),
+        Misuse(("-n", "team"), "namespaces are for pods"),
+        Misuse(("pods",), "", SettingsError),
+    ),
     "agent": (
         Misuse((), "--store"),
         Misuse(AT, "--node"),
