@@ -1,4 +1,4 @@
-"""What saving live jobs would cost now, in words and figures; the same for jobs of a machine and pods of a cluster."""
+"""What saving live jobs would cost now, in words and figures; the same for jobs of machines and for pods."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What saving the jobs of this machine would cost: from /proc, their records, and what their stores hold of them."""
+"""What saving the jobs of this machine would cost: by /proc, their records, and what their stores hold of them."""
 
 from __future__ import annotations
 
