@@ -18,9 +18,9 @@ from crikpy.aio import retrying
 from crikpy.aio.clock import Deadline
 from crikpy.errors import CheckpointClaimedError, CrikpyError
 from crikpy.flows.discarding import discard
+from crikpy.kube.api import KubeApi
 from crikpy.kube.backoff import Backoff
 from crikpy.kube.changes import Change
-from crikpy.kube.client import KubeApi
 from crikpy.kube.identity import workload_at
 from crikpy.kube.orders import parse_order
 from crikpy.kube.resources import CHECKPOINTS

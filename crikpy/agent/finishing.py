@@ -15,8 +15,8 @@ from crikpy.agent.sessions import CapsuleSession, PodSession
 from crikpy.aio.clock import Deadline
 from crikpy.errors import KubeError, StoreError
 from crikpy.flows.gathering import retire_pod
+from crikpy.kube.api import KubeApi
 from crikpy.kube.backoff import Backoff
-from crikpy.kube.client import KubeApi
 from crikpy.kube.nodes import parse_node
 from crikpy.kube.resources import NODES
 from crikpy.kube.signals import read_signs, why_going

@@ -17,7 +17,7 @@ from crikpy.agent.reporting import Teller
 from crikpy.aio.clock import Deadline
 from crikpy.errors import KubeConflictError, KubeError
 from crikpy.flows.gathering import Candidate
-from crikpy.kube.client import Json, KubeApi
+from crikpy.kube.api import Json, KubeApi
 from crikpy.kube.orders import parse_order, render_status
 from crikpy.kube.raw import items, mapping
 from crikpy.kube.resources import CHECKPOINTS

@@ -18,8 +18,8 @@ import msgspec
 from crikpy.agent.places import is_pod_uid
 from crikpy.aio.clock import Deadline
 from crikpy.errors import KubeError, KubeNotFoundError
+from crikpy.kube.api import KubeApi
 from crikpy.kube.changes import Change
-from crikpy.kube.client import KubeApi
 from crikpy.kube.pods import parse_pod
 from crikpy.kube.resources import PODS
 from crikpy.kube.watching import Mirror

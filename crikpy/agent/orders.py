@@ -18,8 +18,8 @@ from crikpy.agent.saving import Saver
 from crikpy.agent.sessions import Activity, PodSession
 from crikpy.aio.clock import Deadline
 from crikpy.errors import DeadlineError, NoSuchJobError, UsageError
+from crikpy.kube.api import KubeApi
 from crikpy.kube.changes import Change
-from crikpy.kube.client import KubeApi
 from crikpy.kube.orders import parse_order
 from crikpy.kube.resources import CHECKPOINTS
 from crikpy.kube.watching import Mirror

@@ -15,7 +15,7 @@ from crikpy.aio.clock import Deadline
 from crikpy.errors import KubeNotFoundError
 from crikpy.flows.gathering import Candidate
 from crikpy.kube import raw
-from crikpy.kube.client import Json, KubeApi
+from crikpy.kube.api import Json, KubeApi
 from crikpy.kube.nodes import parse_node
 from crikpy.kube.pods import parse_pod
 from crikpy.kube.resources import NODES, PODS

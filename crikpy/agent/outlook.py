@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-from crikpy.kube.client import KubeApi
+from crikpy.kube.api import KubeApi
 from crikpy.kube.nodes import parse_node
 from crikpy.kube.resources import NODES
 from crikpy.kube.signals import Signs, notices_of, read_signs

@@ -34,7 +34,8 @@ from crikpy.aio.serving import Server, probe_routes
 from crikpy.ec2.imds import MetadataClient
 from crikpy.errors import MetadataError, UsageError
 from crikpy.flows.saving import Member
-from crikpy.kube.client import KubeApi, KubeClient
+from crikpy.kube.api import KubeApi
+from crikpy.kube.client import KubeClient
 from crikpy.kube.events import EventRecorder
 from crikpy.metrics import Metrics
 from crikpy.settings import Settings

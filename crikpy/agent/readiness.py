@@ -19,7 +19,7 @@ from crikpy.aio.clock import Deadline
 from crikpy.criu.features import check_node
 from crikpy.errors import CrikpyError, NodeError
 from crikpy.flows.gpus import NO_GPUS, node_finding
-from crikpy.kube.client import Json
+from crikpy.kube.api import Json
 from crikpy.kube.times import render_seconds
 from crikpy.metrics import Metrics
 from crikpy.model.health import Finding, Verdict

@@ -21,7 +21,7 @@ from crikpy.agent.outbox import Outbox
 from crikpy.aio.clock import Deadline
 from crikpy.errors import CrikpyError, GpuStateLostError, KubeNotFoundError
 from crikpy.flows.reporting import Reporter
-from crikpy.kube.client import Json, KubeApi, PatchKind
+from crikpy.kube.api import Json, KubeApi, PatchKind
 from crikpy.kube.events import EventRecorder, Reference
 from crikpy.kube.orders import parse_order, render_status
 from crikpy.kube.resources import CHECKPOINTS, NODES

@@ -37,7 +37,7 @@ from crikpy.errors import (
 from crikpy.flows.gathering import Candidate, find_together, read_manifests, retire_pod
 from crikpy.flows.reporting import Reporter
 from crikpy.flows.restoring import Waiting, machine_differences, require_fit, restore
-from crikpy.kube.client import KubeApi
+from crikpy.kube.api import KubeApi
 from crikpy.kube.signals import read_signs
 from crikpy.metrics import Metrics
 from crikpy.model.groups import Question

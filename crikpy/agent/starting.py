@@ -25,7 +25,7 @@ from crikpy.agent.waiting import Gathering, Hold
 from crikpy.aio.clock import Deadline
 from crikpy.errors import CrikpyError, IncompatibleError, KubeError, NotNowError, PodEndingError
 from crikpy.flows.gathering import Candidate
-from crikpy.kube.client import KubeApi
+from crikpy.kube.api import KubeApi
 from crikpy.metrics import Metrics
 from crikpy.model.capsule import JobPhase
 from crikpy.model.pods import OnRestoreFailure, Pod, PodOptions

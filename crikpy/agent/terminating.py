@@ -21,7 +21,7 @@ from crikpy.agent.saving import Saver
 from crikpy.agent.sessions import Activity, PodSession
 from crikpy.aio.clock import Deadline
 from crikpy.errors import CrikpyError, KubeError, KubeNotFoundError, LauncherError
-from crikpy.kube.client import KubeApi
+from crikpy.kube.api import KubeApi
 from crikpy.kube.nodes import parse_node
 from crikpy.kube.pods import parse_pod
 from crikpy.kube.resources import NODES, PODS

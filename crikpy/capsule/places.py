@@ -188,6 +188,18 @@ class JobPlace:
             return None  # anything else is a launcher with a job, however it answers
 
 
+def recorded(settings: RunSettings) -> list[Workload]:
+    """Return the jobs that have a record on this machine, by name; whether one still runs, JobPlace.find says."""
+    found = []
+    for record in sorted(settings.run_dir.glob(f"*/{_RECORD}")):
+        try:
+            facts = json.loads(record.read_text())
+            found.append(Workload(cluster=facts["cluster"], namespace=facts["namespace"], name=facts["name"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # it is being written or removed, or is nobody's
+    return found
+
+
 def _folder(workload: Workload) -> str:
     """Return a folder name: the job's own where it is short, otherwise a prefix and a hash of all parts."""
     plain = workload.name

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import click
 
 from crikpy.aio.clock import Deadline
+from crikpy.cli.clusters import cluster_findings
 from crikpy.cli.console import print_findings, store_option
 from crikpy.cli.helping import RUN_ENVIRONMENT, STORE_ENVIRONMENT, epilog
 from crikpy.cli.output import TABLE, output_option, print_data
 from crikpy.cli.remedies import remedy_of
 from crikpy.criu.features import check_node
-from crikpy.errors import CrikpyError, NodeError
+from crikpy.errors import CrikpyError, NodeError, UsageError
 from crikpy.flows.gpus import node_finding
 from crikpy.model.health import Finding, Verdict
 from crikpy.settings import Settings
@@ -29,29 +30,43 @@ _PATIENCE_S = 60.0
     short_help="Say whether this node can save jobs, and if not, why.",
     epilog=epilog(
         "crikpy check",
+        "# what a cluster lacks, for whoever may look at it\ncrikpy check --cluster",
         "# the store, and the keys to seal with, too\ncrikpy check --store s3://my-bucket/jobs",
         environment=(*STORE_ENVIRONMENT, *RUN_ENVIRONMENT),
-        statuses=("0 if this node can save jobs, 11 if not: crikpy help exit-statuses",),
+        statuses=("0 if this node or cluster can save jobs, else 11: crikpy help exit-statuses",),
     ),
 )
 @partial(store_option, required=False)
+@click.option("--cluster", "of_cluster", is_flag=True, help="Check the cluster that kubectl would speak to.")
+@click.option("-n", "--namespace", help="With --cluster: where crikpy is installed.  [default: crikpy-system]")
 @output_option
 @click.pass_obj
-def command(settings: Settings, store_url: str | None, output: str) -> None:
+def command(
+    settings: Settings, store_url: str | None, of_cluster: bool, namespace: str | None, output: str
+) -> None:
     """Say whether this node can save jobs, and if not, why and what to do.
 
-    Where it is told of a store, it tries that too, and whether keys to seal with can be had.
+    Where it is told of a store, it tries that too, and whether keys to seal with can be had. With --cluster it
+    only reads, and says what a whole cluster lacks: what may not be read is a warning.
     """
+    if of_cluster:
+        _print(cluster_findings(settings, namespace or settings.controller.namespace), output, "This cluster")
+        return
+    if namespace:
+        raise UsageError("--namespace is for --cluster", remedy="add --cluster")
     deadline = Deadline.after(_PATIENCE_S)
     findings = [*check_node(settings, deadline=deadline), node_finding(settings, deadline)]
     findings += _store_findings(settings, store_url)
+    _print(findings, output, "This node")
+
+
+def _print(findings: Sequence[Finding], output: str, what: str) -> None:
     failed = [finding for finding in findings if finding.verdict is Verdict.FAILED]
     if output != TABLE:
         print_data({"able": not failed, "findings": [dataclasses.asdict(finding) for finding in findings]}, output)
     else:
         print_findings(findings)
-        able = "This node can save jobs."
-        click.echo("This node cannot save jobs; see the lines marked FAIL." if failed else able)
+        click.echo(f"{what} cannot save jobs; see the lines marked FAIL." if failed else f"{what} can save jobs.")
     if failed:
         raise click.exceptions.Exit(NodeError.exit_code)
 

@@ -10,16 +10,22 @@ from typing import Any, TypeVar
 
 import click
 
+import crikpy
+from crikpy.aio.clock import Deadline
 from crikpy.cli.output import human_bytes
 from crikpy.cli.watching import Listing, Row
-from crikpy.errors import UsageError
+from crikpy.errors import KubeUnavailableError, UsageError
 from crikpy.kube.client import KubeClient
+from crikpy.kube.judging import judge
+from crikpy.kube.surveying import survey
+from crikpy.model.health import Finding, Verdict
 from crikpy.model.orders import Order
 from crikpy.settings import Settings
 
 _T = TypeVar("_T")
 _F = TypeVar("_F", bound=Callable[..., Any])
 _STYLES = {"Failed": "red"}
+_LOOK_S = 60.0
 _POD = re.compile(r"(?:pod|pods|po)/([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?)")
 
 
@@ -56,6 +62,20 @@ def on_cluster(settings: Settings, act: Callable[[KubeClient], Awaitable[_T]]) -
             return await act(api)
 
     return asyncio.run(connected())
+
+
+def cluster_findings(settings: Settings, namespace: str) -> tuple[Finding, ...]:
+    """Return what a cluster lacks, that its API server does not answer included.
+
+    Raises:
+        SettingsError: nobody says which cluster.
+    """
+    try:
+        seen = on_cluster(settings, lambda api: survey(api, namespace, Deadline.after(_LOOK_S)))
+    except KubeUnavailableError as fault:
+        remedy = fault.remedy or "see that the kubeconfig names the right cluster, and that it can be reached"
+        return (Finding(name="api", verdict=Verdict.FAILED, fact=fault.message, remedy=remedy),)
+    return judge(seen, datetime.now(UTC), crikpy.__version__)
 
 
 def order_facts(order: Order) -> dict[str, object]:

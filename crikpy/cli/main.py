@@ -31,6 +31,7 @@ _COMMANDS = {
     "rm": "rm_cmd",
     "gc": "gc_cmd",
     "why": "why_cmd",
+    "top": "top_cmd",
     "uninstall": "uninstall_cmd",
     "agent": "agent_cmd",
     "controller": "controller_cmd",

@@ -35,7 +35,7 @@ from crikpy.controller.bare import BarePods
 from crikpy.controller.marking import render_marks
 from crikpy.controller.releasing import Releases
 from crikpy.errors import EvictionBlockedError, KubeConflictError, KubeError, KubeNotFoundError
-from crikpy.kube.client import KubeApi, PatchKind
+from crikpy.kube.api import KubeApi, PatchKind
 from crikpy.kube.events import EventRecorder, Reference
 from crikpy.kube.nodes import parse_node, render_report_patch
 from crikpy.kube.orders import parse_order, render_order, render_status

@@ -14,7 +14,7 @@ from typing import Any
 from crikpy import names
 from crikpy.controller.recreating import LARGEST_POD_BYTES, clean_pod
 from crikpy.errors import KubeConflictError, KubeError, KubeNotFoundError
-from crikpy.kube.client import KubeApi
+from crikpy.kube.api import KubeApi
 from crikpy.kube.events import EventRecorder, Reference
 from crikpy.kube.raw import Json, mapping
 from crikpy.kube.resources import CHECKPOINTS, PODS

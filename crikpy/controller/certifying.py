@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 from crikpy.errors import KubeConflictError, KubeError, KubeNotFoundError
+from crikpy.kube.api import KubeApi
 from crikpy.kube.certificates import (
     ServingCertificate,
     bundles_of,
@@ -25,7 +26,6 @@ from crikpy.kube.certificates import (
     render_secret,
     with_bundle,
 )
-from crikpy.kube.client import KubeApi
 from crikpy.kube.raw import Json
 from crikpy.kube.resources import MUTATING_WEBHOOKS, SECRETS, VALIDATING_WEBHOOKS, Resource
 from crikpy.settings import ControllerSettings

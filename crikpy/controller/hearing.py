@@ -20,7 +20,7 @@ from crikpy.controller.sighting import Sight
 from crikpy.controller.viewing import ClusterView, can_be_saved
 from crikpy.ec2.sources import News, Source, Taken
 from crikpy.errors import KubeConflictError, KubeNotFoundError, KubeUnavailableError
-from crikpy.kube.client import KubeApi
+from crikpy.kube.api import KubeApi
 from crikpy.kube.events import EventRecorder, Reference
 from crikpy.kube.nodes import parse_node, render_report_patch
 from crikpy.kube.resources import NODES

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from crikpy.aio.clock import Deadline
 from crikpy.errors import KubeError, RegistryError
-from crikpy.kube.client import KubeApi
+from crikpy.kube.api import KubeApi
 from crikpy.kube.raw import Json
 from crikpy.kube.resources import SECRETS
 from crikpy.registry.entrypoints import ImageCommand, Registries

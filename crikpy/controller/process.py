@@ -23,7 +23,8 @@ from crikpy.controller.sighting import Sight
 from crikpy.controller.sources import sources_of, watch_sources
 from crikpy.controller.webhooks import listening
 from crikpy.ec2.sources import Source
-from crikpy.kube.client import KubeApi, KubeClient
+from crikpy.kube.api import KubeApi
+from crikpy.kube.client import KubeClient
 from crikpy.kube.events import EventRecorder
 from crikpy.kube.leases import Leadership
 from crikpy.metrics import Metrics

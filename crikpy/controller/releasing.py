@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from crikpy import names
 from crikpy.errors import KubeConflictError, KubeNotFoundError
-from crikpy.kube.client import KubeApi
+from crikpy.kube.api import KubeApi
 from crikpy.kube.events import EventRecorder, Reference
 from crikpy.kube.raw import Json, mapping, texts
 from crikpy.kube.resources import CHECKPOINTS

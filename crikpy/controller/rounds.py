@@ -20,7 +20,7 @@ from crikpy.controller.planning import plan
 from crikpy.controller.sighting import Sight
 from crikpy.controller.viewing import ClusterView, KnownOrder, PlanSettings
 from crikpy.errors import EvictionBlockedError, KubeError
-from crikpy.kube.client import KubeApi
+from crikpy.kube.api import KubeApi
 from crikpy.kube.events import EventRecorder
 from crikpy.kube.pods import parse_pod
 from crikpy.kube.raw import Json

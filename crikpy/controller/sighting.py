@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from crikpy.controller.viewing import KnownOrder
-from crikpy.kube.client import KubeApi
+from crikpy.kube.api import KubeApi
 from crikpy.kube.nodes import parse_node
 from crikpy.kube.resources import CHECKPOINTS, NODES
 from crikpy.kube.watching import Mirror

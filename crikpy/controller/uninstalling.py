@@ -25,7 +25,7 @@ from crikpy.aio.clock import Deadline
 from crikpy.controller.sweeping import is_sweeper, render_sweeper, unswept
 from crikpy.controller.unmarking import render_unmarked, render_without_conditions
 from crikpy.errors import DeadlineError, KubeConflictError, KubeNotFoundError
-from crikpy.kube.client import Json, KubeApi, PatchKind
+from crikpy.kube.api import Json, KubeApi, PatchKind
 from crikpy.kube.raw import mapping, string_map, text, texts
 from crikpy.kube.raw import time as fields_time
 from crikpy.kube.resources import (

@@ -19,7 +19,7 @@ from crikpy.controller.placing import Placer
 from crikpy.controller.reviews import Review, Verdict, parse_review, render_answer
 from crikpy.controller.sighting import Sight
 from crikpy.errors import UsageError
-from crikpy.kube.client import KubeApi
+from crikpy.kube.api import KubeApi
 from crikpy.metrics import Metrics
 from crikpy.registry.entrypoints import Registries
 from crikpy.settings import ControllerSettings

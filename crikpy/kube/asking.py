@@ -70,6 +70,27 @@ class Asker:
         Raises:
             KubeError: one of its kinds, as KubeApi describes them.
         """
+        answer = await self.ask_bytes(
+            method, path, query=query, body=body, media=media, deadline=deadline, evicting=evicting
+        )
+        return _object(f"{method} {path}", answer)
+
+    async def ask_bytes(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] = _NOTHING,
+        body: object = None,
+        media: str = "application/json",
+        deadline: Deadline | None = None,
+        evicting: bool = False,
+    ) -> bytes:
+        """Do the same and return the answer as it is, which behind a proxy need not be an object.
+
+        Raises:
+            KubeError: one of its kinds, as KubeApi describes them.
+        """
         longest_s = self._settings.request_timeout_s
         limit = deadline or Deadline.after(longest_s)
         doing = f"{method} {path}"
@@ -79,7 +100,7 @@ class Asker:
                 method, path, query=query, body=body, media=media, limit=limit.earlier(longest_s)
             )
             if 200 <= answer.status < 300:
-                return _object(doing, answer.body)
+                return answer.body
             if self._refused(answer) and not renewed:
                 renewed = True
                 continue

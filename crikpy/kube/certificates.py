@@ -154,6 +154,15 @@ def bundles_of(configuration: Json) -> tuple[str, ...]:
     )
 
 
+def expiry_of(bundle: str) -> datetime | None:
+    """Return when the last authority of a bundle (base64 of PEM) ends, aware UTC; None when there is none."""
+    try:
+        known = x509.load_pem_x509_certificates(base64.b64decode(bundle, validate=True))
+    except ValueError:
+        return None
+    return max((one.not_valid_after_utc for one in known), default=None)
+
+
 def with_bundle(configuration: Json, authorities: bytes) -> Json:
     """Return a raw webhook configuration that trusts these authorities in all of its webhooks."""
     bundle = {"caBundle": base64.b64encode(authorities).decode()}

@@ -19,8 +19,8 @@ from typing import Final, Self
 from crikpy import names
 from crikpy.aio.clock import Deadline
 from crikpy.errors import KubeConflictError, KubeError, KubeNotFoundError, KubeUnavailableError
+from crikpy.kube.api import KubeApi
 from crikpy.kube.backoff import Backoff
-from crikpy.kube.client import KubeApi
 from crikpy.kube.raw import Json
 from crikpy.kube.resources import CHECKPOINTS, EVENTS, NODES, PODS
 from crikpy.kube.times import render_seconds

@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 
 from crikpy import names
 from crikpy.errors import KubeForbiddenError, KubeNotFoundError
-from crikpy.kube.client import KubeApi
+from crikpy.kube.api import KubeApi
 from crikpy.kube.grouping import NO_GROUP, groups_of, never_whole, not_yet_whole
 from crikpy.kube.pods import parse_pod
 from crikpy.kube.raw import Json

@@ -19,7 +19,7 @@ from typing import Final
 from crikpy.aio.clock import Deadline
 from crikpy.aio.tasks import stop
 from crikpy.errors import KubeConflictError, KubeError, KubeNotFoundError
-from crikpy.kube.client import KubeApi
+from crikpy.kube.api import KubeApi
 from crikpy.kube.raw import Json
 from crikpy.kube.resources import LEASES
 from crikpy.metrics import Metrics

@@ -14,7 +14,7 @@ from typing import Final
 from crikpy import names
 from crikpy.aio.clock import Deadline
 from crikpy.errors import DeadlineError, KubeInvalidError, KubeNotFoundError, KubeUnavailableError, UsageError
-from crikpy.kube.client import KubeApi
+from crikpy.kube.api import KubeApi
 from crikpy.kube.grouping import NO_GROUP, group_order, groups_of, never_whole, not_yet_whole
 from crikpy.kube.orders import parse_order, render_order
 from crikpy.kube.pods import parse_pod

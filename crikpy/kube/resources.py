@@ -75,6 +75,7 @@ PODS: Final = Resource(CORE, "v1", "pods", "Pod")
 NODES: Final = Resource(CORE, "v1", "nodes", "Node", namespaced=False)
 EVENTS: Final = Resource(CORE, "v1", "events", "Event")
 SECRETS: Final = Resource(CORE, "v1", "secrets", "Secret")
+CONFIG_MAPS: Final = Resource(CORE, "v1", "configmaps", "ConfigMap")
 NAMESPACES: Final = Resource(CORE, "v1", "namespaces", "Namespace", namespaced=False)
 SERVICE_ACCOUNTS: Final = Resource(CORE, "v1", "serviceaccounts", "ServiceAccount")
 
@@ -84,6 +85,10 @@ REPLICA_SETS: Final = Resource("apps", "v1", "replicasets", "ReplicaSet")
 STATEFUL_SETS: Final = Resource("apps", "v1", "statefulsets", "StatefulSet")
 JOBS: Final = Resource("batch", "v1", "jobs", "Job")
 CRON_JOBS: Final = Resource("batch", "v1", "cronjobs", "CronJob")
+ENDPOINT_SLICES: Final = Resource("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice")
+DEFINITIONS: Final = Resource(
+    "apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False
+)
 LEASES: Final = Resource("coordination.k8s.io", "v1", "leases", "Lease")
 
 MUTATING_WEBHOOKS: Final = Resource(

@@ -19,10 +19,10 @@ from typing import Final, Generic, TypeVar
 
 from crikpy.aio.clock import Deadline
 from crikpy.errors import KubeError, KubeExpiredError, KubeUnavailableError
+from crikpy.kube.api import KubeApi
 from crikpy.kube.asking import OPEN
 from crikpy.kube.backoff import Backoff
 from crikpy.kube.changes import Change, Contact, Known, Seen, Selection, Synced, key_of
-from crikpy.kube.client import KubeApi
 from crikpy.kube.raw import Json
 from crikpy.kube.resources import Resource
 from crikpy.metrics import Metrics

@@ -14,7 +14,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from crikpy import names
-from crikpy.kube.client import KubeApi, PatchKind
+from crikpy.kube.api import KubeApi, PatchKind
 from crikpy.kube.nodes import notice_condition
 from crikpy.kube.resources import CHECKPOINTS, NAMESPACES, NODES, PODS, Resource
 from crikpy.model.notices import InterruptionNotice, Trigger

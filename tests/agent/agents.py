@@ -22,7 +22,7 @@ from crikpy.aio.tasks import stop
 from crikpy.flows.reporting import Silent
 from crikpy.flows.saving import CheckpointOrder
 from crikpy.flows.saving import save as flows_save
-from crikpy.kube.client import KubeApi
+from crikpy.kube.api import KubeApi
 from crikpy.kube.events import EventRecorder
 from crikpy.kube.resources import EVENTS, PODS
 from crikpy.metrics import Metrics

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from crikpy import names
-from crikpy.kube.client import Json
+from crikpy.kube.api import Json
 from crikpy.kube.orders import parse_order, render_order
 from crikpy.kube.resources import CHECKPOINTS, EVENTS, NODES, PODS
 from crikpy.model.notices import Trigger

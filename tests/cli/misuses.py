@@ -99,6 +99,11 @@ MISUSES: dict[str, tuple[Misuse, ...]] = {
         Misuse(("--yes", "--timeout", "soon"), "10m"),
         Misuse(("--yes", "--checkpoints", "burn"), "'burn' is not one of"),
     ),
+    "top": (
+        Misuse(("--interval", "0"), "0"),
+        Misuse(("-n", "team"), "namespaces are for pods"),
+        Misuse(("pods",), "", SettingsError),
+    ),
     "agent": (
         Misuse((), "--store"),
         Misuse(AT, "--node"),

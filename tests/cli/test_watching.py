@@ -24,7 +24,12 @@ _WATCH = ("list", "--watch", "--interval", "0.2", "--store")
 def watching(*words: str, **changes: str) -> Iterator[subprocess.Popen[str]]:
     environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", **changes}
     process = subprocess.Popen(
-        words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        ("env", "--default-signal=INT", *words),  # ours may be ignored, as in the background of a shell
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
     )
     try:
         yield process

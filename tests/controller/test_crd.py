@@ -21,7 +21,8 @@ import yaml
 from crikpy import names
 from crikpy.aio.clock import Deadline
 from crikpy.errors import KubeError, KubeInvalidError, KubeNotFoundError
-from crikpy.kube.client import KubeApi, KubeClient, PatchKind
+from crikpy.kube.api import KubeApi, PatchKind
+from crikpy.kube.client import KubeClient
 from crikpy.kube.orders import parse_order, render_order, render_status
 from crikpy.kube.resources import CHECKPOINTS, NAMESPACES, Resource
 from crikpy.model.notices import Trigger

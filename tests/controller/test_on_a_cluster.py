@@ -20,7 +20,8 @@ from crikpy.aio.tasks import stop
 from crikpy.controller.rounds import Rounds
 from crikpy.controller.sighting import Sight
 from crikpy.errors import KubeNotFoundError
-from crikpy.kube.client import KubeApi, KubeClient, PatchKind
+from crikpy.kube.api import KubeApi, PatchKind
+from crikpy.kube.client import KubeClient
 from crikpy.kube.events import EventRecorder
 from crikpy.kube.orders import render_status
 from crikpy.kube.resources import CHECKPOINTS, EVENTS, NAMESPACES, NODES, PODS, Resource

@@ -53,6 +53,7 @@ class FakeKube:
         requests: what it was asked, oldest first, watches included.
         unknown: plurals of kinds that it does not know, as before a CRD is installed.
         tokens: bearer tokens that it accepts; empty asks for none.
+        behind: answers by path, for what is no object: `/version`, and what lies behind proxies.
         stalling: set while a request is held back.
     """
 
@@ -62,6 +63,7 @@ class FakeKube:
         self.requests: list[Request] = []
         self.unknown: set[str] = set()
         self.tokens: set[str] = set()
+        self.behind: dict[str, str] = {}
         self.stalling = asyncio.Event()
         self._trouble: list[Trouble] = []
         self._blocked = 0
@@ -266,6 +268,8 @@ class FakeKube:
             f"bearer {token}".lower() for token in self.tokens
         }:
             raise RefusedError(401, "Unauthorized", "Unauthorized")
+        if http.path in self.behind:  # /version, and what lies behind proxies of nodes and pods
+            return web.Response(text=self.behind[http.path], content_type="text/plain")
         request = await parse(http, [kind for kind in KINDS if kind.plural not in self.unknown])
         self.requests.append(request)
         if trouble := next((trouble for trouble in self._trouble if trouble.meets(request)), None):

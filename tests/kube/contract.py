@@ -17,9 +17,9 @@ import pytest
 from crikpy import errors
 from crikpy.aio.clock import Deadline
 from crikpy.aio.tasks import stop
+from crikpy.kube.api import KubeApi, PatchKind
 from crikpy.kube.asking import OPEN
 from crikpy.kube.changes import Change
-from crikpy.kube.client import KubeApi, PatchKind
 from crikpy.kube.events import EventRecorder, Reference
 from crikpy.kube.leases import Leadership
 from crikpy.kube.raw import Json

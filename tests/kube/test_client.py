@@ -11,7 +11,8 @@ import pytest
 import crikpy
 from crikpy import errors
 from crikpy.aio.clock import Deadline
-from crikpy.kube.client import KubeClient, PatchKind
+from crikpy.kube.api import PatchKind
+from crikpy.kube.client import KubeClient
 from crikpy.kube.raw import Json
 from crikpy.kube.resources import CHECKPOINTS, JOBS, NODES, PODS, SECRETS
 from tests.fakes.kube import FakeKube

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from crikpy import errors
-from crikpy.kube.client import KubeClient, PatchKind
+from crikpy.kube.api import PatchKind
+from crikpy.kube.client import KubeClient
 from crikpy.kube.raw import Json
 from crikpy.kube.resources import CHECKPOINTS, NODES, PODS
 from crikpy.settings import KubeSettings

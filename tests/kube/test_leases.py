@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from crikpy.aio.tasks import stop
-from crikpy.kube.client import KubeApi, KubeClient
+from crikpy.kube.api import KubeApi
+from crikpy.kube.client import KubeClient
 from crikpy.kube.leases import Leadership
 from crikpy.kube.resources import LEASES
 from crikpy.metrics import Metrics

@@ -11,7 +11,8 @@ import pytest
 
 from crikpy import errors
 from crikpy.aio.clock import Deadline
-from crikpy.kube.client import KubeApi, KubeClient
+from crikpy.kube.api import KubeApi
+from crikpy.kube.client import KubeClient
 from crikpy.kube.raw import Json
 from crikpy.kube.resources import NAMESPACES, PODS, SERVICE_ACCOUNTS, Resource
 from crikpy.settings import KubeSettings
