@@ -26,7 +26,7 @@ from crikpy.ec2.sources import Source
 from crikpy.kube.client import KubeApi, KubeClient
 from crikpy.kube.events import EventRecorder
 from crikpy.kube.leases import Leadership
-from crikpy.metrics import Metrics
+from crikpy.metrics import Component, Metrics
 from crikpy.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ async def run_controller(settings: Settings, end: asyncio.Event) -> None:
         UsageError: an address or port cannot be had.
     """
     controller = settings.controller
-    metrics = Metrics()
+    metrics = Metrics(Component.CONTROLLER)
     async with contextlib.AsyncExitStack() as stack:
         sources = await stack.enter_async_context(sources_of(settings, metrics))
         api = await stack.enter_async_context(await KubeClient.connect(settings.kube))
