@@ -190,7 +190,7 @@ class Metrics:
         )
         self.lost_seconds = Counter(
             "crikpy_lost_work_seconds_total",
-            "Running time of pods, since their starts, whose save for good failed; older checkpoints may hold some.",
+            "Running time of pods, since their starts, whose save for good failed; at most so much is lost.",
             registry=agent,
         )
         self.store_errors = Counter(

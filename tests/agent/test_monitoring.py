@@ -1,4 +1,4 @@
-"""A real rescue under the eyes of a real Prometheus: what agents and controller serve, and what panels show of it."""
+"""A real rescue under the eyes of a real Prometheus: what is served, and what the panels show of it."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ CASES: Final[dict[str, tuple[dict[str, str], dict[str, str]]]] = {
         {'crikpy_source_working{source="queue"}': "0x60"},
         {'crikpy_source_working{source="queue"}': "1x60"},
     ),
-    "CrikpyMetadataUnreachable": ({"crikpy_metadata_reachable": "0x60"}, {"crikpy_metadata_reachable": "1x54 0x6"}),
+    "CrikpyMetadataUnreachable": ({"crikpy_metadata_reachable": "0x60"}, {"crikpy_metadata_reachable": "1x60"}),
     "CrikpyQueueLags": (_LATE, _SOON),
     "CrikpyApiErrors": (
         {'crikpy_action_failures_total{reason="KubeForbidden"}': "0+2x60"},
