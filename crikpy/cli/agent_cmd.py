@@ -14,11 +14,23 @@ import click
 from crikpy import log
 from crikpy.agent.process import run_agent
 from crikpy.cli.console import store_option
+from crikpy.cli.helping import STORE_ENVIRONMENT, epilog
 from crikpy.cli.main import require_root
 from crikpy.settings import Settings
 
 
-@click.command("agent")
+@click.command(
+    "agent",
+    short_help="Serve one node of a cluster; started by its manifests.",
+    epilog=epilog(
+        "crikpy agent --store s3://my-bucket/jobs --node ip-10-0-1-7.ec2.internal",
+        environment=(
+            *STORE_ENVIRONMENT,
+            "CRIKPY_AGENT_NODE    the node, where --node is not given",
+            "CRIKPY_AGENT_…       further settings: crikpy help settings",
+        ),
+    ),
+)
 @store_option
 @click.option(
     "--node",

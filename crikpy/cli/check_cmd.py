@@ -10,7 +10,9 @@ from functools import partial
 import click
 
 from crikpy.aio.clock import Deadline
-from crikpy.cli.console import output_option, print_findings, print_json, store_option
+from crikpy.cli.console import print_findings, store_option
+from crikpy.cli.helping import RUN_ENVIRONMENT, STORE_ENVIRONMENT, epilog
+from crikpy.cli.output import TABLE, output_option, print_data
 from crikpy.cli.remedies import remedy_of
 from crikpy.criu.features import check_node
 from crikpy.errors import CrikpyError, NodeError
@@ -22,7 +24,16 @@ from crikpy.store.opening import open_store
 _PATIENCE_S = 60.0
 
 
-@click.command("check")
+@click.command(
+    "check",
+    short_help="Say whether this node can save jobs, and if not, why.",
+    epilog=epilog(
+        "crikpy check",
+        "# the store, and the keys to seal with, too\ncrikpy check --store s3://my-bucket/jobs",
+        environment=(*STORE_ENVIRONMENT, *RUN_ENVIRONMENT),
+        statuses=("0 if this node can save jobs, 11 if not: crikpy help exit-statuses",),
+    ),
+)
 @partial(store_option, required=False)
 @output_option
 @click.pass_obj
@@ -35,8 +46,8 @@ def command(settings: Settings, store_url: str | None, output: str) -> None:
     findings = [*check_node(settings, deadline=deadline), node_finding(settings, deadline)]
     findings += _store_findings(settings, store_url)
     failed = [finding for finding in findings if finding.verdict is Verdict.FAILED]
-    if output == "json":
-        print_json({"able": not failed, "findings": [dataclasses.asdict(finding) for finding in findings]})
+    if output != TABLE:
+        print_data({"able": not failed, "findings": [dataclasses.asdict(finding) for finding in findings]}, output)
     else:
         print_findings(findings)
         able = "This node can save jobs."

@@ -8,8 +8,11 @@ from crikpy import names
 from crikpy.aio.clock import Deadline
 from crikpy.capsule.places import JobPlace
 from crikpy.cli.clusters import on_cluster, order_facts, pod_name
-from crikpy.cli.console import ConsoleReporter, human_bytes, output_option, print_json, workload_of
+from crikpy.cli.console import workload_of
+from crikpy.cli.helping import CLUSTER_ENVIRONMENT, RUN_ENVIRONMENT, epilog
 from crikpy.cli.main import require_root
+from crikpy.cli.output import JSON, TABLE, human_bytes, output_option, print_data
+from crikpy.cli.reporting import ConsoleReporter
 from crikpy.errors import DumpError, SelfSaveError, UsageError
 from crikpy.flows.checkpointing import checkpoint, unless_taken_over
 from crikpy.flows.members import CheckpointOrder, Member
@@ -23,10 +26,23 @@ from crikpy.settings import Settings
 from crikpy.store.opening import open_store
 
 
-@click.command("checkpoint")
+@click.command(
+    "checkpoint",
+    short_help="Save a job of this machine, or a pod, now.",
+    epilog=epilog(
+        "# save a job of this machine; it ends with status 75\ncrikpy checkpoint train-7",
+        "crikpy checkpoint train-7 --leave-running",
+        "# save a pod, and have its replacement resume it\ncrikpy checkpoint pod/train-0 -n research --move",
+        environment=(*CLUSTER_ENVIRONMENT, *RUN_ENVIRONMENT),
+    ),
+)
 @click.argument("target", metavar="NAME|pod/NAME")
-@click.option("--cluster", help=f"Group of machines that the job NAME is of.  [default: {names.PLAIN_GROUP[0]}]")
-@click.option("-n", "--namespace", help="Part of the group, or namespace of the pod.")
+@click.option(
+    "--cluster",
+    metavar="NAME",
+    help=f"Group of machines that the job NAME is of.  [default: {names.PLAIN_GROUP[0]}]",
+)
+@click.option("-n", "--namespace", metavar="NAME", help="Part of the group, or namespace of the pod.")
 @click.option("--leave-running", is_flag=True, help="Let the job run on here afterwards; a pod runs on anyway.")
 @click.option("--move", is_flag=True, help="End the pod once it is saved, so that its replacement resumes it.")
 @output_option
@@ -49,7 +65,7 @@ def command(
     if pod is not None:
         if leave_running and move:
             raise UsageError("--leave-running and --move exclude each other")
-        _checkpoint_pod(settings, pod, namespace, move=move, as_json=output == "json")
+        _checkpoint_pod(settings, pod, namespace, move=move, output=output)
         return
     if move:
         raise UsageError(
@@ -57,12 +73,12 @@ def command(
         )
     group, part = names.PLAIN_GROUP
     workload = workload_of(cluster or group, namespace or part, target)
-    _checkpoint_job(settings, workload, leave_running=leave_running, as_json=output == "json")
+    _checkpoint_job(settings, workload, leave_running=leave_running, output=output)
 
 
-def _checkpoint_pod(settings: Settings, pod: str, namespace: str | None, *, move: bool, as_json: bool) -> None:
+def _checkpoint_pod(settings: Settings, pod: str, namespace: str | None, *, move: bool, output: str) -> None:
     within_s = settings.run.manual_deadline_s
-    with ConsoleReporter(as_json=as_json) as reporter:
+    with ConsoleReporter(as_json=output == JSON) as reporter:
 
         def tell(order: Order) -> None:
             reporter.event(order.status.phase.lower(), f"{order.status.phase}: {order.status.message}")
@@ -75,8 +91,8 @@ def _checkpoint_pod(settings: Settings, pod: str, namespace: str | None, *, move
 
         order = on_cluster(settings, save)
     status = order.status
-    if as_json:
-        print_json(order_facts(order))
+    if output != TABLE:
+        print_data(order_facts(order), output)
     elif status.checkpoint:
         sizes = f"{human_bytes(status.bytes.memory)}, {human_bytes(status.bytes.stored)} stored"
         click.echo(f"{status.checkpoint}: {sizes}, stood still {status.frozen_s or 0.0:.1f} s")
@@ -87,7 +103,7 @@ def _checkpoint_pod(settings: Settings, pod: str, namespace: str | None, *, move
         )
 
 
-def _checkpoint_job(settings: Settings, workload: Workload, *, leave_running: bool, as_json: bool) -> None:
+def _checkpoint_job(settings: Settings, workload: Workload, *, leave_running: bool, output: str) -> None:
     require_root()
     place = JobPlace(settings.run, workload)
     here = place.find()
@@ -101,7 +117,7 @@ def _checkpoint_job(settings: Settings, workload: Workload, *, leave_running: bo
         if not leave_running:
             place.mark_moved()
 
-    with ConsoleReporter(as_json=as_json) as reporter:
+    with ConsoleReporter(as_json=output == JSON) as reporter:
         store = open_store(here.store_url, settings.store)
         member = Member(capsule=here.capsule, workload=here.workload, command=here.command, saving=here.saving)
         committed = unless_taken_over(store, workload, here.holder, mark)
@@ -111,14 +127,15 @@ def _checkpoint_job(settings: Settings, workload: Workload, *, leave_running: bo
             if fault.ended:
                 place.mark_undone()
             raise
-    if as_json:
-        print_json(
+    if output != TABLE:
+        print_data(
             {
                 "checkpoint": manifest.checkpoint,
                 "image_bytes": manifest.sizes.image_bytes,
                 "stored_bytes": manifest.sizes.stored_bytes,
                 "frozen_s": manifest.frozen_s,
-            }
+            },
+            output,
         )
         return
     sizes = f"{human_bytes(manifest.sizes.image_bytes)}, {human_bytes(manifest.sizes.stored_bytes)} stored"

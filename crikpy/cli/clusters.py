@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import click
-from rich.table import Table
 
-from crikpy.cli.console import human_bytes
+from crikpy.cli.output import human_bytes
+from crikpy.cli.watching import Listing, Row
 from crikpy.errors import UsageError
 from crikpy.kube.client import KubeClient
 from crikpy.model.orders import Order
@@ -19,6 +19,7 @@ from crikpy.settings import Settings
 
 _T = TypeVar("_T")
 _F = TypeVar("_F", bound=Callable[..., Any])
+_STYLES = {"Failed": "red"}
 _POD = re.compile(r"(?:pod|pods|po)/([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?)")
 
 
@@ -88,28 +89,37 @@ def order_facts(order: Order) -> dict[str, object]:
     }
 
 
-def order_table(orders: Iterable[Order], *, with_namespace: bool) -> Table:
-    """Return orders for people, the newest first."""
-    table = Table(box=None, pad_edge=False)
+def order_listing(orders: Iterable[Order], *, with_namespace: bool) -> Listing:
+    """Return orders for `crikpy list`, in their order."""
     columns = ("NAME", "POD", "GROUP", "NODE", "TRIGGER", "PHASE", "SIZE", "FROZEN", "RESTORED BY", "AGE")
-    for column in ("NAMESPACE", *columns) if with_namespace else columns:
-        table.add_column(column, no_wrap=True)
-    for order in orders:
-        status = order.status
-        words = (
-            order.name,
-            order.spec.pod,
-            order.spec.group.name if order.spec.group else "",
-            order.spec.node,
-            order.spec.trigger,
-            status.phase,
-            human_bytes(status.bytes.memory) if status.bytes.memory else "",
-            f"{status.frozen_s:.1f} s" if status.frozen_s is not None else "",
-            "/".join(status.restored_by.split("/")[:2]),
-            _age(order.created),
-        )
-        table.add_row(*((order.namespace, *words) if with_namespace else words))
-    return table
+    return Listing(
+        columns=("NAMESPACE", *columns) if with_namespace else columns,
+        rows=tuple(_order_row(order, with_namespace=with_namespace) for order in orders),
+        right=("SIZE", "FROZEN", "AGE"),
+        empty="no checkpoints",
+    )
+
+
+def _order_row(order: Order, *, with_namespace: bool) -> Row:
+    status = order.status
+    cells = (
+        order.name,
+        order.spec.pod,
+        order.spec.group.name if order.spec.group else "",
+        order.spec.node,
+        order.spec.trigger,
+        status.phase,
+        human_bytes(status.bytes.memory) if status.bytes.memory else "",
+        f"{status.frozen_s:.1f} s" if status.frozen_s is not None else "",
+        "/".join(status.restored_by.split("/")[:2]),
+        _age(order.created),
+    )
+    return Row(
+        key=f"{order.namespace}/{order.name}",
+        cells=(order.namespace, *cells) if with_namespace else cells,
+        facts=order_facts(order),
+        style=_STYLES.get(status.phase, ""),
+    )
 
 
 def _text(time: datetime | None) -> str:

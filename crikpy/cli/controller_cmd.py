@@ -10,11 +10,19 @@ import sys
 import click
 
 from crikpy import log
+from crikpy.cli.helping import CLUSTER_ENVIRONMENT, epilog
 from crikpy.controller.process import run_controller
 from crikpy.settings import Settings
 
 
-@click.command("controller")
+@click.command(
+    "controller",
+    short_help="Serve a whole cluster; started by its manifests.",
+    epilog=epilog(
+        "crikpy controller",
+        environment=("CRIKPY_CONTROLLER_…  settings: crikpy help settings", *CLUSTER_ENVIRONMENT),
+    ),
+)
 @click.pass_context
 def command(context: click.Context) -> None:
     """Move the pods of interrupted nodes, and give opted-in pods what they need to be moved.

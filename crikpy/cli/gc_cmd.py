@@ -8,7 +8,9 @@ from datetime import UTC, datetime, timedelta
 
 import click
 
-from crikpy.cli.console import human_bytes, output_option, print_json, store_option
+from crikpy.cli.console import store_option
+from crikpy.cli.helping import STORE_ENVIRONMENT, epilog
+from crikpy.cli.output import TABLE, human_bytes, output_option, print_data
 from crikpy.errors import StoreError
 from crikpy.settings import Settings
 from crikpy.store import expiring
@@ -29,10 +31,18 @@ def _age(context: click.Context, option: click.Parameter, text: str | None) -> t
     return timedelta(seconds=int(match[1]) * _UNITS[match[2]])
 
 
-@click.command("gc")
+@click.command(
+    "gc",
+    short_help="Free what no checkpoint needs; only look, unless told.",
+    epilog=epilog(
+        "# only look\ncrikpy gc --store s3://my-bucket/jobs",
+        "crikpy gc --store s3://my-bucket/jobs --expired --ttl 30d --delete",
+        environment=STORE_ENVIRONMENT,
+    ),
+)
 @store_option
-@click.option("--cluster", help="Only this group of machines.")
-@click.option("--namespace", help="Only this part of the group.")
+@click.option("--cluster", metavar="NAME", help="Only this group of machines.")
+@click.option("-n", "--namespace", metavar="NAME", help="Only this part of the group.")
 @click.option(
     "--min-age",
     callback=_age,
@@ -92,8 +102,8 @@ def command(
             rows.append({"workload": str(workload), "error": str(fault)})
             continue
         rows.append({**_facts(plan, deleted=delete), "expired": [asdict(each) for each in doomed]})
-    if output == "json":
-        print_json(rows)
+    if output != TABLE:
+        print_data(rows, output)
     else:
         _print(rows, deleted=delete)
     if failed is not None:

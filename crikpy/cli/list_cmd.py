@@ -3,36 +3,46 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sized
 from functools import partial
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from crikpy import names
-from crikpy.cli.clusters import on_cluster, order_facts, order_table, pod_name
-from crikpy.cli.console import human_bytes, output_option, print_json, store_option
+from crikpy.cli.clusters import on_cluster, order_listing, pod_name
+from crikpy.cli.console import store_option
+from crikpy.cli.helping import CLUSTER_ENVIRONMENT, STORE_ENVIRONMENT, epilog
+from crikpy.cli.output import human_bytes, output_option
+from crikpy.cli.watching import Listing, Row, present, watch_options
 from crikpy.errors import SettingsError
 from crikpy.kube.client import KubeClient
 from crikpy.kube.requesting import list_orders
 from crikpy.model.orders import Order
 from crikpy.model.workload import Workload
 from crikpy.settings import Settings
+from crikpy.store.base import ObjectStore
 from crikpy.store.checkpoints import Checkpoints, list_workloads
 from crikpy.store.opening import open_store
 from crikpy.store.records import CheckpointSummary
 
-_WIDTH = 160
-"""Room for whole ids: a terminal may break a line, but a cut id is of no use."""
+_STYLES = {"damaged": "red", "quarantined": "red", "incomplete": "yellow", "resumable": "green"}
 
 
-@click.command("list")
+@click.command(
+    "list",
+    short_help="List checkpoints, the newest first.",
+    epilog=epilog(
+        "crikpy list --store s3://my-bucket/jobs",
+        "# Checkpoint objects of a cluster, as they come\ncrikpy list --all-namespaces --watch",
+        "crikpy list train-7 --store /mnt/jobs --output json",
+        environment=(*STORE_ENVIRONMENT, *CLUSTER_ENVIRONMENT),
+    ),
+)
 @click.argument("name", required=False)
 @partial(store_option, required=False)
-@click.option("--cluster", help="In a store: only this cluster, or this group of machines.")
-@click.option("-n", "--namespace", help="Only this namespace, or this part of the group.")
+@click.option("--cluster", metavar="NAME", help="In a store: only this cluster, or this group of machines.")
+@click.option("-n", "--namespace", metavar="NAME", help="Only this namespace, or this part of the group.")
 @click.option("-A", "--all-namespaces", is_flag=True, help="On a cluster: all namespaces.")
+@watch_options
 @output_option
 @click.pass_obj
 def command(
@@ -42,6 +52,8 @@ def command(
     cluster: str | None,
     namespace: str | None,
     all_namespaces: bool,
+    watch: bool,
+    interval: float,
     output: str,
 ) -> None:
     """List checkpoints, the newest first.
@@ -50,15 +62,14 @@ def command(
     that kubectl would speak to, of the pod NAME (or pod/NAME) or of all pods.
     """
     if store_url:
-        _list_store(settings, name, store_url, cluster, namespace, output)
+        look = partial(_of_store, open_store(store_url, settings.store), name, cluster, namespace)
     else:
         pod = name and (pod_name(name) or name)
-        _list_orders(settings, pod, namespace, all_namespaces=all_namespaces, output=output)
+        look = partial(_of_cluster, settings, pod, namespace, all_namespaces=all_namespaces)
+    present(look, output=output, watch=watch, interval=interval)
 
 
-def _list_orders(
-    settings: Settings, pod: str | None, namespace: str | None, *, all_namespaces: bool, output: str
-) -> None:
+def _of_cluster(settings: Settings, pod: str | None, namespace: str | None, *, all_namespaces: bool) -> Listing:
     async def orders(api: KubeClient) -> list[Order]:
         found = await list_orders(api, "" if all_namespaces else namespace or api.default_namespace)
         return sorted(
@@ -72,36 +83,18 @@ def _list_orders(
     except SettingsError as fault:
         remedy = f"{fault.remedy}; with --store URL, what a store holds is listed"
         raise SettingsError(fault.message, remedy=remedy) from fault
-    if output == "json":
-        print_json([order_facts(order) for order in found])
-    else:
-        _show(order_table(found, with_namespace=all_namespaces), found)
+    return order_listing(found, with_namespace=all_namespaces)
 
 
-def _list_store(
-    settings: Settings, name: str | None, store_url: str, cluster: str | None, namespace: str | None, output: str
-) -> None:
-    store = open_store(store_url, settings.store)
-    workloads = list_workloads(store, cluster=cluster, namespace=namespace)
-    found = [
-        (workload, summary)
-        for workload in workloads
+def _of_store(store: ObjectStore, name: str | None, cluster: str | None, namespace: str | None) -> Listing:
+    rows = tuple(
+        _row(workload, summary)
+        for workload in list_workloads(store, cluster=cluster, namespace=namespace)
         if name is None or workload.name == name
         for summary in Checkpoints(store, workload).list()
-    ]
-    if output == "json":
-        print_json([_facts(workload, summary) for workload, summary in found])
-    else:
-        _show(_table(found), found)
-
-
-def _show(table: Table, found: Sized) -> None:
-    if not len(found):
-        click.echo("no checkpoints", err=True)
-        return
-    console = Console()
-    console.width = max(console.width, _WIDTH)
-    console.print(table, crop=False)
+    )
+    columns = ("JOB", "CHECKPOINT", "STATE", "SIZE", "STORED", "TRIGGER", "TAKEN ON", "CREATED")
+    return Listing(columns=columns, rows=rows, right=("SIZE", "STORED"), empty="no checkpoints")
 
 
 def state_of(summary: CheckpointSummary) -> str:
@@ -117,27 +110,23 @@ def state_of(summary: CheckpointSummary) -> str:
     return "resumable"
 
 
-def _facts(workload: Workload, summary: CheckpointSummary) -> dict[str, object]:
-    return {"workload": str(workload), **dataclasses.asdict(summary), "state": state_of(summary)}
-
-
-def _table(found: list[tuple[Workload, CheckpointSummary]]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for column in ("JOB", "CHECKPOINT", "STATE", "SIZE", "STORED", "TRIGGER", "TAKEN ON", "CREATED"):
-        table.add_column(column, no_wrap=True)
-    for workload, summary in found:
-        sizes = summary.sizes
-        table.add_row(
+def _row(workload: Workload, summary: CheckpointSummary) -> Row:
+    sizes, state = summary.sizes, state_of(summary)
+    return Row(
+        key=f"{workload} {summary.id}",
+        cells=(
             _shown(workload),
             summary.id,
-            state_of(summary),
+            state,
             human_bytes(sizes.image_bytes) if sizes else "",
             human_bytes(sizes.stored_bytes) if sizes else "",
             summary.trigger,
             summary.host,
             summary.created[:19],
-        )
-    return table
+        ),
+        facts={"workload": str(workload), **dataclasses.asdict(summary), "state": state},
+        style=_STYLES.get(state, ""),
+    )
 
 
 def _shown(workload: Workload) -> str:

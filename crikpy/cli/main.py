@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
-from collections.abc import Sequence
-from itertools import pairwise
+from pathlib import Path
 
 import click
 
 import crikpy
 from crikpy import log, settings
-from crikpy.cli.console import print_error
-from crikpy.errors import CrikpyError, NotRootError
+from crikpy.cli import colours
+from crikpy.cli.completing import VARIABLE, answer_shell
+from crikpy.cli.failing import as_ours, print_error
+from crikpy.cli.helping import epilog
+from crikpy.cli.output import wants_json
+from crikpy.errors import NotRootError
 
 _COMMANDS = {
     "check": "check_cmd",
@@ -22,13 +26,19 @@ _COMMANDS = {
     "checkpoint": "checkpoint_cmd",
     "list": "list_cmd",
     "show": "show_cmd",
+    "diff": "diff_cmd",
     "verify": "verify_cmd",
     "rm": "rm_cmd",
     "gc": "gc_cmd",
     "why": "why_cmd",
     "agent": "agent_cmd",
     "controller": "controller_cmd",
+    "completion": "completion_cmd",
+    "help": "help_cmd",
 }
+
+_WITHOUT_SETTINGS = ("completion", "help")
+"""Commands that a bad setting must not keep from saying what a good one is."""
 
 
 class _Commands(click.Group):
@@ -44,24 +54,39 @@ class _Commands(click.Group):
 
         module = _COMMANDS.get(cmd_name)
         if module is None:
-            return None
+            return super().get_command(ctx, cmd_name)
         command = import_module(f"crikpy.cli.{module}").command
         return command if isinstance(command, click.Command) else None
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=epilog(
+        "crikpy check",
+        "crikpy run --name train-7 --store s3://my-bucket/jobs -- python train.py",
+        "crikpy list --store s3://my-bucket/jobs",
+        "crikpy --debug show train-7 --store s3://my-bucket/jobs",
+        environment=(
+            "CRIKPY_…             settings of every kind: crikpy help settings",
+            "NO_COLOR             set to anything, there are no colours",
+        ),
+    ),
+)
 @click.version_option(crikpy.__version__, prog_name="crikpy")
 @click.option("--log-format", type=click.Choice(["plain", "json"]), help="How to log.  [default: as --output]")
 @click.option("--verbose", is_flag=True, help="Log what is done, for bug reports.")
+@click.option("--debug", is_flag=True, help="Add to an error where in crikpy it came from.")
 @click.pass_context
-def cli(context: click.Context, log_format: str | None, verbose: bool) -> None:
+def cli(context: click.Context, log_format: str | None, verbose: bool, debug: bool) -> None:
     """Move long-running jobs off machines that are about to die.
 
-    Every command takes its further settings from CRIKPY_ variables; docs/settings.md lists them.
+    crikpy COMMAND --help tells all of a command. Results go to standard output, all else to standard error.
     """
-    as_json = log_format == "json" if log_format else _wants_json(sys.argv[1:])
+    as_json = log_format == "json" if log_format else wants_json(sys.argv[1:])
     log.set_up(as_json=as_json, level=logging.DEBUG if verbose else logging.INFO)
-    context.obj = settings.from_env(os.environ)
+    if context.invoked_subcommand not in _WITHOUT_SETTINGS:
+        context.obj = settings.from_env(os.environ)
 
 
 def require_root() -> None:
@@ -76,28 +101,56 @@ def require_root() -> None:
         )
 
 
-def _wants_json(words: Sequence[str]) -> bool:
-    """Say whether `--output json` was asked of us, and not of a job's command; known before anything is parsed."""
-    ours = list(words[: words.index("--")] if "--" in words else words)
-    return "--output=json" in ours or ("--output", "json") in pairwise(ours)
-
-
 def main() -> None:
     """Run the command line and exit."""
-    as_json = _wants_json(sys.argv[1:])
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that knows no bars shows marks, and no error
+    if instruction := os.environ.get(VARIABLE):
+        sys.exit(answer_shell(cli, instruction))
+    sys.exit(run(sys.argv[1:], program_name(sys.argv[0])))
+
+
+def program_name(called: str) -> str:
+    """Return how we were called, as a user types it: kubectl calls its plug-ins by another name."""
+    return "kubectl crikpy" if Path(called).name == "kubectl-crikpy" else "crikpy"
+
+
+def run(words: list[str], program: str) -> int:
+    """Run one command line; return its exit status, when all that is to be said of an error was said.
+
+    Args:
+        words: what follows the program's name.
+        program: that name, as helps shall show it.
+    """
+    as_json, debug, path = wants_json(words), False, program
     try:
-        status = cli.main(standalone_mode=False)
-    except click.exceptions.Exit as ended:
+        with cli.make_context(program, list(words), color=colours.for_click()) as context:
+            debug = bool(context.params.get("debug"))
+            try:
+                status = _status_of(context)
+            finally:
+                path = f"{program} {context.invoked_subcommand}"
+    except click.exceptions.Exit as ended:  # of --help and --version, which end the parsing
         status = ended.exit_code
-    except click.ClickException as fault:
+    except click.exceptions.NoArgsIsHelpError as fault:
         fault.show()
         status = fault.exit_code
-    except click.Abort:
+    except (click.Abort, KeyboardInterrupt):
         status = 130
-    except CrikpyError as fault:
-        print_error(fault, as_json=as_json)
-        status = fault.exit_code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 141
-    sys.exit(status if isinstance(status, int) else 0)
+    except Exception as fault:  # noqa: BLE001  # whatever it is, nobody else is left to tell of it
+        error = as_ours(fault, path)
+        print_error(error, as_json=as_json, debug=debug)
+        status = error.exit_code
+    return status
+
+
+def _status_of(context: click.Context) -> int:
+    try:
+        cli.invoke(context)
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
+    return 0

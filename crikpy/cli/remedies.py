@@ -10,7 +10,7 @@ from typing import Final
 from crikpy import errors
 
 _BY_CLASS: Final[dict[type[errors.CrikpyError], str]] = {
-    errors.CrikpyError: "try again with `crikpy --verbose`, and report what it says",
+    errors.CrikpyError: "run it again as `crikpy --debug …` and report what that prints",
     errors.UsageError: "`crikpy COMMAND --help` shows what can be asked for",
     errors.DeadlineError: "give it more time: CRIKPY_RUN_MANUAL_DEADLINE_S",
     errors.NodeError: "`crikpy check` says what this machine lacks",

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import click
 
-from crikpy.cli.console import group_options, output_option, store_option, workload_of
+from crikpy.cli.console import group_options, store_option, workload_of
+from crikpy.cli.helping import RUN_ENVIRONMENT, STORE_ENVIRONMENT, epilog
+from crikpy.cli.output import JSON, output_option
 from crikpy.cli.run_cmd import job_environment, run_plan
 from crikpy.flows.running import RunPlan
 from crikpy.settings import Settings
 
 
-@click.command("restore")
+@click.command(
+    "restore",
+    short_help="Resume a job, and never start it afresh.",
+    epilog=epilog(
+        "crikpy restore train-7 --store s3://my-bucket/jobs",
+        environment=(*STORE_ENVIRONMENT, *RUN_ENVIRONMENT),
+        statuses=("the job's own; 75 when it was saved again; others: crikpy help exit-statuses",),
+    ),
+)
 @click.argument("name")
 @store_option
 @group_options
@@ -29,4 +39,4 @@ def command(settings: Settings, name: str, store_url: str, cluster: str, namespa
         must_resume=True,
         start_on_failure=False,
     )
-    run_plan(plan, settings, as_json=output == "json")
+    run_plan(plan, settings, as_json=output == JSON)

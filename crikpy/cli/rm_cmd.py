@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import click
 
-from crikpy.cli.console import group_options, output_option, print_json, store_option, workload_of
+from crikpy.cli.console import group_options, store_option, workload_of
+from crikpy.cli.helping import STORE_ENVIRONMENT, epilog
+from crikpy.cli.output import TABLE, output_option, print_data
 from crikpy.settings import Settings
 from crikpy.store.checkpoints import Checkpoints
 from crikpy.store.opening import open_store
 
 
-@click.command("rm")
+@click.command(
+    "rm",
+    short_help="Remove a checkpoint.",
+    epilog=epilog(
+        "crikpy rm train-7 20250131T120000Z-0123abcd --store s3://my-bucket/jobs",
+        environment=STORE_ENVIRONMENT,
+    ),
+)
 @click.argument("name")
 @click.argument("identity", metavar="CHECKPOINT")
 @store_option
@@ -24,7 +33,7 @@ def command(
     checkpoints = Checkpoints(open_store(store_url, settings.store), workload_of(cluster, namespace, name))
     summary = checkpoints.summary(identity)
     checkpoints.remove(summary.id)
-    if output == "json":
-        print_json({"removed": summary.id})
+    if output != TABLE:
+        print_data({"removed": summary.id}, output)
     else:
         click.echo(f"removed {summary.id}; `crikpy gc` frees its room")

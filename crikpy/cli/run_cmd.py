@@ -10,8 +10,11 @@ from typing import Any
 import click
 
 from crikpy import names
-from crikpy.cli.console import ConsoleReporter, group_options, output_option, store_option, workload_of
+from crikpy.cli.console import group_options, store_option, workload_of
+from crikpy.cli.helping import RUN_ENVIRONMENT, STORE_ENVIRONMENT, epilog
 from crikpy.cli.main import require_root
+from crikpy.cli.output import JSON, output_option
+from crikpy.cli.reporting import ConsoleReporter
 from crikpy.cli.saving import save_options, saving_options
 from crikpy.errors import UsageError
 from crikpy.flows.running import RunPlan, run_job
@@ -19,17 +22,39 @@ from crikpy.metrics import Metrics
 from crikpy.settings import Settings
 from crikpy.store.opening import open_store
 
+_DIRECTORY, _ANYTHING = click.Path(file_okay=False), click.Path()
+"""So that shells complete them; what is not there is for the flow to tell."""
+
 
 def _absolute(context: click.Context, option: click.Parameter, paths: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(str(Path(path).resolve()) for path in paths)
 
 
-@click.command("run", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
-@click.option("--name", required=True, help="The job's name; one job of a name runs at a time.")
+@click.command(
+    "run",
+    short_help="Run a job, or resume it from its newest checkpoint.",
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    epilog=epilog(
+        "crikpy run --name train-7 --store s3://my-bucket/jobs -- python train.py",
+        "# a directory travels with the job\ncrikpy run --name sim --store /mnt/jobs --carry /var/sim -- ./sim",
+        environment=(*STORE_ENVIRONMENT, *RUN_ENVIRONMENT),
+        statuses=("the job's own; 75 when it was saved; others: crikpy help exit-statuses",),
+    ),
+)
+@click.option("--name", metavar="NAME", required=True, help="The job's name; one job of a name runs at a time.")
 @store_option
 @group_options
-@click.option("--carry", multiple=True, metavar="DIR", callback=_absolute, help="Directory that travels too.")
-@click.option("--exclude", multiple=True, metavar="PATH", callback=_absolute, help="Path that never travels.")
+@click.option(
+    "--carry",
+    multiple=True,
+    type=_DIRECTORY,
+    metavar="DIR",
+    callback=_absolute,
+    help="Directory that travels too.",
+)
+@click.option(
+    "--exclude", multiple=True, type=_ANYTHING, metavar="PATH", callback=_absolute, help="Path that never travels."
+)
 @click.option(
     "--restore-failure",
     type=click.Choice(["start", "fail"]),
@@ -77,7 +102,7 @@ def command(
         start_on_failure=restore_failure == "start",
         saving=save_options(carry, **saving),
     )
-    run_plan(plan, settings, as_json=output == "json")
+    run_plan(plan, settings, as_json=output == JSON)
 
 
 def job_environment() -> dict[str, str]:

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
-from crikpy.cli.console import group_options, output_option, store_option, workload_of
+from crikpy.cli.console import group_options, store_option, workload_of
+from crikpy.cli.output import output_option
 from crikpy.errors import CheckpointNotFoundError
 from crikpy.model.manifest import Manifest
 from crikpy.model.workload import Workload

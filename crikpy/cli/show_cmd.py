@@ -6,10 +6,12 @@ import dataclasses
 
 import click
 from rich.console import Console
-from rich.table import Table
 
-from crikpy.cli.console import human_bytes, print_json
+from crikpy.cli import colours
+from crikpy.cli.helping import STORE_ENVIRONMENT, epilog
 from crikpy.cli.list_cmd import state_of
+from crikpy.cli.output import TABLE, human_bytes, print_data
+from crikpy.cli.processes import memory_lines, process_table
 from crikpy.cli.selecting import checkpoint_options, select
 from crikpy.model.manifest import APPLICATION_MODE, Manifest
 from crikpy.settings import Settings
@@ -17,7 +19,15 @@ from crikpy.settings import Settings
 _ALL_FILES = 20
 
 
-@click.command("show")
+@click.command(
+    "show",
+    short_help="Show a checkpoint: processes, memory, files, needs.",
+    epilog=epilog(
+        "crikpy show train-7 --store s3://my-bucket/jobs",
+        "crikpy show train-7 20250131T120000Z-0123abcd --store /mnt/jobs -o yaml",
+        environment=STORE_ENVIRONMENT,
+    ),
+)
 @checkpoint_options
 @click.pass_obj
 def command(
@@ -37,15 +47,19 @@ def command(
         settings, name=name, identity=identity, store_url=store_url, cluster=cluster, namespace=namespace
     )
     manifest = selected.manifest()
-    if output == "json":
+    if output != TABLE:
         facts = dataclasses.asdict(manifest)
         facts["images"] = [{"name": image.name, "size": image.size} for image in manifest.images]
-        print_json({**facts, "state": state_of(selected.summary)})
+        print_data({**facts, "state": state_of(selected.summary)}, output)
         return
-    console = Console()
+    console = colours.console()
     _show_head(console, manifest, state_of(selected.summary))
+    for line in memory_lines(manifest):
+        console.print(line, soft_wrap=True)
     if manifest.job.processes:
-        console.print(_process_table(manifest))
+        console.print()
+        console.print(process_table(manifest.job.processes))
+        console.print()
     _show_files(console, manifest)
 
 
@@ -72,33 +86,15 @@ def _show_head(console: Console, manifest: Manifest, state: str) -> None:
         "format": f"{manifest.format}, written by crikpy {manifest.release}",
     }
     for name, value in rows.items():
-        console.print(f"{name:<12} {value}", highlight=False, soft_wrap=True)
-
-
-def _process_table(manifest: Manifest) -> Table:
-    table = Table(box=None, pad_edge=False, title="processes", title_justify="left")
-    for column in ("PID", "PARENT", "COMMAND", "THREADS", "RESIDENT", "ANONYMOUS", "FILE", "SHARED"):
-        table.add_column(column, justify="left" if column == "COMMAND" else "right")
-    for process in manifest.job.processes:
-        table.add_row(
-            str(process.pid),
-            str(process.parent),
-            process.command,
-            str(process.threads),
-            human_bytes(process.resident_bytes),
-            human_bytes(process.anonymous_bytes),
-            human_bytes(process.file_bytes),
-            human_bytes(process.shared_bytes),
-        )
-    return table
+        console.print(f"{name:<12} {value}", soft_wrap=True)
 
 
 def _show_files(console: Console, manifest: Manifest) -> None:
     for archive in manifest.archives:
-        console.print(f"carries {archive.entries} files below {archive.root} ({archive.kind})", highlight=False)
+        console.print(f"carries {archive.entries} files below {archive.root} ({archive.kind})")
     needed = manifest.open_files
-    console.print(f"needs {len(needed)} files of the machine, by size:", highlight=False)
+    console.print(f"needs {len(needed)} files of the machine, by size:")
     for file in needed[:_ALL_FILES]:
-        console.print(f"  {file.size:>12}  {file.path}", highlight=False, soft_wrap=True)
+        console.print(f"  {file.size:>12}  {file.path}", soft_wrap=True)
     if len(needed) > _ALL_FILES:
-        console.print(f"  and {len(needed) - _ALL_FILES} more; --output json shows all", highlight=False)
+        console.print(f"  and {len(needed) - _ALL_FILES} more; --output json shows all")

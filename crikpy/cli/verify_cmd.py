@@ -7,14 +7,24 @@ from functools import partial
 
 import click
 
-from crikpy.cli.console import ConsoleReporter, human_bytes, print_json
+from crikpy.cli.helping import STORE_ENVIRONMENT, epilog
+from crikpy.cli.output import JSON, TABLE, human_bytes, print_data
+from crikpy.cli.reporting import ConsoleReporter
 from crikpy.cli.selecting import checkpoint_options, select
 from crikpy.errors import IntegrityError
 from crikpy.settings import Settings
 from crikpy.store.verifying import verify
 
 
-@click.command("verify")
+@click.command(
+    "verify",
+    short_help="Check every chunk of a checkpoint against its hash.",
+    epilog=epilog(
+        "crikpy verify train-7 --store s3://my-bucket/jobs",
+        environment=STORE_ENVIRONMENT,
+        statuses=("0 if every chunk is sound, 57 if not: crikpy help exit-statuses",),
+    ),
+)
 @checkpoint_options
 @click.pass_obj
 def command(
@@ -31,7 +41,7 @@ def command(
         settings, name=name, identity=identity, store_url=store_url, cluster=cluster, namespace=namespace
     )
     manifest = selected.manifest()
-    with ConsoleReporter(as_json=output == "json") as reporter:
+    with ConsoleReporter(as_json=output == JSON) as reporter:
         faults = verify(
             selected.store,
             selected.workload,
@@ -39,9 +49,9 @@ def command(
             settings=settings.store,
             on_progress=partial(reporter.transfer, "download"),
         )
-    if output == "json":
+    if output != TABLE:
         facts = [dataclasses.asdict(fault) for fault in faults]
-        print_json({"checkpoint": manifest.checkpoint, "sound": not faults, "faults": facts})
+        print_data({"checkpoint": manifest.checkpoint, "sound": not faults, "faults": facts}, output)
         if faults:
             raise click.exceptions.Exit(IntegrityError.exit_code)
         return

@@ -7,13 +7,23 @@ import dataclasses
 import click
 
 from crikpy.cli.clusters import namespace_option, on_cluster, require_pod_name
-from crikpy.cli.console import output_option, print_findings, print_json
+from crikpy.cli.console import print_findings
+from crikpy.cli.helping import CLUSTER_ENVIRONMENT, epilog
+from crikpy.cli.output import TABLE, output_option, print_data
 from crikpy.errors import UnsupportedJobError
 from crikpy.kube.explaining import Explanation, explain_pod
 from crikpy.settings import Settings
 
 
-@click.command("why")
+@click.command(
+    "why",
+    short_help="Say whether a pod can be saved, and what happened.",
+    epilog=epilog(
+        "crikpy why pod/train-0 -n research",
+        environment=CLUSTER_ENVIRONMENT,
+        statuses=("0 if the pod can be saved, 30 if not: crikpy help exit-statuses",),
+    ),
+)
 @click.argument("target", metavar="pod/NAME")
 @namespace_option
 @output_option
@@ -25,8 +35,8 @@ def command(settings: Settings, target: str, namespace: str | None, output: str)
     """
     name = require_pod_name(target)
     found = on_cluster(settings, lambda api: explain_pod(api, namespace or api.default_namespace, name))
-    if output == "json":
-        print_json(_facts(found))
+    if output != TABLE:
+        print_data(_facts(found), output)
     else:
         _print(found)
     if not found.able:

@@ -19,6 +19,7 @@ import pytest
 
 from crikpy.settings import Settings, from_env
 from tests.cli.machines import Machine
+from tests.cli.shelf import Shelf, Typist
 from tests.fakes.imds import tell
 from tests.fakes.s3_server import S3Server
 from tests.integration.capsules import PATIENCE_S, ROOT
@@ -150,3 +151,18 @@ def _watched(machine: Machine, folder: Path) -> Iterator[Machine]:
     assert not left, f"left behind: {left}"
     mounts = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(folder) in line]
     assert not mounts, f"left behind: {mounts}"
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Shelf:
+    """An empty store in a folder."""
+    return Shelf(tmp_path / "store")
+
+
+@pytest.fixture
+def typed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Typist:
+    """A crikpy to type command lines at, which knows no store and no cluster but those that it is told of."""
+    for name in [name for name in os.environ if name.startswith(("CRIKPY_", "KUBE"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", "/nonexistent")
+    return Typist(capsys, monkeypatch)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from crikpy import errors
-from crikpy.cli.console import print_error
+from crikpy.cli.failing import print_error
 
 
 def kinds(kind: type[errors.CrikpyError] = errors.CrikpyError) -> Iterator[type[errors.CrikpyError]]:

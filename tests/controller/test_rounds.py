@@ -120,7 +120,7 @@ async def test_nodes_and_opted_in_pods_are_counted_by_whether_they_can_be_saved_
 ) -> None:
     kube = leader.kube
     served = raw_node("n3")
-    served["status"]["conditions"].append({"type": names.CONDITION_READY, "status": "True"})
+    served["metadata"]["labels"] = {names.LABEL_READY: "true"}
     kube.put(NODES, served)
     for pod in (raw_pod("a", node="n3"), raw_pod("b", node="n1"), raw_pod("c", node="n3", injected="")):
         kube.put(PODS, pod)

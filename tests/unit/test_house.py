@@ -34,8 +34,9 @@ def test_every_module_says_why_it_exists() -> None:
     assert not [str(path) for path in modules if not path.read_text().startswith('"""')]
 
 
-def test_the_settings_page_is_current() -> None:
-    done = subprocess.run((ROOT / "hack/settings-doc", "--check"), capture_output=True, text=True, timeout=30)
+@pytest.mark.parametrize("program", ["settings-doc", "exit-statuses-doc"])
+def test_a_page_made_of_the_code_is_current(program: str) -> None:
+    done = subprocess.run((ROOT / "hack" / program, "--check"), capture_output=True, text=True, timeout=30)
     assert done.returncode == 0, done.stderr
 
 

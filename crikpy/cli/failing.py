@@ -1,0 +1,85 @@
+"""Turn whatever ends a command into one line, what to do about it, and an exit status; the trace only on demand.
+
+Nothing of the way there may show a secret: messages and traces name no variables' values, and what looks like a
+credential is blotted out of both.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import traceback
+
+import click
+
+from crikpy.cli.remedies import remedy_of
+from crikpy.errors import CrikpyError, UsageError
+
+_SECRET_NAME = re.compile(r"SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|ACCESS_KEY|API_KEY", re.IGNORECASE)
+_USER_IN_URL = re.compile(r"(://)[^\s'\"@]+@")  # rather too much than too little: a password may hold a slash
+_TOKEN = re.compile(
+    r"(\bBearer |\bBasic |[?&](?:X-Amz-(?:Signature|Credential|Security-Token)|token|sig)=)[^\s'\"&]+",
+    re.IGNORECASE,
+)
+_SHORTEST_SECRET = 6
+_GLOBAL_OPTIONS = frozenset({"--debug", "--verbose", "--log-format", "--version"})
+
+
+def print_error(error: CrikpyError, *, as_json: bool, debug: bool = False) -> None:
+    """Print an error: what happened, what to do, the evidence below it, and perhaps where it came from."""
+    trace = without_secrets("".join(traceback.format_exception(error))) if debug else ""
+    if as_json:
+        facts: dict[str, object] = {
+            "error": error.reason,
+            "message": error.message,
+            "remedy": remedy_of(error),
+            "detail": error.detail,
+            "exit_code": error.exit_code,
+        }
+        click.echo(json.dumps(facts | ({"trace": trace} if debug else {})), err=True)
+        return
+    click.echo(f"crikpy: {error.message}", err=True)
+    click.echo(f"crikpy: what to do: {remedy_of(error)}", err=True)
+    for line in [*error.detail.splitlines(), *trace.splitlines()]:
+        click.echo(f"  | {line}", err=True)
+
+
+def as_ours(fault: Exception, path: str = "crikpy") -> CrikpyError:
+    """Return the error that stands for an exception that ended a command, which is called by this path."""
+    if isinstance(fault, CrikpyError):
+        return fault
+    if isinstance(fault, click.ClickException):
+        ours: CrikpyError = _misuse(fault, path)
+    else:
+        what = _one_line(without_secrets(f"{type(fault).__name__}: {fault}"))
+        ours = CrikpyError(
+            f"this is a defect of crikpy: {what}",
+            remedy="run it again as `crikpy --debug …` and report what that prints",
+        )
+    ours.__cause__ = fault
+    return ours
+
+
+def without_secrets(text: str) -> str:
+    """Return a text with credentials blotted out: those of our environment, and what looks like one in a URL."""
+    for name, value in os.environ.items():
+        if _SECRET_NAME.search(name) and len(value) >= _SHORTEST_SECRET:
+            text = text.replace(value, "***")
+    return _TOKEN.sub(r"\1***", _USER_IN_URL.sub(r"\1***@", text))
+
+
+def _misuse(fault: click.ClickException, path: str) -> UsageError:
+    """Say what click says of a wrong command line, as we speak."""
+    said = _one_line(fault.format_message()).rstrip(".")
+    message = said[:1].lower() + said[1:]
+    context = fault.ctx if isinstance(fault, click.UsageError) else None
+    path = context.command_path if context else path
+    if isinstance(fault, click.NoSuchOption) and fault.option_name in _GLOBAL_OPTIONS:
+        group, _, rest = path.partition(" ")
+        return UsageError(message, remedy=f"write it before the command: `{group} {fault.option_name} {rest} …`")
+    return UsageError(message, remedy=f"`{path} --help` shows what it takes")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
