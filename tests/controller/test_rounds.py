@@ -124,10 +124,10 @@ async def test_nodes_and_opted_in_pods_are_counted_by_whether_they_can_be_saved_
     kube.put(NODES, served)
     for pod in (raw_pod("a", node="n3"), raw_pod("b", node="n1"), raw_pod("c", node="n3", injected="")):
         kube.put(PODS, pod)
-    for state in ("savable", "node_unable", "not_injected"):
-        await kube.until(
-            lambda told=f'crikpy_opted_in_pods{{state="{state}"}} 1.0': told in leader.metrics.render()
-        )
+    expected = {
+        f'crikpy_opted_in_pods{{state="{state}"}} 1.0' for state in ("savable", "node_unable", "not_injected")
+    }
+    await kube.until(lambda: expected <= set(leader.metrics.render().splitlines()))
     assert 'crikpy_nodes{state="able"} 1.0' in leader.metrics.render()
     assert 'crikpy_nodes{state="noticed"} 0.0' in leader.metrics.render()
     await leader.end()
