@@ -45,6 +45,7 @@ from crikpy.model.capsule import JobPhase
 from crikpy.model.groups import GroupOrder
 from crikpy.model.manifest import PROCESS_MODE
 from crikpy.model.orders import OrderBytes, OrderPhase, OrderStatus
+from crikpy.model.pods import Pod
 from crikpy.model.streams import TransferProgress
 from crikpy.settings import Settings
 from crikpy.store.base import ObjectStore
@@ -258,6 +259,11 @@ class Performer:
         self._metrics.checkpoints.labels(trigger=act.trigger.value, outcome="complete").inc()
         self._metrics.checkpoint_seconds.observe(done.total_s)
         self._metrics.frozen_seconds.observe(done.frozen_s)
+        if done.moving_s:
+            self._metrics.upload_seconds.observe(done.moving_s)
+        if not act.leave_running:
+            self._metrics.margin_seconds.observe(max(0.0, act.deadline.remaining()))
+            self._metrics.rescued_seconds.inc(_run_s(act.pod))
         if act.group is not None:
             what = f"{act.status.message}; with the others of group {act.group.name}, as set {act.group.set_id}"
             act.status = replace(act.status, message=what)
@@ -282,6 +288,8 @@ class Performer:
         if fault.detail:
             _log.warning("why a pod was not saved", extra={**act.facts, "detail": fault.detail})
         self._metrics.checkpoints.labels(trigger=act.trigger.value, outcome=status.reason).inc()
+        if not act.leave_running and status.reason != ENDED_REASON:
+            self._metrics.lost_seconds.inc(_run_s(act.pod))
         self._close(act, status)
 
     # What is learnt, told and remembered.
@@ -350,3 +358,8 @@ async def _has_ended(capsules: Sequence[CapsuleSession]) -> bool:
         except DeadlineError:
             continue
     return False
+
+
+def _run_s(pod: Pod) -> float:
+    """Return for how long a pod has run, seconds; 0 where nobody knows."""
+    return max(0.0, (datetime.now(UTC) - pod.started).total_seconds()) if pod.started else 0.0

@@ -37,9 +37,10 @@ from crikpy.flows.saving import Member
 from crikpy.kube.api import KubeApi
 from crikpy.kube.client import KubeClient
 from crikpy.kube.events import EventRecorder
-from crikpy.metrics import Metrics
+from crikpy.metrics import Component, Metrics
 from crikpy.settings import Settings
 from crikpy.store.base import ObjectStore
+from crikpy.store.counting import CountingStore
 from crikpy.store.opening import open_store
 
 _log = logging.getLogger(__name__)
@@ -71,12 +72,13 @@ async def run_agent(settings: Settings, store_url: str, end: asyncio.Event) -> b
         raise UsageError("the name of this node is not known", remedy="give --node, or set CRIKPY_AGENT_NODE")
     if not store_url:
         raise UsageError("there is no store for checkpoints", remedy="give --store, or set CRIKPY_STORE")
-    store = open_store(store_url, settings.store)
+    metrics = Metrics(Component.AGENT)
+    store = CountingStore(open_store(store_url, settings.store), metrics)
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS, thread_name_prefix="agent"))
     async with contextlib.AsyncExitStack() as stack:
         api = await stack.enter_async_context(await KubeClient.connect(settings.kube))
         metadata = await stack.enter_async_context(MetadataClient(settings.notices))
-        agent = _Agent(api, metadata, store, settings, await _instance(metadata, settings))
+        agent = _Agent(api, metadata, store, settings, metrics, await _instance(metadata, settings))
         routes = probe_routes(agent.metrics, agent.readiness.complaint)
         server = Server(routes, address=settings.agent.address, port=settings.agent.port)
         await stack.enter_async_context(server)
@@ -91,10 +93,16 @@ class _Agent:
     """All parts of the agent, tied together."""
 
     def __init__(
-        self, api: KubeApi, metadata: MetadataClient, store: ObjectStore, settings: Settings, instance: str
+        self,
+        api: KubeApi,
+        metadata: MetadataClient,
+        store: ObjectStore,
+        settings: Settings,
+        metrics: Metrics,
+        instance: str,
     ) -> None:
         node = settings.agent.node
-        self.metrics = Metrics()
+        self.metrics = metrics
         self._events = EventRecorder(api, component=names.FIELD_MANAGER_AGENT, host=node)
         self._teller = Teller(api, self._events, self.metrics, node=node)
         self.readiness = Readiness(store, self._teller, self.metrics, settings)

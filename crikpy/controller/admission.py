@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -56,6 +57,7 @@ class Admission:
         return await self._guard(review, self._judge_template)
 
     async def _guard(self, review: Review, judge: Callable[[Review], Awaitable[Verdict]]) -> Verdict:
+        began = time.monotonic()
         try:
             verdict = await judge(review)
         except AnnotationError as fault:
@@ -66,6 +68,7 @@ class Admission:
         else:
             outcome = "unchanged" if verdict.changed is None else "injected"
         self._metrics.admissions.labels(outcome=outcome).inc()
+        self._metrics.admission_seconds.observe(time.monotonic() - began)
         return verdict
 
     async def _judge_pod(self, review: Review) -> Verdict:

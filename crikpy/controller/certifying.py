@@ -28,6 +28,7 @@ from crikpy.kube.certificates import (
 )
 from crikpy.kube.raw import Json
 from crikpy.kube.resources import MUTATING_WEBHOOKS, SECRETS, VALIDATING_WEBHOOKS, Resource
+from crikpy.metrics import Metrics
 from crikpy.settings import ControllerSettings
 
 _log = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ class Certifier:
         api: KubeApi,
         settings: ControllerSettings,
         *,
+        metrics: Metrics | None = None,
         look_every_s: float = _LOOK_EVERY_S,
         settle_s: float = _SETTLE_S,
     ) -> None:
@@ -61,6 +63,7 @@ class Certifier:
         self.tls.minimum_version = ssl.TLSVersion.TLSv1_2
         self._api = api
         self._settings = settings
+        self._metrics = metrics or Metrics()
         self._look_every_s = look_every_s
         self._settle_s = settle_s
         self._secret = f"{settings.service}-tls"
@@ -141,6 +144,7 @@ class Certifier:
                 self._say(f"the certificate in Secret {self._secret} cannot be served: {fault}")
             else:
                 self._used = serving.certificate
+                self._metrics.certificate_expiry.set(serving.not_after.timestamp())
 
     async def _trust(self, authorities: bytes) -> None:
         """Have both webhook configurations trust exactly these authorities."""

@@ -27,7 +27,7 @@ from crikpy.kube.api import KubeApi
 from crikpy.kube.client import KubeClient
 from crikpy.kube.events import EventRecorder
 from crikpy.kube.leases import Leadership
-from crikpy.metrics import Metrics
+from crikpy.metrics import Component, Metrics
 from crikpy.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ async def run_controller(settings: Settings, end: asyncio.Event) -> None:
         UsageError: an address or port cannot be had.
     """
     controller = settings.controller
-    metrics = Metrics()
+    metrics = Metrics(Component.CONTROLLER)
     async with contextlib.AsyncExitStack() as stack:
         sources = await stack.enter_async_context(sources_of(settings, metrics))
         api = await stack.enter_async_context(await KubeClient.connect(settings.kube))

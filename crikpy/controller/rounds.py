@@ -16,6 +16,7 @@ from crikpy.aio.tasks import stop
 from crikpy.controller.acting import Actor
 from crikpy.controller.actions import Action, MakeOrder, TellNotInjected, TellNotWhole
 from crikpy.controller.attempts import Attempts
+from crikpy.controller.counting import census
 from crikpy.controller.planning import plan
 from crikpy.controller.sighting import Sight
 from crikpy.controller.viewing import ClusterView, KnownOrder, PlanSettings
@@ -72,6 +73,7 @@ class Rounds:
     ) -> None:
         self._settings = PlanSettings.of(settings)
         self._actor = Actor(api, recorder, metrics, signs=self._settings.signs)
+        self._metrics = metrics
         self._sight = sight
         self._pods: Mirror[Pod | None] = Mirror(api, PODS, parse_concerned, metrics=metrics)
         self._attempts = attempts or Attempts()
@@ -95,6 +97,8 @@ class Rounds:
                     await self._wait_for_change()
                     self._round()
         finally:
+            self._metrics.nodes.clear()  # whoever leads next counts
+            self._metrics.pods.clear()
             for task in self._running.values():
                 task.cancel()
             for task in list(self._running.values()):
@@ -124,6 +128,7 @@ class Rounds:
             self._sees = sees
         if view is None:
             return
+        self._census(view)
         began = time.monotonic()
         planned = plan(view)
         self._planning_s = time.monotonic() - began
@@ -152,6 +157,14 @@ class Rounds:
             told_apart=frozenset(self._told_apart),
         )
 
+    def _census(self, view: ClusterView) -> None:
+        """Count nodes and pods by what can be done for them."""
+        nodes, pods = census(view)
+        for state, number in nodes.items():
+            self._metrics.nodes.labels(state=state).set(number)
+        for state, number in pods.items():
+            self._metrics.pods.labels(state=state).set(number)
+
     async def _attempt(self, action: Action) -> None:
         """Carry out one action; its failure is its own."""
         try:
@@ -163,6 +176,7 @@ class Rounds:
                 self._told_apart.add((action.pod.uid, action.message))
             self._attempts.succeeded(action.key)
         except KubeError as fault:
+            self._metrics.action_failures.labels(reason=fault.reason).inc()
             failures = self._attempts.failed(action.key)
             if failures % _COMPLAIN_EVERY == 1:
                 level = logging.INFO if isinstance(fault, EvictionBlockedError) else logging.WARNING

@@ -54,7 +54,7 @@ async def listening(
     Raises:
         UsageError: the address and port cannot be had.
     """
-    certifier = Certifier(api, settings)
+    certifier = Certifier(api, settings, metrics=metrics)
     async with Registries() as registries:
         lookup, placer = RegistryLookup(api, registries), Placer(sight, metrics)
         routes = review_routes(Admission(lookup, placer, settings, metrics=metrics))

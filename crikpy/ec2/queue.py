@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -58,11 +59,13 @@ class _Letter:
         body: text.
         handle: by which it is deleted or kept.
         received: how often it has come.
+        sent: when it was sent, in seconds since 1970; 0 where the queue does not say it.
     """
 
     body: str
     handle: str
     received: int
+    sent: float = 0.0
 
 
 class QueueSource:
@@ -123,6 +126,8 @@ class QueueSource:
                     continue
                 patience.worked()
                 for letter in letters:
+                    if letter.sent and letter.received == 1:  # what came before is not late by the queue's fault
+                        self._metrics.queue_lag_seconds.observe(max(0.0, time.time() - letter.sent))
                     task = asyncio.create_task(self._work(letter, desk))
                     self._tasks.add(task)
                     task.add_done_callback(self._tasks.discard)
@@ -141,7 +146,7 @@ class QueueSource:
                 MaxNumberOfMessages=_BATCH,
                 WaitTimeSeconds=self._wait_s,
                 VisibilityTimeout=self._settings.queue_visibility_s,
-                MessageSystemAttributeNames=["ApproximateReceiveCount"],
+                MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp"],
             )
         )
         return [_letter(message) for message in found.get("Messages", [])]
@@ -231,6 +236,7 @@ def _letter(message: MessageTypeDef) -> _Letter:
         body=message.get("Body", ""),
         handle=message.get("ReceiptHandle", ""),
         received=int(message.get("Attributes", {}).get("ApproximateReceiveCount", "1")),
+        sent=int(message.get("Attributes", {}).get("SentTimestamp", "0")) / 1000,
     )
 
 

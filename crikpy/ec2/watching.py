@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -59,6 +60,7 @@ async def watch_notices(
     """
     if not settings.imds_enabled:
         _log.info("the metadata service is switched off by settings; no interruption notices come from it")
+        metrics.metadata_reachable.set(math.nan)  # 0 would look like an outage
         await asyncio.Event().wait()
     standing = _Standing()
     complaints = _Complaints(metrics)
@@ -69,7 +71,8 @@ async def watch_notices(
         look = await _look(client)
         complaints.note(look)
         for notice in standing.begun(look):
-            metrics.notices.labels(trigger=notice.trigger.value).inc()
+            strength = "final" if notice.final else "advice"
+            metrics.notices.labels(trigger=notice.trigger.value, strength=strength).inc()
             yield notice
         for notice in standing.ended(look):
             yield Withdrawn(notice=notice)

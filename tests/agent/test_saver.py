@@ -167,6 +167,8 @@ async def test_a_save_that_fails_leaves_the_pod_running_and_free_for_the_next(
         for word, expected in (("StoreFull", 1), ("complete", 1)):
             labels = {"trigger": "Manual", "outcome": word}
             assert counted("crikpy_checkpoints_total", labels) == expected
+        assert counted("crikpy_checkpoint_margin_seconds_count") == 0, "no save for good was complete"
+        assert counted("crikpy_rescued_work_seconds_total") == 0
 
 
 async def test_a_final_save_takes_a_dump_over_that_was_to_let_the_job_run_on(

@@ -66,6 +66,7 @@ class World:
 
     def counted(self, outcome: str) -> float:
         value = self.metrics.registry.get_sample_value("crikpy_admissions_total", {"outcome": outcome})
+        assert self.metrics.registry.get_sample_value("crikpy_admission_duration_seconds_count"), "no review timed"
         return value or 0.0
 
 

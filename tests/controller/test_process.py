@@ -106,7 +106,10 @@ async def test_every_replica_serves_probes_and_the_webhook(kube: FakeKube, begin
             await becomes_ready(client, f"{url}/readyz")
             assert await status_of(client, f"{url}/healthz") == 200
             async with client.get(f"{url}/metrics") as metrics:
-                assert "crikpy_leading" in await metrics.text()
+                shown = await metrics.text()
+                assert "crikpy_leading" in shown
+                assert "crikpy_node_ready" not in shown
+                assert "crikpy_webhook_certificate_expiry_timestamp_seconds 1." in shown
             webhook = f"https://127.0.0.1:{settings.webhook_port}/mutate-pods"
             async with client.post(webhook, data=b"{}", ssl=unverified()) as review:
                 assert review.status == 400

@@ -115,6 +115,26 @@ async def test_a_notice_is_carried_out_from_the_taint_to_the_eviction(leader: Le
     assert 'crikpy_evictions_total{outcome="evicted"} 1.0' in leader.metrics.render()
 
 
+async def test_nodes_and_opted_in_pods_are_counted_by_whether_they_can_be_saved_while_it_leads(
+    leader: Leader,
+) -> None:
+    kube = leader.kube
+    served = raw_node("n3")
+    served["metadata"]["labels"] = {names.LABEL_READY: "true"}
+    kube.put(NODES, served)
+    for pod in (raw_pod("a", node="n3"), raw_pod("b", node="n1"), raw_pod("c", node="n3", injected="")):
+        kube.put(PODS, pod)
+    expected = {
+        f'crikpy_opted_in_pods{{state="{state}"}} 1.0' for state in ("savable", "node_unable", "not_injected")
+    }
+    await kube.until(lambda: expected <= set(leader.metrics.render().splitlines()))
+    assert 'crikpy_nodes{state="able"} 1.0' in leader.metrics.render()
+    assert 'crikpy_nodes{state="noticed"} 0.0' in leader.metrics.render()
+    await leader.end()
+    assert "crikpy_opted_in_pods{" not in leader.metrics.render()
+    assert "crikpy_nodes{" not in leader.metrics.render()
+
+
 async def test_a_failed_order_leaves_its_pod_alone_and_a_withdrawn_notice_leaves_no_trace(leader: Leader) -> None:
     kube = leader.kube
     kube.put(PODS, raw_pod())

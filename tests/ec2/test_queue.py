@@ -78,6 +78,13 @@ async def test_a_message_is_deleted_once_it_has_been_acted_upon(begin: Begin) ->
     await listening.desk.until(lambda: listening.outcome("acted") == 1)
 
 
+async def test_how_long_a_message_lay_in_the_queue_is_measured(begin: Begin) -> None:
+    listening = begin()
+    listening.aws.send(listening.queue, "x")
+    await listening.until_empty()
+    assert listening.metrics.registry.get_sample_value("crikpy_queue_lag_seconds_count") == 1
+
+
 async def test_a_message_that_cannot_be_acted_upon_now_is_told_again(begin: Begin) -> None:
     listening = begin()
     listening.desk.failures = 2

@@ -90,7 +90,7 @@ async def test_a_spot_notice_is_yielded_once_though_it_stays(imds: FakeImds) -> 
         await watch.looks_again()
         assert len(watch.notices) == 1
         counted = watch.metrics.registry.get_sample_value(
-            "crikpy_notices_total", {"trigger": Trigger.SPOT_INTERRUPTION.value}
+            "crikpy_notices_total", {"trigger": Trigger.SPOT_INTERRUPTION.value, "strength": "final"}
         )
         assert counted == 1
 

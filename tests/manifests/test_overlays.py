@@ -213,6 +213,21 @@ def test_keys_to_seal_with_come_from_a_secret_that_only_the_agent_has(tmp_path: 
     assert "crikpy-keys" not in yaml.safe_dump(one(found, "Deployment", "crikpy-controller"))
 
 
+def test_monitoring_adds_monitors_of_both_processes_rules_and_the_dashboard(tmp_path: Path) -> None:
+    found = with_components(tmp_path, "prometheus", "grafana")
+    for name, kind in (("crikpy-agent", "DaemonSet"), ("crikpy-controller", "Deployment")):
+        spec = one(found, "PodMonitor", name)["spec"]
+        pod = one(found, kind, name)["spec"]["template"]
+        assert spec["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+        ports = [port["name"] for container in pod["spec"]["containers"] for port in container.get("ports", [])]
+        assert spec["podMetricsEndpoints"][0]["port"] in ports
+        assert (spec["jobLabel"], pod["metadata"]["labels"]["app"]) == ("app", name)
+    assert one(found, "PrometheusRule", "crikpy")["spec"]["groups"]
+    dashboard = one(found, "ConfigMap", "crikpy-dashboard")
+    assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert '"uid": "crikpy"' in dashboard["data"]["crikpy.json"]
+
+
 @pytest.mark.parametrize("components", [["sealed-kms"], ["tidy", "sealed-kms"]], ids="+".join)
 def test_a_kms_key_to_seal_with_is_named_to_whoever_opens_the_store(tmp_path: Path, components: list[str]) -> None:
     found = with_components(tmp_path, *components)
