@@ -38,6 +38,8 @@ COMPONENTS: dict[str, Json] = {
     "tidy": {"tidy": {"enabled": True}},
     "sealed": {"sealed": {"enabled": True}},
     "sealed-kms": {"sealedKms": {"enabled": True}},
+    "prometheus": {"prometheus": {"enabled": True}},
+    "grafana": {"grafana": {"enabled": True}},
 }
 """The values that ask for each component, in the order in which the chart takes them."""
 
@@ -45,7 +47,7 @@ CASES = [
     *((kind, ()) for kind in STORES),
     *(("directory", (name,)) for name in COMPONENTS),
     ("eks-irsa", ("pull-secrets", "tidy", "sealed")),
-    ("s3-compatible", ("off-spot", "tidy", "sealed-kms")),
+    ("s3-compatible", ("off-spot", "tidy", "sealed-kms", "prometheus", "grafana")),
 ]
 
 

@@ -19,6 +19,12 @@
 {{- if .Values.sealedKms.enabled }}
 - controller/components/sealed-kms
 {{- end }}
+{{- if .Values.prometheus.enabled }}
+- controller/components/prometheus
+{{- end }}
+{{- if .Values.grafana.enabled }}
+- controller/components/grafana
+{{- end }}
 {{- end -}}
 
 {{/* crikpy.image: the reference of one of our images. */}}

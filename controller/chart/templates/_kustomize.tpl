@@ -28,6 +28,7 @@ The first argument of each is the root context, `state` a dict whose `objects` g
   {{- $_ := include "crikpy.folder" (dict "root" $root "state" $state "folder" $path) -}}
 {{- end -}}
 {{- range $own.configMapGenerator -}}
+  {{- if .files }}{{ $_ := include "crikpy.files" (dict "root" $root "state" $state "folder" $folder "made" .) }}{{ end -}}
   {{- $lines := .literals | default list -}}
   {{- range .envs -}}
     {{- $lines = concat $lines (splitList "\n" ($root.Files.Get (printf "files/%s/%s" $folder .))) -}}
@@ -52,6 +53,17 @@ The first argument of each is the root context, `state` a dict whose `objects` g
     {{- end -}}
   {{- end -}}
 {{- end -}}
+{{- end -}}
+
+{{/* crikpy.files: a ConfigMap of its own, made of files under their own names. */}}
+{{- define "crikpy.files" -}}
+{{- $data := dict -}}
+{{- range .made.files -}}
+  {{- $_ := set $data . ($.root.Files.Get (printf "files/%s/%s" $.folder .)) -}}
+{{- end -}}
+{{- $named := dict "name" .made.name "namespace" .made.namespace "labels" .made.options.labels -}}
+{{- $map := dict "apiVersion" "v1" "kind" "ConfigMap" "metadata" $named "data" $data -}}
+{{- $_ := set .state "objects" (append .state.objects $map) -}}
 {{- end -}}
 
 {{/* crikpy.documents: a file's objects as one list. */}}
