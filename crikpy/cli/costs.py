@@ -14,21 +14,8 @@ NOTICE_S: Final = 120.0
 """What a spot interruption gives."""
 
 OVERHEAD_S: Final = 2.0
-_COLUMNS: Final = (
-    *(
-        "JOB",
-        "NODE",
-        "MEMORY",
-        "ANON",
-        "PROCS",
-        "STORED",
-        "TO WRITE",
-        "SECONDS",
-        "OF 120 S",
-        "LAST",
-        "CAN BE SAVED",
-    ),
-)
+_FIGURES: Final = ("MEMORY", "PROCS", "STORED", "TO WRITE", "SECONDS", "OF 120 S", "LAST")
+_COLUMNS: Final = ("JOB", "NODE", *_FIGURES, "CAN BE SAVED")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +25,8 @@ class Cost:
     Attributes:
         job: its name, as other commands take it.
         node: where it runs; empty for this machine.
-        memory_bytes: what it has in memory; None while nobody knows.
-        anonymous_bytes: of that, what no file stands behind; None likewise.
+        namespace: of a pod.
+        memory_bytes: what it has in memory that no file stands behind; None while nobody knows.
         processes: how many; None likewise.
         stored_bytes: of what is to be saved, what the store is expected to have already.
         write_bytes: what is expected to be new to it, before it is compressed; None where nobody knows.
@@ -52,8 +39,8 @@ class Cost:
 
     job: str
     node: str = ""
+    namespace: str = ""
     memory_bytes: int | None = None
-    anonymous_bytes: int | None = None
     processes: int | None = None
     stored_bytes: int | None = None
     write_bytes: int | None = None
@@ -71,21 +58,19 @@ def seconds_of(size: Size, rates: Rates) -> float:
 
 def listing(costs: list[Cost], *, empty: str, foot: tuple[str, ...] = ()) -> Listing:
     """Return the table, the dearest job first."""
-    ranked = sorted(costs, key=lambda cost: (-(cost.seconds or 0.0), cost.job))
+    ranked = sorted(costs, key=lambda cost: (-(cost.seconds or 0.0), cost.namespace, cost.job))
     if any(cost.rates == "assumed" and cost.seconds is not None for cost in costs):
         foot = (*foot, "~ by an assumed throughput (CRIKPY_AGENT_ASSUMED_BYTES_PER_S): nothing was measured yet")
-    right = ("MEMORY", "ANON", "PROCS", "STORED", "TO WRITE", "SECONDS", "OF 120 S", "LAST")
-    return Listing(columns=_COLUMNS, rows=tuple(map(_row, ranked)), right=right, empty=empty, foot=foot)
+    return Listing(columns=_COLUMNS, rows=tuple(map(_row, ranked)), right=_FIGURES, empty=empty, foot=foot)
 
 
 def _row(cost: Cost) -> Row:
     share = None if cost.seconds is None else cost.seconds / NOTICE_S
     mark = "~" if cost.rates == "assumed" else ""
     cells = (
-        cost.job,
+        f"{cost.job} -n {cost.namespace}" if cost.namespace else cost.job,
         cost.node,
         _size(cost.memory_bytes),
-        _size(cost.anonymous_bytes),
         "?" if cost.processes is None else str(cost.processes),
         _size(cost.stored_bytes),
         _size(cost.write_bytes),
@@ -95,7 +80,12 @@ def _row(cost: Cost) -> Row:
         "yes" + (f" ({cost.why})" if cost.why else "") if cost.able else f"no: {cost.why}",
     )
     style = "red" if not cost.able or (share or 0.0) > 1.0 else ""
-    return Row(key=f"{cost.node} {cost.job}", cells=cells, facts={**asdict(cost), "share": share}, style=style)
+    return Row(
+        key=f"{cost.node} {cost.namespace} {cost.job}",
+        cells=cells,
+        facts={**asdict(cost), "share": share},
+        style=style,
+    )
 
 
 def _size(count: int | None) -> str:

@@ -46,7 +46,6 @@ def _cost(settings: Settings, here: RunningHere) -> Cost:
     return Cost(
         job=here.workload.name,
         memory_bytes=held,
-        anonymous_bytes=held,
         processes=max(0, len(entering.members(launcher)) - 1),
         stored_bytes=size.memory - size.new,
         write_bytes=size.new,

@@ -68,9 +68,9 @@ def _cost(
         why = "it is being deleted" if pod.deleting else f"it is {pod.phase}"
     return Cost(
         job=f"pod/{pod.name}",
-        node=f"{pod.namespace}/{pod.node}",
-        memory_bytes=usage.memory if usage else None,
-        anonymous_bytes=usage.anonymous if usage else None,
+        node=pod.node,
+        namespace=pod.namespace,
+        memory_bytes=usage.anonymous if usage else None,
         processes=usage.processes if usage else None,
         stored_bytes=size.memory - size.new if size else None,
         write_bytes=size.new if size else None,

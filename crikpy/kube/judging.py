@@ -221,7 +221,7 @@ def _service(seen: Survey) -> Finding:
     ends = [end for part in seen.slices or () for end in raw.items(part.get("endpoints"))]
     ready = [end for end in ends if raw.mapping(end.get("conditions")).get("ready") is not False]
     if ready:
-        return _ok("webhook-service", f"{len(ready)} endpoints of {WEBHOOK} answer")
+        return _ok("webhook-service", f"endpoints of {WEBHOOK} that answer: {len(ready)}")
     remedy = (
         f"kubectl -n {seen.namespace} get pods -l app={CONTROLLER}; no pod gets the launcher until one is ready"
     )
@@ -270,7 +270,7 @@ def _sources(seen: Survey) -> Iterator[Finding]:
         remedy = "notices reach those nodes by other sources only (docs/sources.md); on EC2, see IMDS's settings"
         yield _warning("metadata", what, remedy)
     elif told:
-        yield _ok("metadata", f"answers {len(told)} agents")
+        yield _ok("metadata", f"agents that it answers: {len(told)}")
     sources = {
         (key.partition('source="')[2].rstrip('"}'), value)
         for name, figures in seen.metrics.items()

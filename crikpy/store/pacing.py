@@ -21,7 +21,10 @@ class Pace:
     def __init__(self, bytes_per_s: int, *, nice: int = 0) -> None:
         """Take the bound, 0 is none, and the nice value (sched(7)) of the threads that work once it has eased."""
         self._bytes_per_s = bytes_per_s
-        self._nice = nice
+        self._usual = os.getpriority(
+            os.PRIO_PROCESS, threading.get_native_id()
+        )  # whoever started us may have been nice
+        self._nice = max(nice, self._usual)
         self._settled = threading.local()
         self._eased = threading.Event()
         self._free_at = 0.0
@@ -40,9 +43,9 @@ class Pace:
 
     def settle(self) -> None:
         """Give the calling thread its priority; called between any two pieces of work: it may have changed."""
-        nice = self._nice if self._eased.is_set() and not self._lifted.is_set() else 0
-        if nice != getattr(self._settled, "nice", 0):
-            # Back to 0 needs CAP_SYS_NICE; without it a thread stays as it is, and comes last only among the busy.
+        nice = self._nice if self._eased.is_set() and not self._lifted.is_set() else self._usual
+        if nice != getattr(self._settled, "nice", self._usual):
+            # The way back needs CAP_SYS_NICE; without it a thread stays as it is, and comes last only among the busy.
             with contextlib.suppress(PermissionError):
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), nice)
             self._settled.nice = nice

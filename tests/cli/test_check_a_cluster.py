@@ -55,7 +55,7 @@ async def test_a_whole_cluster_lacks_nothing(kube: FakeKube, tmp_path: Path) -> 
     found = await look(kube, tmp_path)
     assert {name: one for name, one in found.items() if one.verdict is not OK} == {}
     assert found["api"].fact == "Kubernetes v1.34.1"
-    assert found["metadata"].fact == "answers 2 agents"
+    assert found["metadata"].fact == "agents that it answers: 2"
     assert found["cpu"].fact == "a job of any of 2 nodes can be resumed on another"
 
 

@@ -89,3 +89,27 @@ def test_kubectl_finds_the_plug_in(place: Namespace) -> None:
     words = [place.kubectl.argv()[0], "crikpy", "list", "-n", place.name]
     done = subprocess.run(words, env=environ, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+def test_what_saving_pods_would_cost_is_shown(place: Namespace) -> None:
+    place.apply(job("costly", template(app="costly")))
+    (pod,) = place.watch("costly")
+
+    def costs() -> list[dict[str, object]]:
+        done = crikpy(place, "top", "pods", "-n", place.name, "--output", "json")
+        assert done.returncode == 0, done.stderr
+        return [row for row in json.loads(done.stdout) if row["job"] == f"pod/{pod.name}" and row["memory_bytes"]]
+
+    (row,) = wait_for("kubelet to say what the pod uses", costs)
+    assert row["able"] is True
+    assert 0 < float(str(row["seconds"])) < 120
+
+
+def test_a_cluster_that_lacks_nothing_is_told_so(place: Namespace) -> None:
+    def check() -> str | None:
+        done = crikpy(place, "check", "--cluster")
+        return done.stdout if done.returncode == 0 else None
+
+    told = wait_for("nothing to be missing", check)
+    assert "FAIL" not in told
+    assert "jobs can be saved on" in told

@@ -61,7 +61,8 @@ def nice_of_this_thread() -> int:
 
 
 def test_threads_come_after_others_from_when_it_eases_until_it_is_lifted() -> None:
-    pace = Pace(0, nice=7)
+    usual = nice_of_this_thread()
+    pace = Pace(0, nice=usual + 7)
     seen: list[int] = []
 
     def work() -> None:
@@ -75,8 +76,24 @@ def test_threads_come_after_others_from_when_it_eases_until_it_is_lifted() -> No
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert seen == [0, 7, 0]
-    assert nice_of_this_thread() == 0
+    assert seen == [usual, usual + 7, usual]
+    assert nice_of_this_thread() == usual
+
+
+def test_whoever_was_started_with_less_priority_never_gets_more() -> None:
+    seen: list[int] = []
+
+    def work() -> None:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 5)
+        pace = Pace(0, nice=1)
+        for change in (pace.settle, pace.ease, pace.settle, pace.lift, pace.settle):
+            change()
+            seen.append(nice_of_this_thread())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert set(seen) == {5}
 
 
 def test_what_is_only_nice_waits_for_nothing() -> None:
