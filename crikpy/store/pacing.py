@@ -45,7 +45,7 @@ class Pace:
         """Give the calling thread its priority; called between any two pieces of work: it may have changed."""
         nice = self._nice if self._eased.is_set() and not self._lifted.is_set() else self._usual
         if nice != getattr(self._settled, "nice", self._usual):
-            # The way back needs CAP_SYS_NICE; without it a thread stays as it is, and comes last only among the busy.
+            # The way back needs CAP_SYS_NICE; without it a thread stays as it is, last only among the busy.
             with contextlib.suppress(PermissionError):
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), nice)
             self._settled.nice = nice
