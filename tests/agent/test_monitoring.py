@@ -37,6 +37,7 @@ _EMPTY = frozenset(
         "Faults of the store and the API server",
         "Sources",  # all are off
         "From a notice to an order (95 of 100)",  # the order is made by hand
+        "Duration of reviews (99 of 100)",
     }
 )
 
@@ -79,7 +80,7 @@ def prometheus(folder: Path, targets: dict[str, list[int]]) -> Any:
         for name, ports in targets.items()
     ]
     config = {
-        "global": {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "1s"},
+        "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
         "rule_files": [str(RULES)],
         "scrape_configs": jobs,
     }
@@ -162,13 +163,19 @@ async def test_every_panel_shows_a_real_rescue_and_promtool_accepts_what_is_serv
             for port in ports:
                 async with client.get(f"http://127.0.0.1:{port}/metrics") as served:
                     assert promtool("check", "metrics", given=await served.text()) == ""
-            blank = set()
-            for panel in json.loads(DASHBOARD.read_text())["panels"]:
-                shown = [await ask(client, url, filled(target["expr"])) for target in panel.get("targets", [])]
-                if panel["type"] != "row" and not any(shown):
-                    blank.add(panel["title"])
-            assert blank <= _EMPTY | {"Duration of reviews (99 of 100)"}
+            await all_show_something(client, url)
             assert not await ask(client, url, 'ALERTS{alertstate="firing",alertname!="CrikpyMarginShort"}')
+
+
+async def all_show_something(client: aiohttp.ClientSession, url: str) -> None:
+    """Wait until no panel is blank that has anything to show: on a busy machine scrapes come late."""
+    panels = json.loads(DASHBOARD.read_text())["panels"]
+    for panel in panels:
+        queries = [filled(target["expr"]) for target in panel.get("targets", [])]
+        for query in queries:
+            await ask(client, url, query)
+        if queries and panel["title"] not in _EMPTY:
+            await becomes(client, url, " or ".join(f"({query})" for query in queries))
 
 
 def filled(query: str) -> str:

@@ -60,8 +60,9 @@ async def benched(
     act: Callable[[str], object] = lambda key: None,
     *,
     upload_bytes_per_s: int = 0,
+    megabytes: int = 8,
 ) -> AsyncIterator[Bench]:
-    pod = node.pod()
+    pod = node.pod(job=("memory", megabytes, 1))
     async with StartingAgent(api, store, node.settings).at_work() as agent:
         await runs(pod)
         await agent.runs(pod)
@@ -126,7 +127,8 @@ async def test_a_job_that_is_killed_while_it_is_dumped_is_no_job_that_runs_on(
                     if "tests.jobs.memory" in psutil.Process(pid).cmdline():
                         psutil.Process(pid).send_signal(signal.SIGKILL)
 
-    async with benched(node, api, store, kill) as bench:
+    # So much that CRIU is still reading when the first of it is stored, however the two get their turns.
+    async with benched(node, api, store, kill, megabytes=200) as bench:
         pod = bench.pod
         outcome = await bench.save()
         assert (outcome.saved, outcome.status.reason) == (False, "JobEnded")
