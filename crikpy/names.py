@@ -148,5 +148,10 @@ LAUNCHER_CONTAINER: Final = "crikpy-launcher"
 LAUNCHER_DIR: Final = "/.crikpy"
 """The volume and init container that the webhook adds, and where a container sees its own part of the volume."""
 
+AGENT: Final = "crikpy-agent"
+CONTROLLER: Final = "crikpy-controller"
+WEBHOOK: Final = "crikpy-webhook"
+"""The DaemonSet, the Deployment and its Lease, the webhook's service and configurations, as the manifests call them."""
+
 FIELD_MANAGER_AGENT: Final = "crikpy-agent"
 FIELD_MANAGER_CONTROLLER: Final = "crikpy-controller"

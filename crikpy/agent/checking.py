@@ -24,6 +24,7 @@ from crikpy.flows.members import Member
 from crikpy.flows.selfsaving import obstacle
 from crikpy.flows.stopping import Inhabitants
 from crikpy.kube.identity import container_workload
+from crikpy.kube.verdicts import CAN_BE_SAVED, CANNOT_BE_SAVED
 from crikpy.model.capsule import Capsule, JobPhase
 from crikpy.model.saving import Mode, SaveOptions
 from crikpy.model.workload import Workload
@@ -41,8 +42,6 @@ _MOST_REASONS = 5
 
 _NOTHING_ANY_MORE = "nothing keeps it from being saved any more"
 
-CANNOT_BE_SAVED = "CannotBeSaved"
-CAN_BE_SAVED = "CanBeSaved"
 MOVE_MAY_BREAK = "MoveMayBreak"
 
 

@@ -71,7 +71,7 @@ def cluster_findings(settings: Settings, namespace: str) -> tuple[Finding, ...]:
         SettingsError: nobody says which cluster.
     """
     try:
-        seen = on_cluster(settings, lambda api: survey(api, namespace, Deadline.after(_LOOK_S)))
+        seen = on_cluster(settings, lambda api: survey(api, settings, namespace, Deadline.after(_LOOK_S)))
     except KubeUnavailableError as fault:
         remedy = fault.remedy or "see that the kubeconfig names the right cluster, and that it can be reached"
         return (Finding(name="api", verdict=Verdict.FAILED, fact=fault.message, remedy=remedy),)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
+from crikpy import names
 from crikpy.agent.planning import Rates
 from crikpy.agent.sizing import Past, estimate
 from crikpy.cli.costs import OVERHEAD_S, Cost, listing, seconds_of
@@ -19,9 +20,9 @@ from crikpy.kube import raw
 from crikpy.kube.client import KubeClient
 from crikpy.kube.pods import parse_pod
 from crikpy.kube.requesting import list_orders
-from crikpy.kube.resources import EVENTS, PODS
+from crikpy.kube.resources import PODS
 from crikpy.kube.scraping import Usage, scrape_metrics, scrape_usage
-from crikpy.kube.surveying import AGENT, AGENT_PORT
+from crikpy.kube.verdicts import list_verdicts, refusals
 from crikpy.model.orders import Order
 from crikpy.model.pods import Pod
 from crikpy.settings import Settings
@@ -110,7 +111,7 @@ async def _rates(api: KubeClient, settings: Settings, nodes: set[str]) -> tuple[
     """Return what agents have measured, by node; nodes whose agent has measured nothing are left out."""
     home = settings.controller.namespace
     try:
-        pods = await api.list(PODS, namespace=home, label_selector=f"app={AGENT}")
+        pods = await api.list(PODS, namespace=home, label_selector=f"app={names.AGENT}")
     except KubeForbiddenError as fault:
         return {}, fault.message
     where = {
@@ -119,7 +120,8 @@ async def _rates(api: KubeClient, settings: Settings, nodes: set[str]) -> tuple[
         )
         for pod in pods.items
     }
-    scraped = await scrape_metrics(api, home, [name for name, node in where.items() if node in nodes], AGENT_PORT)
+    asked = [name for name, node in where.items() if node in nodes]
+    scraped = await scrape_metrics(api, home, asked, settings.agent.port)
     assumed = float(settings.agent.assumed_bytes_per_s)
     rates = {
         where[name]: Rates(read=read, write=figures.get(_WRITE) or assumed, overhead_s=OVERHEAD_S)
@@ -131,14 +133,7 @@ async def _rates(api: KubeClient, settings: Settings, nodes: set[str]) -> tuple[
 
 async def _refused(api: KubeClient, namespace: str) -> dict[str, str]:
     """Return why agents say that pods cannot be saved, by UID; empty where events may not be read."""
-    newest: dict[str, tuple[str, str, str]] = {}
-    for reason in ("CannotBeSaved", "CanBeSaved"):
-        try:
-            events = await api.list(EVENTS, namespace=namespace, field_selector=f"reason={reason}")
-        except KubeForbiddenError:
-            return {}
-        for event in events.items:
-            uid = raw.text(raw.mapping(event.get("involvedObject")).get("uid"))
-            told = (raw.text(event.get("lastTimestamp")), reason, raw.text(event.get("message")))
-            newest[uid] = max(newest.get(uid, ("", "", "")), told)
-    return {uid: message for uid, (_, reason, message) in newest.items() if reason == "CannotBeSaved"}
+    try:
+        return refusals(await list_verdicts(api, namespace=namespace))
+    except KubeForbiddenError:
+        return {}

@@ -43,10 +43,7 @@ from crikpy.kube.resources import (
 )
 from crikpy.model.orders import OrderPhase
 
-AGENT: Final = "crikpy-agent"
-CONTROLLER: Final = "crikpy-controller"
 TIDY: Final = "crikpy-tidy"
-WEBHOOK: Final = "crikpy-webhook"
 CERTIFICATE: Final = "crikpy-webhook-tls"
 """Names of what controller/base and daemonset/base install."""
 
@@ -102,18 +99,18 @@ class Uninstall:
         """
         await self._await_arrivals()
         for kind in (MUTATING_WEBHOOKS, VALIDATING_WEBHOOKS):
-            await self._delete("webhooks", kind, WEBHOOK)
+            await self._delete("webhooks", kind, names.WEBHOOK)
         if self._wish.delete_stored:
             await self._clear_store()
         await self._delete("controller", CRON_JOBS, TIDY)
-        await self._delete("controller", DEPLOYMENTS, CONTROLLER)
-        await self._await_no_pods("controller", CONTROLLER)
+        await self._delete("controller", DEPLOYMENTS, names.CONTROLLER)
+        await self._await_no_pods("controller", names.CONTROLLER)
         await self._delete_checkpoints()
         await self._end_agents()
         await self._release_checkpoints()
         for node in (await self._api.list(NODES, deadline=self._deadline)).items:
             await self._unmark(text(mapping(node.get("metadata")).get("name")))
-        await self._delete("traces", LEASES, CONTROLLER)
+        await self._delete("traces", LEASES, names.CONTROLLER)
         await self._delete("traces", SECRETS, CERTIFICATE)
 
     async def _await_arrivals(self) -> None:
@@ -209,7 +206,7 @@ class Uninstall:
         """Have the agents end, their directories removed, and their DaemonSet deleted."""
         try:
             found = await self._api.get(
-                DAEMON_SETS, AGENT, namespace=self._wish.namespace, deadline=self._deadline
+                DAEMON_SETS, names.AGENT, namespace=self._wish.namespace, deadline=self._deadline
             )
         except KubeNotFoundError:
             return
@@ -220,14 +217,14 @@ class Uninstall:
         if sweeper is not None:
             self._say("agents", "ending the agents, and removing what they keep on their nodes")
             await self._sweep(sweeper)
-        await self._delete("agents", DAEMON_SETS, AGENT)
-        await self._await_no_pods("agents", AGENT)
+        await self._delete("agents", DAEMON_SETS, names.AGENT)
+        await self._await_no_pods("agents", names.AGENT)
 
     async def _sweep(self, sweeper: Json) -> None:
         place, limit = self._wish.namespace, self._deadline.earlier(_SWEEP_S)
-        await self._api.replace(DAEMON_SETS, AGENT, sweeper, namespace=place, deadline=self._deadline)
+        await self._api.replace(DAEMON_SETS, names.AGENT, sweeper, namespace=place, deadline=self._deadline)
         while True:
-            now = await self._api.get(DAEMON_SETS, AGENT, namespace=place, deadline=self._deadline)
+            now = await self._api.get(DAEMON_SETS, names.AGENT, namespace=place, deadline=self._deadline)
             if not (left := unswept(now)):
                 return
             if limit.expired():

@@ -19,16 +19,13 @@ from crikpy.kube.pods import parse_pod
 from crikpy.kube.raw import Json
 from crikpy.kube.requesting import list_orders
 from crikpy.kube.resources import EVENTS, NODES, PODS
+from crikpy.kube.verdicts import CAN_BE_SAVED, CANNOT_BE_SAVED, time_of
 from crikpy.model.health import Finding, Verdict
 from crikpy.model.orders import Order
 from crikpy.model.pods import Pod, PodOptions
 from crikpy.model.saving import Mode
 
 _T = TypeVar("_T")
-
-CANNOT_BE_SAVED: Final = "CannotBeSaved"
-CAN_BE_SAVED: Final = "CanBeSaved"
-"""Reasons of the agents' events after a look at a job."""
 
 _COMPONENTS: Final = "crikpy-"
 
@@ -105,7 +102,7 @@ async def _read(asked: Awaitable[_T], name: str, unread: list[Finding]) -> _T | 
 async def _events_of(api: KubeApi, pod: Pod) -> list[Json]:
     found = await api.list(EVENTS, namespace=pod.namespace, field_selector=f"involvedObject.uid={pod.uid}")
     ours = [event for event in found.items if _component(event).startswith(_COMPONENTS)]
-    return sorted(ours, key=_time_of)
+    return sorted(ours, key=time_of)
 
 
 async def _pods_of(api: KubeApi, pod: Pod) -> list[Pod]:
@@ -242,7 +239,7 @@ def _job(events: Sequence[Json]) -> Finding:
 def _story(events: Sequence[Json], orders: Sequence[Order]) -> list[Happening]:
     told = [
         Happening(
-            time=_time_of(event), what=str(event.get("reason") or ""), message=str(event.get("message") or "")
+            time=time_of(event), what=str(event.get("reason") or ""), message=str(event.get("message") or "")
         )
         for event in events
     ]
@@ -259,12 +256,6 @@ def _story(events: Sequence[Json], orders: Sequence[Order]) -> list[Happening]:
 
 def _component(event: Json) -> str:
     return str((event.get("source") or {}).get("component") or event.get("reportingComponent") or "")
-
-
-def _time_of(event: Json) -> str:
-    """Return the time of an event's last occurrence, seconds only, so that times of both kinds compare."""
-    time = event.get("lastTimestamp") or event.get("eventTime") or event.get("firstTimestamp") or ""
-    return f"{str(time)[:19]}Z" if time else ""
 
 
 def _text(time: datetime | None) -> str:

@@ -16,8 +16,9 @@ from crikpy.kube import raw
 from crikpy.kube.certificates import bundles_of, expiry_of
 from crikpy.kube.judging_nodes import few, judge_nodes, judge_pods
 from crikpy.kube.raw import Json
-from crikpy.kube.surveying import AGENT, CONTROLLER, DEFINITION, WEBHOOK, Survey, pods_of
+from crikpy.kube.surveying import DEFINITION, Survey, pods_of
 from crikpy.model.health import Finding, Verdict
+from crikpy.names import AGENT, CONTROLLER, WEBHOOK
 
 _OLDEST: Final = (1, 31)
 _SOON: Final = timedelta(days=7)
@@ -237,7 +238,7 @@ def _versions(seen: Survey, ours: str) -> Iterator[Finding]:
     minors = sorted(number for version in found.values() if (number := _number(version)) is not None)
     if not minors or len(found) == 1:
         return
-    (oldest, newest) = minors[0], minors[-1]
+    oldest, newest = minors[0], minors[-1]
     if oldest[0] != newest[0] or newest[1] - oldest[1] > 1:
         yield _warning("versions", f"too far from each other: {told}", "upgrade one release at a time, all parts")
     else:

@@ -10,7 +10,8 @@ from crikpy.kube import raw
 from crikpy.kube.nodes import parse_node
 from crikpy.kube.pods import parse_pod
 from crikpy.kube.raw import Json
-from crikpy.kube.surveying import AGENT, Survey
+from crikpy.kube.surveying import Survey
+from crikpy.kube.verdicts import refusals
 from crikpy.model.health import Finding, Verdict
 from crikpy.model.nodes import Node
 from crikpy.model.pods import Pod
@@ -56,7 +57,7 @@ def _without_agent(node: Node, seen: Survey) -> Finding:
         return _finding(
             name, Verdict.WARNING, what, "keep opted-in pods off it: nodeSelector kubernetes.io/arch: amd64"
         )
-    remedy = f"kubectl -n {seen.namespace} get pods -l app={AGENT} -o wide"
+    remedy = f"kubectl -n {seen.namespace} get pods -l app={names.AGENT} -o wide"
     return _finding(name, Verdict.FAILED, "no agent has reported from it, so that its pods are not saved", remedy)
 
 
@@ -66,7 +67,7 @@ def _elsewhere(able: Sequence[Node], found: Sequence[Json]) -> Iterator[Finding]
         what = f"only {able[0].name} can save jobs, and there is no other node to resume them on"
         yield _finding("elsewhere", Verdict.WARNING, what, "have a second node, or an autoscaler that makes one")
         return
-    spot = {name for each in found if _is_spot(each) for name in [parse_node(each).name]}
+    spot = {parse_node(each).name for each in found if _is_spot(each)}
     stuck, told = [], 0
     for node in able:
         if not node.cpu_features:
@@ -125,13 +126,8 @@ def judge_pods(seen: Survey) -> Iterator[Finding]:
 
 def _refused(seen: Survey, pods: Sequence[Pod]) -> dict[str, str]:
     """Return the pods of which the newest word of their agents is that they cannot be saved, with that word."""
-    newest: dict[str, tuple[str, str, str]] = {}
-    for event in seen.events or ():
-        reason, uid = raw.text(event.get("reason")), raw.text(raw.mapping(event.get("involvedObject")).get("uid"))
-        if reason in ("CannotBeSaved", "CanBeSaved"):
-            at = raw.text(event.get("lastTimestamp")) or raw.text(event.get("eventTime"))
-            newest[uid] = max(newest.get(uid, ("", "", "")), (at, reason, raw.text(event.get("message"))))
-    return {str(pod): newest[pod.uid][2] for pod in pods if newest.get(pod.uid, ("", ""))[1] == "CannotBeSaved"}
+    refused = refusals(seen.events or ())
+    return {str(pod): refused[pod.uid] for pod in pods if pod.uid in refused}
 
 
 def _condition(node: Json) -> Json:

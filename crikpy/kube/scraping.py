@@ -46,12 +46,10 @@ class Usage:
     """What the containers of a pod use, as kubelet says.
 
     Attributes:
-        memory: their working set, bytes; page cache that is in use included.
         anonymous: bytes of memory that no file stands behind.
         processes: how many; None where kubelet does not say.
     """
 
-    memory: int
     anonymous: int
     processes: int | None
 
@@ -98,7 +96,6 @@ def _usage(pod: Json) -> Usage:
     memories = [raw.mapping(container.get("memory")) for container in raw.items(pod.get("containers"))]
     processes = raw.mapping(pod.get("process_stats")).get("process_count")
     return Usage(
-        memory=sum(raw.number(memory.get("workingSetBytes")) for memory in memories),
         anonymous=sum(raw.number(memory.get("rssBytes")) for memory in memories),
         processes=raw.number(processes) if processes else None,
     )

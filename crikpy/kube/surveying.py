@@ -22,7 +22,6 @@ from crikpy.kube.resources import (
     DEFINITIONS,
     DEPLOYMENTS,
     ENDPOINT_SLICES,
-    EVENTS,
     LEASES,
     MUTATING_WEBHOOKS,
     NAMESPACES,
@@ -31,16 +30,12 @@ from crikpy.kube.resources import (
     VALIDATING_WEBHOOKS,
 )
 from crikpy.kube.scraping import scrape_metrics
+from crikpy.kube.verdicts import list_verdicts
+from crikpy.settings import Settings
 
 _T = TypeVar("_T")
 
-AGENT: Final = "crikpy-agent"
-CONTROLLER: Final = "crikpy-controller"
-WEBHOOK: Final = "crikpy-webhook"
 DEFINITION: Final = f"checkpoints.{names.DOMAIN}"
-AGENT_PORT: Final = 9477
-CONTROLLER_PORT: Final = 9478
-_VERDICTS: Final = ("CannotBeSaved", "CanBeSaved")
 _MOST_SCRAPED: Final = 50
 """Agents whose metrics are read; those of a large cluster say the same."""
 
@@ -109,7 +104,7 @@ class _Reader:
         return raw.mapping(json.loads(await self.api.read("/version", deadline=self.deadline)))
 
 
-async def survey(api: KubeClient, namespace: str, deadline: Deadline) -> Survey:
+async def survey(api: KubeClient, settings: Settings, namespace: str, deadline: Deadline) -> Survey:
     """Look at a cluster.
 
     Raises:
@@ -123,9 +118,9 @@ async def survey(api: KubeClient, namespace: str, deadline: Deadline) -> Survey:
         version = await read("version", reader.version())
     except ValueError as fault:
         raise KubeError("GET /version: the answer is no JSON; is it a Kubernetes API server?") from fault
-    daemon_set = await read("daemon_set", api.get(DAEMON_SETS, AGENT, **here))
+    daemon_set = await read("daemon_set", api.get(DAEMON_SETS, names.AGENT, **here))
     pods = await reader.all("pods", api.list(PODS, deadline=deadline))
-    label = f"kubernetes.io/service-name={WEBHOOK}"
+    label = f"kubernetes.io/service-name={names.WEBHOOK}"
     return Survey(
         namespace=namespace,
         version=version,
@@ -133,15 +128,15 @@ async def survey(api: KubeClient, namespace: str, deadline: Deadline) -> Survey:
         home=await read("home", api.get(NAMESPACES, namespace, deadline=deadline)),
         config=await read("config", api.get(CONFIG_MAPS, config_name(daemon_set), **here)),
         daemon_set=daemon_set,
-        deployment=await read("deployment", api.get(DEPLOYMENTS, CONTROLLER, **here)),
-        lease=await read("lease", api.get(LEASES, CONTROLLER, **here)),
-        mutating=await read("mutating", api.get(MUTATING_WEBHOOKS, WEBHOOK, deadline=deadline)),
-        validating=await read("validating", api.get(VALIDATING_WEBHOOKS, WEBHOOK, deadline=deadline)),
+        deployment=await read("deployment", api.get(DEPLOYMENTS, names.CONTROLLER, **here)),
+        lease=await read("lease", api.get(LEASES, names.CONTROLLER, **here)),
+        mutating=await read("mutating", api.get(MUTATING_WEBHOOKS, names.WEBHOOK, deadline=deadline)),
+        validating=await read("validating", api.get(VALIDATING_WEBHOOKS, names.WEBHOOK, deadline=deadline)),
         slices=await reader.all("slices", api.list(ENDPOINT_SLICES, label_selector=label, **here)),
         nodes=await reader.all("nodes", api.list(NODES, deadline=deadline)),
         pods=pods,
-        events=await _events(reader),
-        metrics=await _metrics(reader, pods or ()),
+        events=await read("events", list_verdicts(api, deadline=deadline)),
+        metrics=await _metrics(reader, pods or (), settings),
         unread=reader.unread,
     )
 
@@ -166,17 +161,9 @@ def pods_of(pods: tuple[Json, ...], namespace: str, app: str) -> dict[str, Json]
     }
 
 
-async def _events(reader: _Reader) -> tuple[Json, ...] | None:
-    found: tuple[Json, ...] = ()
-    for reason in _VERDICTS:
-        asked = reader.api.list(EVENTS, field_selector=f"reason={reason}", deadline=reader.deadline)
-        found += await reader.all("events", asked) or ()
-    return None if "events" in reader.unread else found
-
-
-async def _metrics(reader: _Reader, pods: tuple[Json, ...]) -> dict[str, dict[str, float]]:
+async def _metrics(reader: _Reader, pods: tuple[Json, ...], settings: Settings) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
-    for app, port in ((AGENT, AGENT_PORT), (CONTROLLER, CONTROLLER_PORT)):
+    for app, port in ((names.AGENT, settings.agent.port), (names.CONTROLLER, settings.controller.port)):
         ours = sorted(pods_of(pods, reader.namespace, app))[:_MOST_SCRAPED]
         scraped = await scrape_metrics(reader.api, reader.namespace, ours, port)
         found |= {name: dict(figures) for name, figures in scraped.metrics.items()}

@@ -8,11 +8,12 @@ import sys
 
 import pytest
 
-from crikpy.agent.checking import CAN_BE_SAVED, CANNOT_BE_SAVED, MOVE_MAY_BREAK, refusals
+from crikpy.agent.checking import MOVE_MAY_BREAK, refusals
 from crikpy.aio.clock import Deadline
 from crikpy.errors import CapsuleError, StoreUnavailableError
 from crikpy.kube.client import KubeClient
 from crikpy.kube.resources import EVENTS
+from crikpy.kube.verdicts import CAN_BE_SAVED, CANNOT_BE_SAVED
 from crikpy.model.workload import Workload
 from crikpy.store.base import ForwardingStore, ObjectStore
 from tests.agent.agents import StartingAgent, events_of, expect, hears, prove

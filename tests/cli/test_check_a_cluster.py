@@ -26,6 +26,7 @@ from crikpy.kube.resources import (
 )
 from crikpy.kube.surveying import survey
 from crikpy.model.health import Finding, Verdict
+from crikpy.settings import from_env
 from tests.cli.test_on_a_cluster import Run, crikpy
 from tests.fakes.kube import FakeKube
 from tests.kube.wholes import HOME, LEVEL, fill, metrics_of, node, pod
@@ -43,7 +44,7 @@ async def kube() -> AsyncIterator[FakeKube]:
 
 async def look(kube: FakeKube, folder: Path) -> dict[str, Finding]:
     async with await KubeClient.connect(kube.settings(folder)) as api:
-        seen = await survey(api, HOME, Deadline.after(20))
+        seen = await survey(api, from_env({}), HOME, Deadline.after(20))
     findings = judge(seen, datetime.now(UTC), "0.1.0")
     found = {finding.name: finding for finding in findings}
     assert len(found) == len(findings), "names are unique in a report"
