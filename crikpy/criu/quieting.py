@@ -131,8 +131,7 @@ class _Hold:
         finally:
             # The others have a signal on its way to them, which only the end of this thread does not lose.
             for thread in self._still:
-                with contextlib.suppress(ProcessLookupError):
-                    _ptrace(_PTRACE_DETACH, thread)
+                _order(_PTRACE_DETACH, thread)
 
     def await_stop(self) -> None:
         """Wait until the kernel has every thread stopped, so that CRIU finds none on its way."""
@@ -152,8 +151,7 @@ class _Hold:
                 )
             for thread in using:
                 self._still.discard(thread)
-                with contextlib.suppress(ProcessLookupError):
-                    _ptrace(_PTRACE_CONT, thread)
+                _order(_PTRACE_CONT, thread)
             time.sleep(_POLL_S)
             self._interrupt(using)
 
@@ -179,8 +177,7 @@ class _Hold:
 
     def _interrupt(self, threads: Iterable[int]) -> None:
         for thread in threads:
-            with contextlib.suppress(ProcessLookupError):
-                _ptrace(_PTRACE_INTERRUPT, thread)
+            _order(_PTRACE_INTERRUPT, thread)
         for thread in threads:
             reason = _await_stop(thread, self._deadline)
             if reason is None:
@@ -216,8 +213,7 @@ def _await_stop(thread: int, deadline: Deadline) -> int | None:
         elif status >> 16 == _PTRACE_EVENT_STOP:
             return os.WSTOPSIG(status)
         else:
-            with contextlib.suppress(ProcessLookupError):
-                _ptrace(_PTRACE_CONT, thread, os.WSTOPSIG(status))
+            _order(_PTRACE_CONT, thread, os.WSTOPSIG(status))
 
 
 def _seize(thread: int) -> bool:
@@ -285,6 +281,12 @@ def _state(thread: int) -> str:
         return Path(f"/proc/{thread}/stat").read_text(errors="surrogateescape").rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
         return "X"
+
+
+def _order(request: int, thread: int, data: int = 0) -> None:
+    """Have a thread that we hold do something, unless it has been killed, which not even its tracer can keep off."""
+    with contextlib.suppress(ProcessLookupError):
+        _ptrace(request, thread, data)
 
 
 def _ptrace(request: int, thread: int, data: int = 0, address: int = 0) -> None:
