@@ -151,7 +151,7 @@ LAUNCHER_DIR: Final = "/.crikpy"
 AGENT: Final = "crikpy-agent"
 CONTROLLER: Final = "crikpy-controller"
 WEBHOOK: Final = "crikpy-webhook"
-"""The DaemonSet, the Deployment and its Lease, the webhook's service and configurations, as the manifests call them."""
+"""What the manifests call the agents, the controllers and their Lease, the webhook's service and configuration."""
 
 FIELD_MANAGER_AGENT: Final = "crikpy-agent"
 FIELD_MANAGER_CONTROLLER: Final = "crikpy-controller"

@@ -19,12 +19,12 @@ from crikpy.aio.clock import Deadline
 from crikpy.flows.company import Together
 from crikpy.flows.fate import Fate
 from crikpy.flows.saving import Saved
-from crikpy.kube.orders import human_size
 from crikpy.model.groups import GroupOrder
 from crikpy.model.manifest import APPLICATION_MODE, Manifest
 from crikpy.model.notices import Trigger
 from crikpy.model.orders import OrderBytes, OrderPhase, OrderStatus
 from crikpy.model.pods import Pod
+from crikpy.model.quantities import human_size
 
 ENDED_REASON = "JobEnded"
 STOPPED_REASON = "AgentStopped"

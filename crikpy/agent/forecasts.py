@@ -16,7 +16,7 @@ from crikpy.agent.planning import Plan, Planned, Urgency, Verdict
 from crikpy.agent.reporting import Teller
 from crikpy.agent.sizing import Sizes
 from crikpy.aio.clock import Deadline
-from crikpy.kube.orders import human_size
+from crikpy.model.quantities import human_size
 
 PLANNED_EVENT: Final = "SavePlanned"
 UNSAVED_EVENT: Final = "NotSavedInTime"

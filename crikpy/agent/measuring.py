@@ -27,7 +27,9 @@ _LUCK: Final = 1.5
 _UNKNOWN_LUCK: Final = 8.0
 """How many times as fast as assumed, where nothing was measured."""
 
-_OVERHEAD_S: Final = 2.0
+OVERHEAD_S: Final = 2.0
+"""What a dump takes beside the moving of bytes, where nothing was measured."""
+
 _ALONE: Final = 1.25
 """With fewer others than this on average, a dump counts as having been alone."""
 
@@ -112,7 +114,7 @@ class Meter:
         read = self._read or self._glimpsed or self._assumed
         write = self._write or (self._glimpsed if self._read is None else None) or self._assumed
         several = 1.0 if self._together is None else max(1.0, self._together / read)
-        return Rates(read=read, write=write, overhead_s=self._overhead_s or _OVERHEAD_S, several=several)
+        return Rates(read=read, write=write, overhead_s=self._overhead_s or OVERHEAD_S, several=several)
 
     def best(self) -> Rates:
         """Return what it may do with luck."""

@@ -11,7 +11,7 @@ from crikpy.cli.clusters import on_cluster, order_facts, pod_name
 from crikpy.cli.console import workload_of
 from crikpy.cli.helping import CLUSTER_ENVIRONMENT, RUN_ENVIRONMENT, epilog
 from crikpy.cli.main import require_root
-from crikpy.cli.output import JSON, TABLE, human_bytes, output_option, print_data
+from crikpy.cli.output import JSON, TABLE, output_option, print_data
 from crikpy.cli.reporting import ConsoleReporter
 from crikpy.errors import DumpError, SelfSaveError, UsageError
 from crikpy.flows.checkpointing import checkpoint, unless_taken_over
@@ -21,6 +21,7 @@ from crikpy.kube.requesting import await_order, order_checkpoint
 from crikpy.model.manifest import Manifest
 from crikpy.model.notices import Trigger
 from crikpy.model.orders import Order
+from crikpy.model.quantities import human_size
 from crikpy.model.workload import Workload
 from crikpy.settings import Settings
 from crikpy.store.opening import open_store
@@ -94,7 +95,7 @@ def _checkpoint_pod(settings: Settings, pod: str, namespace: str | None, *, move
     if output != TABLE:
         print_data(order_facts(order), output)
     elif status.checkpoint:
-        sizes = f"{human_bytes(status.bytes.memory)}, {human_bytes(status.bytes.stored)} stored"
+        sizes = f"{human_size(status.bytes.memory)}, {human_size(status.bytes.stored)} stored"
         click.echo(f"{status.checkpoint}: {sizes}, stood still {status.frozen_s or 0.0:.1f} s")
     if not status.checkpoint:
         raise DumpError(
@@ -138,5 +139,5 @@ def _checkpoint_job(settings: Settings, workload: Workload, *, leave_running: bo
             output,
         )
         return
-    sizes = f"{human_bytes(manifest.sizes.image_bytes)}, {human_bytes(manifest.sizes.stored_bytes)} stored"
+    sizes = f"{human_size(manifest.sizes.image_bytes)}, {human_size(manifest.sizes.stored_bytes)} stored"
     click.echo(f"{manifest.checkpoint}: {sizes}, stood still {manifest.frozen_s:.1f} s")

@@ -12,7 +12,6 @@ import click
 
 import crikpy
 from crikpy.aio.clock import Deadline
-from crikpy.cli.output import human_bytes
 from crikpy.cli.watching import Listing, Row
 from crikpy.errors import KubeUnavailableError, UsageError
 from crikpy.kube.client import KubeClient
@@ -20,6 +19,7 @@ from crikpy.kube.judging import judge
 from crikpy.kube.surveying import survey
 from crikpy.model.health import Finding, Verdict
 from crikpy.model.orders import Order
+from crikpy.model.quantities import human_age, human_size
 from crikpy.settings import Settings
 
 _T = TypeVar("_T")
@@ -129,10 +129,10 @@ def _order_row(order: Order, *, with_namespace: bool) -> Row:
         order.spec.node,
         order.spec.trigger,
         status.phase,
-        human_bytes(status.bytes.memory) if status.bytes.memory else "",
+        human_size(status.bytes.memory) if status.bytes.memory else "",
         f"{status.frozen_s:.1f} s" if status.frozen_s is not None else "",
         "/".join(status.restored_by.split("/")[:2]),
-        _age(order.created),
+        human_age((datetime.now(UTC) - order.created).total_seconds()) if order.created else "",
     )
     return Row(
         key=f"{order.namespace}/{order.name}",
@@ -144,13 +144,3 @@ def _order_row(order: Order, *, with_namespace: bool) -> Row:
 
 def _text(time: datetime | None) -> str:
     return time.isoformat(timespec="seconds") if time else ""
-
-
-def _age(created: datetime | None) -> str:
-    if created is None:
-        return ""
-    seconds = max(0, int((datetime.now(UTC) - created).total_seconds()))
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
-        if seconds >= 2 * size:
-            return f"{seconds // size}{unit}"
-    return f"{seconds}s"

@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Final
 
+from crikpy.agent.measuring import OVERHEAD_S
 from crikpy.agent.planning import Rates
 from crikpy.agent.sizing import Size
-from crikpy.cli.output import human_bytes
 from crikpy.cli.watching import Listing, Row
+from crikpy.model.quantities import human_age, human_size
+from crikpy.settings import Settings
 
 NOTICE_S: Final = 120.0
 """What a spot interruption gives."""
 
-OVERHEAD_S: Final = 2.0
 _FIGURES: Final = ("MEMORY", "PROCS", "STORED", "TO WRITE", "SECONDS", "OF 120 S", "LAST")
 _COLUMNS: Final = ("JOB", "NODE", *_FIGURES, "CAN BE SAVED")
 
@@ -51,6 +52,12 @@ class Cost:
     why: str = ""
 
 
+def assumed_rates(settings: Settings) -> Rates:
+    """Return what a node is taken to do whose agent has measured nothing."""
+    assumed = float(settings.agent.assumed_bytes_per_s)
+    return Rates(read=assumed, write=assumed, overhead_s=OVERHEAD_S)
+
+
 def seconds_of(size: Size, rates: Rates) -> float:
     """Return how long a save alone takes, as the plan of a node would have it, seconds."""
     return rates.overhead_s + rates.moving_s(size.memory, size.new)
@@ -76,7 +83,7 @@ def _row(cost: Cost) -> Row:
         _size(cost.write_bytes),
         "?" if cost.seconds is None else f"{mark}{cost.seconds:.0f}",
         "?" if share is None else f"{mark}{share:.0%}",
-        "never" if cost.last_s is None else _age(cost.last_s),
+        "never" if cost.last_s is None else human_age(cost.last_s),
         "yes" + (f" ({cost.why})" if cost.why else "") if cost.able else f"no: {cost.why}",
     )
     style = "red" if not cost.able or (share or 0.0) > 1.0 else ""
@@ -89,11 +96,4 @@ def _row(cost: Cost) -> Row:
 
 
 def _size(count: int | None) -> str:
-    return "?" if count is None else human_bytes(count)
-
-
-def _age(seconds: float) -> str:
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
-        if seconds >= 2 * size:
-            return f"{seconds // size:.0f}{unit}"
-    return f"{max(0.0, seconds):.0f}s"
+    return "?" if count is None else human_size(count)

@@ -10,8 +10,9 @@ import click
 from crikpy.cli.console import group_options, store_option, workload_of
 from crikpy.cli.differences import Difference, Grown, compare
 from crikpy.cli.helping import STORE_ENVIRONMENT, epilog
-from crikpy.cli.output import TABLE, human_bytes, output_option, print_data
+from crikpy.cli.output import TABLE, output_option, print_data
 from crikpy.errors import CheckpointNotFoundError, UsageError
+from crikpy.model.quantities import human_size
 from crikpy.settings import Settings
 from crikpy.store.checkpoints import Checkpoints
 from crikpy.store.opening import open_store
@@ -87,8 +88,8 @@ def _lines(found: Difference) -> Iterator[str]:
     yield f"stored anew  {_grown(found.stored)}"
     shared = found.shared
     yield (
-        f"of the image {human_bytes(shared.shared_bytes)} shared with the first, "
-        f"{human_bytes(shared.zero_bytes)} zeros, {human_bytes(shared.other_bytes)} neither"
+        f"of the image {human_size(shared.shared_bytes)} shared with the first, "
+        f"{human_size(shared.zero_bytes)} zeros, {human_size(shared.other_bytes)} neither"
     )
     for need in (*found.command, *found.needs):
         yield f"{need.what}: {need.before or '(none)'} → {need.after or '(none)'}"
@@ -98,9 +99,9 @@ def _lines(found: Difference) -> Iterator[str]:
 
 def _process_lines(found: Difference) -> Iterator[str]:
     for process in found.processes_gone:
-        yield f"- process {process.pid} {process.command}, {human_bytes(process.resident_bytes)}"
+        yield f"- process {process.pid} {process.command}, {human_size(process.resident_bytes)}"
     for process in found.processes_new:
-        yield f"+ process {process.pid} {process.command}, {human_bytes(process.resident_bytes)}"
+        yield f"+ process {process.pid} {process.command}, {human_size(process.resident_bytes)}"
     changed = [each for each in found.processes if each.resident.before != each.resident.after]
     same = len(found.processes) - len(changed)
     yield from _some(
@@ -112,7 +113,7 @@ def _process_lines(found: Difference) -> Iterator[str]:
 
 def _file_lines(found: Difference) -> Iterator[str]:
     yield from _some([f"- file {file.path}" for file in found.files_gone])
-    yield from _some([f"+ file {file.path}, {human_bytes(file.size)}" for file in found.files_new])
+    yield from _some([f"+ file {file.path}, {human_size(file.size)}" for file in found.files_new])
     yield from _some(
         [
             f"~ file {file.path}: {_grown(file.size)}{', another build' if file.other_build else ''}"
@@ -130,5 +131,5 @@ def _some(lines: Sequence[str]) -> Iterator[str]:
 def _grown(size: Grown) -> str:
     change = size.after - size.before
     sign = "+" if change > 0 else "-"
-    more = f" ({sign}{human_bytes(abs(change))})" if change else " (the same)"
-    return f"{human_bytes(size.before)} → {human_bytes(size.after)}{more}"
+    more = f" ({sign}{human_size(abs(change))})" if change else " (the same)"
+    return f"{human_size(size.before)} → {human_size(size.after)}{more}"

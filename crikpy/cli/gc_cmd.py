@@ -10,8 +10,9 @@ import click
 
 from crikpy.cli.console import store_option
 from crikpy.cli.helping import STORE_ENVIRONMENT, epilog
-from crikpy.cli.output import TABLE, human_bytes, output_option, print_data
+from crikpy.cli.output import TABLE, output_option, print_data
 from crikpy.errors import StoreError
+from crikpy.model.quantities import human_size
 from crikpy.settings import Settings
 from crikpy.store import expiring
 from crikpy.store.checkpoints import Checkpoints, list_workloads
@@ -135,7 +136,7 @@ def _print(rows: list[dict[str, object]], *, deleted: bool) -> None:
             click.echo(f"{row['workload']}: nothing removed: {row['error']}", err=True)
             continue
         verb = "removed" if row["deleted"] else "would remove"
-        size = human_bytes(float(str(row["bytes"])))
+        size = human_size(float(str(row["bytes"])))
         spared = "; a checkpoint is being written, so nothing is removed now" if row["being_written"] else ""
         incomplete = row["incomplete"]
         count = len(incomplete) if isinstance(incomplete, list) else 0

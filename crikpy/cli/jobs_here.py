@@ -8,13 +8,12 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from crikpy.agent.checking import refusals
-from crikpy.agent.planning import Rates
 from crikpy.agent.sizing import Past, estimate, held_bytes
 from crikpy.aio.clock import Deadline
 from crikpy.capsule import entering
 from crikpy.capsule.launcher import LauncherConnection
 from crikpy.capsule.places import JobPlace, RunningHere, recorded
-from crikpy.cli.costs import OVERHEAD_S, Cost, listing, seconds_of
+from crikpy.cli.costs import Cost, assumed_rates, listing, seconds_of
 from crikpy.cli.watching import Listing
 from crikpy.errors import CrikpyError, NoSuchJobError
 from crikpy.settings import Settings
@@ -41,7 +40,6 @@ def _cost(settings: Settings, here: RunningHere) -> Cost:
     held = held_bytes([launcher])
     past, unknown = _past(settings, here)
     size = estimate(held, past, time.monotonic())
-    assumed = float(settings.agent.assumed_bytes_per_s)
     why = _refusals(settings, here)
     return Cost(
         job=here.workload.name,
@@ -49,7 +47,7 @@ def _cost(settings: Settings, here: RunningHere) -> Cost:
         processes=max(0, len(entering.members(launcher)) - 1),
         stored_bytes=size.memory - size.new,
         write_bytes=size.new,
-        seconds=seconds_of(size, Rates(read=assumed, write=assumed, overhead_s=OVERHEAD_S)),
+        seconds=seconds_of(size, assumed_rates(settings)),
         last_s=(datetime.now(UTC) - past.completed).total_seconds() if past else None,
         able=not why,
         why=why or unknown,

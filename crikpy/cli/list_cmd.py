@@ -11,12 +11,13 @@ from crikpy import names
 from crikpy.cli.clusters import on_cluster, order_listing, pod_name
 from crikpy.cli.console import store_option
 from crikpy.cli.helping import CLUSTER_ENVIRONMENT, STORE_ENVIRONMENT, epilog
-from crikpy.cli.output import human_bytes, output_option
+from crikpy.cli.output import output_option
 from crikpy.cli.watching import Listing, Row, present, watch_options
 from crikpy.errors import SettingsError
 from crikpy.kube.client import KubeClient
 from crikpy.kube.requesting import list_orders
 from crikpy.model.orders import Order
+from crikpy.model.quantities import human_size
 from crikpy.model.workload import Workload
 from crikpy.settings import Settings
 from crikpy.store.base import ObjectStore
@@ -118,8 +119,8 @@ def _row(workload: Workload, summary: CheckpointSummary) -> Row:
             _shown(workload),
             summary.id,
             state,
-            human_bytes(sizes.image_bytes) if sizes else "",
-            human_bytes(sizes.stored_bytes) if sizes else "",
+            human_size(sizes.image_bytes) if sizes else "",
+            human_size(sizes.stored_bytes) if sizes else "",
             summary.trigger,
             summary.host,
             summary.created[:19],

@@ -64,12 +64,3 @@ def as_yaml(value: object) -> str:
     plain = json.loads(json.dumps(value, default=str))
     text: str = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, default_flow_style=False, width=100)
     return text.rstrip("\n")
-
-
-def human_bytes(count: float) -> str:
-    """Return a size for people, in powers of 1024."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} TiB"

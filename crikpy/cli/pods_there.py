@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from crikpy import names
 from crikpy.agent.planning import Rates
 from crikpy.agent.sizing import Past, estimate
-from crikpy.cli.costs import OVERHEAD_S, Cost, listing, seconds_of
+from crikpy.cli.costs import Cost, assumed_rates, listing, seconds_of
 from crikpy.cli.watching import Listing
 from crikpy.errors import KubeForbiddenError
 from crikpy.kube import raw
@@ -62,8 +63,6 @@ def _cost(
     if held is not None and past is not None:
         held = max(held, past.memory)  # what was saved the last time counts files, too
     size = estimate(held, past, time.monotonic()) if held is not None or past is not None else None
-    assumed = float(settings.agent.assumed_bytes_per_s)
-    speed = rates or Rates(read=assumed, write=assumed, overhead_s=OVERHEAD_S)
     why = refused.get(pod.uid) or pod.fault or ("" if pod.injected else "it runs without the launcher")
     if not why and (pod.phase != "Running" or pod.deleting):
         why = "it is being deleted" if pod.deleting else f"it is {pod.phase}"
@@ -75,7 +74,7 @@ def _cost(
         processes=usage.processes if usage else None,
         stored_bytes=size.memory - size.new if size else None,
         write_bytes=size.new if size else None,
-        seconds=seconds_of(size, speed) if size else None,
+        seconds=seconds_of(size, rates or assumed_rates(settings)) if size else None,
         rates="measured" if rates else "assumed",
         last_s=(datetime.now(UTC) - past.completed).total_seconds() if past else None,
         able=not why,
@@ -122,9 +121,9 @@ async def _rates(api: KubeClient, settings: Settings, nodes: set[str]) -> tuple[
     }
     asked = [name for name, node in where.items() if node in nodes]
     scraped = await scrape_metrics(api, home, asked, settings.agent.port)
-    assumed = float(settings.agent.assumed_bytes_per_s)
+    assumed = assumed_rates(settings)
     rates = {
-        where[name]: Rates(read=read, write=figures.get(_WRITE) or assumed, overhead_s=OVERHEAD_S)
+        where[name]: replace(assumed, read=read, write=figures.get(_WRITE) or assumed.write)
         for name, figures in scraped.metrics.items()
         if (read := figures.get(_READ))
     }

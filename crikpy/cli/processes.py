@@ -11,8 +11,8 @@ from itertools import pairwise
 from rich.table import Table
 from rich.text import Text
 
-from crikpy.cli.output import human_bytes
 from crikpy.model.manifest import Manifest, ProcessFact, Sizes
+from crikpy.model.quantities import human_size
 
 _BAR = 20
 _NAMES = 30
@@ -35,7 +35,7 @@ def process_table(processes: Sequence[ProcessFact]) -> Table:
             Text(f"{branch}{process.command}", overflow="ellipsis"),
             str(process.pid),
             str(process.threads),
-            human_bytes(process.resident_bytes),
+            human_size(process.resident_bytes),
             _bar(_kinds(process), _KINDS, largest),
             _percent(process.resident_bytes, whole),
         )
@@ -93,9 +93,9 @@ def _bar(parts: Sequence[int], kinds: Sequence[tuple[str, str, str]], whole: int
 
 
 def _legend(title: str, parts: Sequence[int], kinds: Sequence[tuple[str, str, str]]) -> Text:
-    line = Text(f"{title:<12} {human_bytes(sum(parts))}: ")
+    line = Text(f"{title:<12} {human_size(sum(parts))}: ")
     for (sign, name, colour), part in zip(kinds, parts, strict=True):
-        line.append(sign, style=colour).append(f" {human_bytes(part)} {name}  ")
+        line.append(sign, style=colour).append(f" {human_size(part)} {name}  ")
     line.rstrip()
     return line
 

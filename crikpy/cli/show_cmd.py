@@ -10,10 +10,11 @@ from rich.console import Console
 from crikpy.cli import colours
 from crikpy.cli.helping import STORE_ENVIRONMENT, epilog
 from crikpy.cli.list_cmd import state_of
-from crikpy.cli.output import TABLE, human_bytes, print_data
+from crikpy.cli.output import TABLE, print_data
 from crikpy.cli.processes import memory_lines, process_table
 from crikpy.cli.selecting import checkpoint_options, select
 from crikpy.model.manifest import APPLICATION_MODE, Manifest
+from crikpy.model.quantities import human_size
 from crikpy.settings import Settings
 
 _ALL_FILES = 20
@@ -74,8 +75,8 @@ def _show_head(console: Console, manifest: Manifest, state: str) -> None:
         "taken": f"{manifest.created} on {where}, {origin.trigger}{notice}",
         "mode": "application: saved by the job itself" if manifest.mode == APPLICATION_MODE else manifest.mode,
         "stood still": f"{manifest.frozen_s:.2f} s",
-        "size": f"{human_bytes(sizes.image_bytes)}, of it {human_bytes(sizes.zero_bytes)} zeros and "
-        f"{human_bytes(sizes.reused_bytes)} stored before; {human_bytes(sizes.stored_bytes)} stored anew",
+        "size": f"{human_size(sizes.image_bytes)}, of it {human_size(sizes.zero_bytes)} zeros and "
+        f"{human_size(sizes.reused_bytes)} stored before; {human_size(sizes.stored_bytes)} stored anew",
         "needs": f"{fit.architecture}, {fit.page_size // 1024} KiB pages, CRIU {fit.criu} or newer",
         **(
             {"on GPUs": f"{', '.join(fit.gpus.models)}, NVIDIA driver {fit.gpus.driver}"}

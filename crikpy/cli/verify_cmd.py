@@ -8,10 +8,11 @@ from functools import partial
 import click
 
 from crikpy.cli.helping import STORE_ENVIRONMENT, epilog
-from crikpy.cli.output import JSON, TABLE, human_bytes, print_data
+from crikpy.cli.output import JSON, TABLE, print_data
 from crikpy.cli.reporting import ConsoleReporter
 from crikpy.cli.selecting import checkpoint_options, select
 from crikpy.errors import IntegrityError
+from crikpy.model.quantities import human_size
 from crikpy.settings import Settings
 from crikpy.store.verifying import verify
 
@@ -61,4 +62,4 @@ def command(
             remedy=f"`crikpy rm {name} {manifest.checkpoint}` removes it; it would not be resumed",
             detail="\n".join(f"{fault.chunk}: {fault.reason}" for fault in faults),
         )
-    click.echo(f"{manifest.checkpoint}: sound, {human_bytes(manifest.sizes.image_bytes)} read and compared")
+    click.echo(f"{manifest.checkpoint}: sound, {human_size(manifest.sizes.image_bytes)} read and compared")

@@ -284,7 +284,7 @@ def _state(thread: int) -> str:
 
 
 def _order(request: int, thread: int, data: int = 0) -> None:
-    """Have a thread that we hold do something, unless it has been killed, which not even its tracer can keep off."""
+    """Have a thread that we hold do something, unless it has been killed: no tracer can keep that off."""
     with contextlib.suppress(ProcessLookupError):
         _ptrace(request, thread, data)
 

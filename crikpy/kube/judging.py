@@ -223,10 +223,12 @@ def _service(seen: Survey) -> Finding:
     ready = [end for end in ends if raw.mapping(end.get("conditions")).get("ready") is not False]
     if ready:
         return _ok("webhook-service", f"endpoints of {WEBHOOK} that answer: {len(ready)}")
-    remedy = (
-        f"kubectl -n {seen.namespace} get pods -l app={CONTROLLER}; no pod gets the launcher until one is ready"
+    look = f"kubectl -n {seen.namespace} get pods -l app={CONTROLLER}"
+    return _failed(
+        "webhook-service",
+        f"the service {WEBHOOK} has no ready endpoint",
+        f"{look}; no pod gets the launcher until one is ready",
     )
-    return _failed("webhook-service", f"the service {WEBHOOK} has no ready endpoint", remedy)
 
 
 def _versions(seen: Survey, ours: str) -> Iterator[Finding]:

@@ -21,6 +21,7 @@ from crikpy.kube.times import render_seconds, render_time
 from crikpy.model.groups import GroupMember, GroupOrder
 from crikpy.model.notices import Trigger
 from crikpy.model.orders import Order, OrderBytes, OrderPhase, OrderSpec, OrderStatus
+from crikpy.model.quantities import human_size
 
 COMPLETE: Final = "Complete"
 RESTORED: Final = "Restored"
@@ -268,16 +269,6 @@ def _timed(condition: Json, before: Json | None, now: datetime) -> Json:
 def is_label(value: str) -> bool:
     """Say whether a text can be the value of a label, as the name of a node that is longer than that cannot."""
     return _LABEL.fullmatch(value) is not None
-
-
-def human_size(size_bytes: int) -> str:
-    """Return a size for people, such as `1.2 GiB`."""
-    size = float(size_bytes)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} TiB"
 
 
 def _render_seconds(seconds: float | None) -> str:

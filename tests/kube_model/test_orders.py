@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from crikpy import names
 from crikpy.errors import KubeInvalidError
-from crikpy.kube.orders import human_size, parse_order, render_order, render_status
+from crikpy.kube.orders import parse_order, render_order, render_status
 from crikpy.model.notices import Trigger
 from crikpy.model.orders import Order, OrderBytes, OrderPhase, OrderSpec, OrderStatus
+from crikpy.model.quantities import human_size
 
 NOW = datetime(2026, 11, 24, 10, 0, 0, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=1)

@@ -1,0 +1,20 @@
+"""Sizes and times as people read them, the same wherever they are told."""
+
+from __future__ import annotations
+
+
+def human_size(size_bytes: float) -> str:
+    """Return a size for people in powers of 1024, such as `1.2 GiB`."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size_bytes < 1024:
+            return f"{size_bytes:.0f} {unit}" if unit == "B" else f"{size_bytes:.1f} {unit}"
+        size_bytes /= 1024
+    return f"{size_bytes:.1f} TiB"
+
+
+def human_age(seconds: float) -> str:
+    """Return an age for people in its largest unit of which there are at least two, such as `3h`."""
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= 2 * size:
+            return f"{seconds // size:.0f}{unit}"
+    return f"{max(0, int(seconds))}s"
