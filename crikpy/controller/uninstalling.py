@@ -42,6 +42,7 @@ from crikpy.kube.resources import (
     Resource,
 )
 from crikpy.model.orders import OrderPhase
+from crikpy.model.quantities import some_of
 
 TIDY: Final = "crikpy-tidy"
 CERTIFICATE: Final = "crikpy-webhook-tls"
@@ -53,6 +54,7 @@ _ARRIVE_S: Final = 90.0
 _PODS_S: Final = 90.0
 _SWEEP_S: Final = 180.0
 _MOVING: Final = (OrderPhase.PENDING, OrderPhase.DUMPING, OrderPhase.RESTORING)
+_NAMED: Final = 5
 _FRESH: Final = timedelta(minutes=5)
 """How long after its save a job that was moved counts as on its way, should nobody have resumed it."""
 
@@ -301,4 +303,4 @@ async def _unless_gone(act: Awaitable[object]) -> None:
 
 def _named(objects: list[Json]) -> str:
     found = sorted(f"{each['metadata'].get('namespace', '')}/{each['metadata']['name']}" for each in objects)
-    return ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
+    return some_of(found, _NAMED)

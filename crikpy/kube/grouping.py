@@ -22,6 +22,7 @@ from crikpy.kube import raw
 from crikpy.kube.raw import Json
 from crikpy.model.groups import MOST_MEMBERS, GroupMember, GroupOrder, set_id
 from crikpy.model.pods import Pod
+from crikpy.model.quantities import some_of
 
 JOBSET_NAME = "jobset.sigs.k8s.io/jobset-name"
 KUBEFLOW_JOB = "training.kubeflow.org/job-name"
@@ -134,5 +135,4 @@ def group_order(members: Sequence[Pod], occasion: str, *, cause: str = "") -> Gr
 
 
 def _listed(pods: Sequence[str]) -> str:
-    more = len(pods) - _NAMED
-    return ", ".join(pods[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+    return some_of(pods, _NAMED)

@@ -15,6 +15,7 @@ from crikpy.kube.verdicts import refusals
 from crikpy.model.health import Finding, Verdict
 from crikpy.model.nodes import Node
 from crikpy.model.pods import Pod
+from crikpy.model.quantities import some_of
 
 _MOST: Final = 3
 _SPOT: Final = (
@@ -145,6 +146,5 @@ def _finding(name: str, verdict: Verdict, fact: str, remedy: str = "") -> Findin
 
 
 def few(found: Sequence[str]) -> str:
-    """Return some names, and how many more there are."""
-    more = f" and {len(found) - _MOST} more" if len(found) > _MOST else ""
-    return f"{', '.join(found[:_MOST])}{more}"
+    """Return so many names as fit into a finding."""
+    return some_of(found, _MOST)

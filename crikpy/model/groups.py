@@ -13,6 +13,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
+from crikpy.model.quantities import some_of
+
 MOST_MEMBERS: Final = 256
 """Pods of one group; as many as an order names."""
 
@@ -202,9 +204,7 @@ def next_move(
 
 def named(members: Mapping[str, str], some: Collection[str]) -> str:
     """Return members for a message, the first of them by name."""
-    shown = sorted(members.get(uid, uid) for uid in some)
-    more = len(shown) - _NAMED
-    return ", ".join(shown[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+    return some_of(sorted(members.get(uid, uid) for uid in some), _NAMED)
 
 
 def set_id(namespace: str, group: str, occasion: str, members: Iterable[str]) -> str:

@@ -1,6 +1,8 @@
-"""Sizes and times as people read them, the same wherever they are told."""
+"""Sizes, ages and lists of names as people read them, the same wherever they are told."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 def human_size(size_bytes: float) -> str:
@@ -18,3 +20,9 @@ def human_age(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds // size:.0f}{unit}"
     return f"{max(0, int(seconds))}s"
+
+
+def some_of(names: Sequence[str], most: int) -> str:
+    """Return the first names of a list, and how many more there are."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
