@@ -118,10 +118,11 @@ def test_the_preload_file_of_a_foreign_root_is_not_obeyed(bundle: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="makes a mount namespace")
-def test_the_kernel_cache_of_a_foreign_root_is_neither_read_nor_written(bundle: Path) -> None:
+def test_the_kernel_cache_of_a_foreign_root_is_neither_read_nor_written(bundle: Path, tmp_path: Path) -> None:
     script = 'mount -t tmpfs none /run && mkfifo /run/criu.kdat && "$@" >/dev/null 2>&1; ls /run'
     result = subprocess.run(
         [*UNSHARE, "sh", "-c", script, "sh", *criu(bundle), "check"],
+        cwd=tmp_path,  # where it leaves its cache, or the beginning of one
         capture_output=True,
         text=True,
         check=True,
