@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 
 import click
 
+from crikpy.cli.ages import Age
 from crikpy.cli.console import store_option
 from crikpy.cli.helping import STORE_ENVIRONMENT, epilog
 from crikpy.cli.output import TABLE, output_option, print_data
@@ -19,17 +19,6 @@ from crikpy.store.checkpoints import Checkpoints, list_workloads
 from crikpy.store.expiring import Expired, Terms
 from crikpy.store.gc import GcPlan, apply_gc, plan_gc
 from crikpy.store.opening import open_store
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-def _age(context: click.Context, option: click.Parameter, text: str | None) -> timedelta | None:
-    if text is None:
-        return None
-    match = re.fullmatch(r"(\d+)([smhd])", text)
-    if match is None:
-        raise click.BadParameter("a number and one of s, m, h, d, such as 24h")
-    return timedelta(seconds=int(match[1]) * _UNITS[match[2]])
 
 
 @click.command(
@@ -46,7 +35,7 @@ def _age(context: click.Context, option: click.Parameter, text: str | None) -> t
 @click.option("-n", "--namespace", metavar="NAME", help="Only this part of the group.")
 @click.option(
     "--min-age",
-    callback=_age,
+    callback=Age(),
     metavar="AGE",
     default="24h",
     show_default=True,
@@ -55,7 +44,7 @@ def _age(context: click.Context, option: click.Parameter, text: str | None) -> t
 @click.option("--expired", is_flag=True, help="Also remove checkpoints that nobody will resume any more.")
 @click.option(
     "--quarantined",
-    callback=_age,
+    callback=Age(),
     metavar="AGE",
     default="7d",
     show_default=True,
@@ -63,7 +52,7 @@ def _age(context: click.Context, option: click.Parameter, text: str | None) -> t
 )
 @click.option(
     "--ttl",
-    callback=_age,
+    callback=Age(),
     metavar="AGE",
     help="With --expired: remove those, too, that nobody has resumed for so long.  [default: never]",
 )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import sys
+from datetime import timedelta
 
 import click
 
 from crikpy.aio.clock import Deadline
+from crikpy.cli.ages import Age
 from crikpy.cli.clusters import on_cluster
 from crikpy.cli.helping import CLUSTER_ENVIRONMENT, epilog
 from crikpy.cli.output import JSON, TABLE, output_option, print_data
@@ -16,15 +17,6 @@ from crikpy.controller.uninstalling import Uninstall, Wish
 from crikpy.errors import UsageError
 from crikpy.kube.client import KubeClient
 from crikpy.settings import Settings
-
-_UNITS = {"s": 1, "m": 60, "h": 3600}
-
-
-def _seconds(context: click.Context, option: click.Parameter, value: str) -> int:
-    found = re.fullmatch(r"([1-9]\d{0,5})([smh])", value)
-    if found is None:
-        raise click.BadParameter("a number and one of s, m, h, such as 10m")
-    return int(found[1]) * _UNITS[found[2]]
 
 
 @click.command(
@@ -46,8 +38,8 @@ def _seconds(context: click.Context, option: click.Parameter, value: str) -> int
 )
 @click.option(
     "--timeout",
-    "within_s",
-    callback=_seconds,
+    "within",
+    callback=Age(least=timedelta(seconds=1)),
     default="10m",
     show_default=True,
     metavar="AGE",
@@ -61,7 +53,7 @@ def command(
     settings: Settings,
     namespace: str | None,
     checkpoints: str,
-    within_s: int,
+    within: timedelta,
     dry_run: bool,
     yes: bool,
     output: str,
@@ -88,7 +80,7 @@ def command(
             reporter.event(step, message)
 
         async def act(api: KubeClient) -> None:
-            await Uninstall(api, wish, Deadline.after(within_s), tell).run()
+            await Uninstall(api, wish, Deadline.after(within.total_seconds()), tell).run()
 
         on_cluster(settings, act)
     if output != TABLE:

@@ -87,6 +87,7 @@ MISUSES: dict[str, tuple[Misuse, ...]] = {
     "gc": (
         Misuse((), "--store"),
         Misuse((*AT, "--min-age", "24"), "24h"),
+        Misuse((*AT, "--expired", "--ttl", "99999999d"), "to 3650d"),
         Misuse((*AT, "--ttl", "1d"), "--ttl needs --expired"),
     ),
     "why": (
@@ -96,7 +97,8 @@ MISUSES: dict[str, tuple[Misuse, ...]] = {
     ),
     "uninstall": (
         Misuse(("now",), "unexpected extra argument"),
-        Misuse(("--yes", "--timeout", "soon"), "10m"),
+        Misuse(("--yes", "--timeout", "soon"), "such as 24h"),
+        Misuse(("--yes", "--timeout", "0s"), "0s is not from 1s"),
         Misuse(("--yes", "--checkpoints", "burn"), "'burn' is not one of"),
     ),
     "top": (
