@@ -121,11 +121,7 @@ learning.hand_over(Path(sys.argv[1]), Path(sys.argv[2]), Deadline.after(60.0))
 _ROUNDS = 3
 
 
-def _learnt(*words: str, folder: Path) -> list[bytes]:
-    return [_learnt_once(words, folder) for _ in range(_ROUNDS)]
-
-
-def _learnt_once(words: tuple[str, ...], folder: Path) -> bytes:
+def _learnt(words: tuple[str, ...], folder: Path) -> bytes:
     # Its check may fail for what crikpy does without; what it learnt it leaves all the same.
     subprocess.run(words, capture_output=True, check=False, timeout=60, env=argv.ENVIRONMENT | os.environ)
     cache = folder / learning.CACHE
@@ -141,8 +137,9 @@ def test_criu_learns_of_apparmor_where_the_agent_does_not_see_it(settings: Setti
         folder = Path(name)
         ours = (*blindly, sys.executable, "-c", _LEARN, str(settings.criu.bundle), name)
         criu = argv.check(str(settings.criu.bundle), name)
-        unseen = _learnt(*ours, folder=folder)
-        seeing, blind = _learnt(*criu, folder=folder), _learnt(*blindly, *criu, folder=folder)
+        unseen = _learnt(ours, folder)
+        seeing = [_learnt(criu, folder) for _ in range(_ROUNDS)]
+        blind = [_learnt((*blindly, *criu), folder) for _ in range(_ROUNDS)]
     # Some of it is about the moment, or differs once in a dozen times: what counts is what tells the two apart.
     telling = [
         place
@@ -152,6 +149,4 @@ def test_criu_learns_of_apparmor_where_the_agent_does_not_see_it(settings: Setti
         if len({*with_it}) == len({*without}) == 1 and with_it[0] != without[0]
     ]
     assert telling, "CRIU sees AppArmor without being shown it: this test shows nothing"
-    assert [[one[place] for place in telling] for one in unseen] == [
-        [seeing[0][place] for place in telling]
-    ] * _ROUNDS
+    assert [unseen[place] for place in telling] == [seeing[0][place] for place in telling]
