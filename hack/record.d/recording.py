@@ -22,7 +22,7 @@ from rich.text import Text
 ROOT = Path(__file__).resolve().parents[2]
 OUTPUT = ROOT / "docs/images/demo.svg"
 DEMO, DEMO_UNTIL = ["./hack/demo"], "^[0-9]+ losses"
-WIDTH = 100
+WIDTH = 124
 LONGEST_PAUSE_S = 2.0
 NAME = "session"
 
@@ -30,7 +30,7 @@ _COLOURS = ("484f58", "ff7b72", "56d364", "e3b341", "79c0ff", "d2a8ff", "56d4dd"
 THEME = TerminalTheme((13, 17, 23), (230, 237, 243), [(*bytes.fromhex(colour),) for colour in _COLOURS])
 
 FRAME = """\
-<svg class="{unique_id}" viewBox="0 0 {terminal_width} {terminal_height}" xmlns="http://www.w3.org/2000/svg">
+<svg class="{unique_id}" viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
 <style>
 .{unique_id}-matrix {{ font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace;
 font-size: {char_height}px; line-height: {line_height}px; font-variant-east-asian: full-width; }}
@@ -38,11 +38,10 @@ font-size: {char_height}px; line-height: {line_height}px; font-variant-east-asia
 /*times*/
 </style>
 <defs>
-<clipPath id="{unique_id}-clip-terminal"><rect width="{terminal_width}" height="{terminal_height}"/></clipPath>
 {lines}
 </defs>
-<rect fill="#0d1117" width="{terminal_width}" height="{terminal_height}" rx="8"/>
-<g transform="translate({terminal_x}, 12)">
+<rect fill="#0d1117" width="{width}" height="{height}" rx="8"/>
+<g transform="translate(20, 20)">
 {backgrounds}
 <g class="{unique_id}-matrix">
 {matrix}
