@@ -1,7 +1,7 @@
 """Machines with a real systemd, for pages that speak of one: namespaces with this machine's programs.
 
-They share this machine's network, and are gone at the end. What a machine writes stays in a folder, of which the next
-can be made, as of an AMI.
+They share this machine's network, and are gone at the end. What a machine writes stays in a folder, of which the
+next can be made, as of an AMI.
 """
 
 from __future__ import annotations
