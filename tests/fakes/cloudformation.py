@@ -16,10 +16,14 @@ from moto.cloudformation import parsing
 from moto.cloudformation.models import CloudFormationBackend
 from moto.core.common_models import CloudFormationModel
 from moto.fis.models import fis_backends
+from moto.iam.access_control import PermissionResult
+from moto.iam.models import Role, iam_backends
 from moto.s3.models import FakeBucket, s3_backends
 from moto.sqs.models import sqs_backends
 
 Json = dict[str, Any]
+DEBIAN = "ami-0123456789abcdef0"
+"""The AMI of every release of Debian."""
 
 
 class _Kind(CloudFormationModel):
@@ -118,9 +122,7 @@ class _PodIdentityAssociation(_Kind):
     def make(self, account: str, region: str) -> None:
         known = ("ClusterName", "Namespace", "ServiceAccount", "RoleArn")
         cluster, namespace, service_account, role = (self.properties[name] for name in known)
-        associations.add(
-            Association(cluster=cluster, namespace=namespace, account=service_account, role=role)
-        )
+        associations.add(Association(cluster=cluster, namespace=namespace, account=service_account, role=role))
 
 
 def teach_moto() -> None:
@@ -130,12 +132,15 @@ def teach_moto() -> None:
     parsing.crikpy_taught = True  # type: ignore[attr-defined]
     parsing.get_model_map().update({kind.kind: kind for kind in _Kind.__subclasses__()})
     _drop_what_is_no_value()
+    _know_the_images_of_debian()
+    _ask_bucket_policies_for_nothing_conditional()
     _configure_buckets()
+    _attach_policies()
     _tell_outputs()
 
 
 def _drop_what_is_no_value() -> None:
-    """Have AWS::NoValue leave no gap in lists, and Fn::If's condition be true or false only."""
+    """Have AWS::NoValue leave no gap in lists."""
     clean = parsing.clean_json
 
     def cleaned(resource: Any, resources: Any) -> Any:
@@ -143,6 +148,20 @@ def _drop_what_is_no_value() -> None:
         return [each for each in found if each is not None] if isinstance(found, list) else found
 
     parsing.clean_json = cleaned
+
+
+def _know_the_images_of_debian() -> None:
+    find = parsing.ResourceMap.parse_ssm_parameter
+
+    def found(resources: parsing.ResourceMap, value: str, value_type: str) -> str:
+        return DEBIAN if value.startswith("/aws/service/debian/") else find(resources, value, value_type)
+
+    parsing.ResourceMap.parse_ssm_parameter = found  # type: ignore[method-assign]
+
+
+def _ask_bucket_policies_for_nothing_conditional() -> None:
+    """moto applies a statement whatever its condition is: to deny all that comes without TLS would deny everything."""
+    FakeBucket.get_permission = lambda *_: PermissionResult.NEUTRAL  # type: ignore[method-assign]
 
 
 def _configure_buckets() -> None:
@@ -161,10 +180,29 @@ def _configure_buckets() -> None:
         if "LifecycleConfiguration" in wanted:
             s3.put_bucket_lifecycle(bucket.name, [_rule(one) for one in wanted["LifecycleConfiguration"]["Rules"]])
         if "OwnershipControls" in wanted:
-            s3.put_bucket_ownership_controls(bucket.name, wanted["OwnershipControls"]["Rules"][0]["ObjectOwnership"])
+            s3.put_bucket_ownership_controls(
+                bucket.name, wanted["OwnershipControls"]["Rules"][0]["ObjectOwnership"]
+            )
         return bucket
 
     FakeBucket.create_from_cloudformation_json = made  # type: ignore[method-assign]
+
+
+def _attach_policies() -> None:
+    make = Role.create_from_cloudformation_json
+
+    def made(
+        resource_name: str, cloudformation_json: Json, account_id: str, region_name: str, **more: Any
+    ) -> Role:
+        role = make(resource_name, cloudformation_json, account_id, region_name, **more)
+        wanted = cloudformation_json["Properties"]
+        for arn in wanted.get("ManagedPolicyArns", []):
+            iam_backends[account_id]["aws"].attach_role_policy(arn, role.name)
+        for inline in wanted.get("Policies", []):
+            role.put_policy(inline["PolicyName"], json.dumps(inline["PolicyDocument"]))
+        return role
+
+    Role.create_from_cloudformation_json = made  # type: ignore[method-assign]
 
 
 def _rule(rule: Json) -> Json:
@@ -197,9 +235,7 @@ def _lowered(value: Any) -> Any:
     """Return CloudFormation's own names as FIS has them; names that the template chose begin small already."""
     if isinstance(value, dict):
         return {
-            name[0].lower() + name[1:]
-            if name not in ("SpotInstances",)
-            else name: _lowered(inner)
+            name[0].lower() + name[1:] if name not in ("SpotInstances",) else name: _lowered(inner)
             for name, inner in value.items()
         }
     return [_lowered(one) for one in value] if isinstance(value, list) else value

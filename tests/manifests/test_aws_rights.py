@@ -154,7 +154,7 @@ async def hear_of_a_lifecycle_action(aws: FakeAws, queue: str) -> None:
     settings = SourceSettings(queue_url=queue, region=REGION, queue_visibility_s=1, hook_heartbeat_s=0.1)
     desk, token = Desk(), str(uuid.uuid4())
     desk.clear = False
-    event = json.loads(body("asg-terminate"))
+    event = json.loads(body("lifecycle-eventbridge"))
     event["time"] = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
     event["detail"]["LifecycleActionToken"] = token
     aws.await_action(token)

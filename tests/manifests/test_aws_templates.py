@@ -25,7 +25,7 @@ ISSUER = "oidc.eks.eu-west-1.amazonaws.com/id/0123456789ABCDEF"
 
 
 def test_cloudformation_would_take_every_template() -> None:
-    words = [sys.executable, "-m", "cfnlint", *(str(FOLDER / f"{name}.yaml") for name in NAMES)]
+    words = [Path(sys.executable).with_name("cfn-lint"), *(str(FOLDER / f"{name}.yaml") for name in NAMES)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -213,8 +213,6 @@ def test_a_group_that_is_named_waits_for_its_pods(stacks: Stacks, aws: FakeAws) 
 
 
 def test_machines_are_spot_ask_for_tokens_and_run_the_job_by_one_script(stacks: Stacks, aws: FakeAws) -> None:
-    with closing(aws.client("ssm")) as ssm:
-        ssm.put_parameter(Name="debian", Type="String", Value="ami-12345678")
     store = stacks.deploy("store", BucketName="jobs")
     made = stacks.deploy(
         "machines",
@@ -222,13 +220,13 @@ def test_machines_are_spot_ask_for_tokens_and_run_the_job_by_one_script(stacks: 
         StorePolicyArn=store["StorePolicyArn"],
         JobName="train-7",
         Command="python3 /srv/train.py",
-        ImageId="debian",
     )
     with closing(aws.client("ec2")) as ec2:
         (found,) = ec2.describe_launch_template_versions(LaunchTemplateName=made["LaunchTemplateName"])[
             "LaunchTemplateVersions"
         ]
     wanted = found["LaunchTemplateData"]
+    assert wanted["ImageId"] == cloudformation.DEBIAN
     assert wanted["InstanceMarketOptions"]["MarketType"] == "spot"
     assert wanted["MetadataOptions"]["HttpTokens"] == "required"
     assert wanted["IamInstanceProfile"]["Arn"] == made["InstanceProfileArn"]
