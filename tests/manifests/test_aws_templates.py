@@ -231,7 +231,9 @@ def test_machines_are_spot_ask_for_tokens_and_run_the_job_by_one_script(stacks: 
     assert wanted["MetadataOptions"]["HttpTokens"] == "required"
     assert wanted["IamInstanceProfile"]["Arn"] == made["InstanceProfileArn"]
     script = base64.b64decode(wanted["UserData"]).decode()
-    assert "crikpy run --name train-7 --store s3://jobs/crikpy -- python3 /srv/train.py\n" in script
+    settings = "CRIKPY_STORE=s3://jobs/crikpy\nCRIKPY_STORE_REGION=eu-west-1\nJOB=python3 /srv/train.py\n"
+    assert f"cat >'/etc/crikpy/train-7.env' <<'END'\n{settings}END\n" in script
+    assert script.endswith("systemctl start 'crikpy-job@train-7'\n")
     assert "$" not in script
     assert subprocess.run(["bash", "-n"], input=script, text=True).returncode == 0
 

@@ -9,16 +9,12 @@ python3 -m venv /opt/crikpy/venv
 /opt/crikpy/venv/bin/pip install --quiet .
 hack/criu-bundle /opt/crikpy/criu
 make -C daemonset/launcher BUILD=/opt/crikpy
-cat >/etc/systemd/system/crikpy-job.service <<'EOF'
-[Unit]
-After=network-online.target
-Wants=network-online.target
-[Service]
-Environment=CRIKPY_STORE_REGION=${region}
-ExecStart=/opt/crikpy/venv/bin/crikpy run --name ${job_name} --store ${store} -- ${command}
-# Saving may take as long as the notice leaves.
-TimeoutStopSec=120
-[Install]
-WantedBy=multi-user.target
-EOF
-systemctl enable --now crikpy-job
+install -m 644 daemonset/systemd/crikpy-job@.service /etc/systemd/system/
+mkdir -p /etc/crikpy
+cat >'/etc/crikpy/${job_name}.env' <<'END'
+CRIKPY_STORE=${store}
+CRIKPY_STORE_REGION=${region}
+JOB=${command}
+END
+systemctl daemon-reload
+systemctl start 'crikpy-job@${job_name}'
