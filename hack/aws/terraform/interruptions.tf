@@ -1,34 +1,4 @@
-# The same as interruptions.yaml, as a Terraform module.
-#
-#   module "crikpy_interruptions" {
-#     source       = "github.com/crikpy/crikpy//hack/aws"
-#     cluster_name = "production"
-#   }
-
-terraform {
-  required_version = ">= 1.5"
-  required_providers {
-    aws = {
-      source  = "hashicorp/aws"
-      version = ">= 5.0"
-    }
-  }
-}
-
-variable "cluster_name" {
-  description = "Begins the queue's name."
-  type        = string
-}
-
-variable "autoscaling_groups" {
-  description = "Groups to which a lifecycle hook is added, so that their instances wait until their pods are moved."
-  type        = set(string)
-  default     = []
-}
-
-data "aws_caller_identity" "here" {}
-data "aws_partition" "here" {}
-data "aws_region" "here" {}
+# As in interruptions.yaml: the queue of interruptions, the rules that fill it, and who reads it.
 
 locals {
   rules = {
@@ -62,16 +32,18 @@ locals {
 }
 
 resource "aws_sqs_queue" "interruptions" {
+  count                     = local.on_eks ? 1 : 0
   name                      = "${var.cluster_name}-crikpy-interruptions"
   message_retention_seconds = 3600
   sqs_managed_sse_enabled   = true
 }
 
 data "aws_iam_policy_document" "queue" {
+  count = local.on_eks ? 1 : 0
   statement {
     sid       = "EventBridgeMaySend"
     actions   = ["sqs:SendMessage"]
-    resources = [aws_sqs_queue.interruptions.arn]
+    resources = [aws_sqs_queue.interruptions[0].arn]
     principals {
       type        = "Service"
       identifiers = ["events.amazonaws.com"]
@@ -86,7 +58,7 @@ data "aws_iam_policy_document" "queue" {
     sid       = "NobodyWithoutTls"
     effect    = "Deny"
     actions   = ["sqs:*"]
-    resources = [aws_sqs_queue.interruptions.arn]
+    resources = [aws_sqs_queue.interruptions[0].arn]
     principals {
       type        = "*"
       identifiers = ["*"]
@@ -100,20 +72,21 @@ data "aws_iam_policy_document" "queue" {
 }
 
 resource "aws_sqs_queue_policy" "interruptions" {
-  queue_url = aws_sqs_queue.interruptions.id
-  policy    = data.aws_iam_policy_document.queue.json
+  count     = local.on_eks ? 1 : 0
+  queue_url = aws_sqs_queue.interruptions[0].id
+  policy    = data.aws_iam_policy_document.queue[0].json
 }
 
 resource "aws_cloudwatch_event_rule" "interruptions" {
-  for_each      = local.rules
+  for_each      = { for name, rule in local.rules : name => jsonencode(rule) if local.on_eks }
   name          = "${var.cluster_name}-crikpy-${each.key}"
-  event_pattern = jsonencode(each.value)
+  event_pattern = each.value
 }
 
 resource "aws_cloudwatch_event_target" "interruptions" {
   for_each = aws_cloudwatch_event_rule.interruptions
   rule     = each.value.name
-  arn      = aws_sqs_queue.interruptions.arn
+  arn      = aws_sqs_queue.interruptions[0].arn
 }
 
 resource "aws_autoscaling_lifecycle_hook" "interruptions" {
@@ -126,6 +99,7 @@ resource "aws_autoscaling_lifecycle_hook" "interruptions" {
 }
 
 data "aws_iam_policy_document" "controller" {
+  count = local.on_eks ? 1 : 0
   statement {
     sid = "ReadTheQueue"
     actions = [
@@ -134,7 +108,7 @@ data "aws_iam_policy_document" "controller" {
       "sqs:ChangeMessageVisibility",
       "sqs:GetQueueAttributes",
     ]
-    resources = [aws_sqs_queue.interruptions.arn]
+    resources = [aws_sqs_queue.interruptions[0].arn]
   }
   statement {
     sid = "AnswerLifecycleHooks"
@@ -150,16 +124,17 @@ data "aws_iam_policy_document" "controller" {
 }
 
 resource "aws_iam_policy" "controller" {
+  count  = local.on_eks ? 1 : 0
   name   = "${var.cluster_name}-crikpy-controller"
-  policy = data.aws_iam_policy_document.controller.json
+  policy = data.aws_iam_policy_document.controller[0].json
 }
 
 output "queue_url" {
   description = "Value of CRIKPY_SOURCES_QUEUE_URL"
-  value       = aws_sqs_queue.interruptions.url
+  value       = try(aws_sqs_queue.interruptions[0].url, null)
 }
 
 output "controller_policy_arn" {
-  description = "To be attached to the role of the service account crikpy-controller"
-  value       = aws_iam_policy.controller.arn
+  description = "Attached to the role of the controller; for roles of your own"
+  value       = try(aws_iam_policy.controller[0].arn, null)
 }
