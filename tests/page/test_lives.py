@@ -152,5 +152,5 @@ def test_whatever_is_recorded_each_pod_is_in_one_job_and_no_picture_leaves_its_f
     for job in jobs:
         picture = draw(job, seen.now)
         for lane in picture.lanes:
-            assert 0 <= lane.x and lane.x + lane.width <= 100
+            assert lane.x >= 0 and lane.x + lane.width <= 100
             assert all(0 <= mark.x <= 100 and mark.y < picture.height for mark in lane.marks)
