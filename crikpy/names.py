@@ -136,6 +136,9 @@ CPU_FEATURES: Final = f"{DOMAIN}/cpu-features"
 INSTANCE_TYPE: Final = f"{DOMAIN}/instance-type"
 """Annotation of Checkpoint objects: the instance type of the node that the pod ran on."""
 
+POD_STARTED: Final = f"{DOMAIN}/pod-started"
+"""Annotation of Checkpoint objects: since when the pod's jobs had been running when it was made."""
+
 LABEL_WELL_KNOWN_TYPE: Final = "node.kubernetes.io/instance-type"
 LABEL_WELL_KNOWN_ARCH: Final = "kubernetes.io/arch"
 """Labels of nodes that Kubernetes and cloud providers write."""

@@ -326,6 +326,15 @@ class ControllerSettings:
     webhook_name: str = "crikpy-webhook"
     """Name of the MutatingWebhookConfiguration and the ValidatingWebhookConfiguration whose caBundle is kept."""
 
+    page_port: int = 0
+    """Port of the status page, TLS; 0 serves none."""
+
+    page_service: str = "crikpy-page"
+    """Name of the status page's Service, which the certificate is for as well."""
+
+    page_login_s: float = 28800.0
+    """How long a login by the status page's form lasts, as long as the token is good."""
+
     certificate_days: float = 90.0
     """Life of the webhook's certificate; it is replaced after two thirds of it."""
 

@@ -29,7 +29,6 @@ from crikpy.model.quantities import human_size
 ENDED_REASON = "JobEnded"
 STOPPED_REASON = "AgentStopped"
 COMPLETE_REASON = "CheckpointComplete"
-SPARED_REASON = "NodeSpared"
 WITHDRAWN_REASON = "Withdrawn"
 
 

@@ -16,7 +16,6 @@ from typing import Protocol
 
 from crikpy.agent.acts import (
     ENDED_REASON,
-    SPARED_REASON,
     WITHDRAWN_REASON,
     Act,
     Outcome,
@@ -44,7 +43,7 @@ from crikpy.metrics import Metrics
 from crikpy.model.capsule import JobPhase
 from crikpy.model.groups import GroupOrder
 from crikpy.model.manifest import PROCESS_MODE
-from crikpy.model.orders import OrderBytes, OrderPhase, OrderStatus
+from crikpy.model.orders import SPARED, OrderBytes, OrderPhase, OrderStatus
 from crikpy.model.pods import Pod
 from crikpy.model.streams import TransferProgress
 from crikpy.settings import Settings
@@ -139,8 +138,8 @@ class Performer:
         if ending is not Ending.SPARED:
             return
         message = f"runs on, since this node was spared; checkpoint {act.status.checkpoint} stays"
-        act.status = replace(act.status, reason=SPARED_REASON, message=message)
-        self._teller.tell_pod(act.pod, SPARED_REASON, message)
+        act.status = replace(act.status, reason=SPARED, message=message)
+        self._teller.tell_pod(act.pod, SPARED, message)
         self._tell_of(act)
         self._ledger.remember(act)
 

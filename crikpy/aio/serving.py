@@ -67,11 +67,13 @@ class Response:
         status: HTTP status.
         body: text or bytes.
         content_type: MIME type of the body.
+        headers: further ones.
     """
 
     status: int = 200
     body: str | bytes = ""
     content_type: str = _PLAIN
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 Route = Callable[[Request], Awaitable[Response]]
@@ -150,7 +152,8 @@ class Server:
         if body is None:
             return _refuse(raw, 413)
         response = await self._ask(route, raw, body)
-        answer = web.Response(status=response.status, headers={"Content-Type": response.content_type})
+        headers = {**response.headers, "Content-Type": response.content_type}
+        answer = web.Response(status=response.status, headers=headers)
         answer.body = response.body.encode() if isinstance(response.body, str) else response.body
         return answer
 

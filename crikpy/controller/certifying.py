@@ -28,6 +28,7 @@ from crikpy.kube.certificates import (
 )
 from crikpy.kube.raw import Json
 from crikpy.kube.resources import MUTATING_WEBHOOKS, SECRETS, VALIDATING_WEBHOOKS, Resource
+from crikpy.kube.sessions import Sessions
 from crikpy.metrics import Metrics
 from crikpy.settings import ControllerSettings
 
@@ -47,7 +48,8 @@ class Certifier:
     """Keeps the certificate of one replica's webhook.
 
     Attributes:
-        tls: for the server; connections that begin after a rotation use the new certificate.
+        tls: for the servers; connections that begin after a rotation use the new certificate.
+        sessions: of the status page, sealed with what is made of the certificate's key.
     """
 
     def __init__(
@@ -68,7 +70,8 @@ class Certifier:
         self._settle_s = settle_s
         self._secret = f"{settings.service}-tls"
         host = f"{settings.service}.{settings.namespace}.svc"
-        self._names = (host, f"{host}.cluster.local")
+        self._names = (host, f"{host}.cluster.local", *_names_of_page(settings))
+        self.sessions = Sessions(settings.page_login_s)
         self._used: bytes = b""
         self._said: dict[str, float] = {}
 
@@ -144,6 +147,7 @@ class Certifier:
                 self._say(f"the certificate in Secret {self._secret} cannot be served: {fault}")
             else:
                 self._used = serving.certificate
+                self.sessions.use(serving.key)
                 self._metrics.certificate_expiry.set(serving.not_after.timestamp())
 
     async def _trust(self, authorities: bytes) -> None:
@@ -181,6 +185,14 @@ class Certifier:
         if time.monotonic() - self._said.get(complaint, -_REMIND_S) >= _REMIND_S:
             self._said[complaint] = time.monotonic()
             _log.warning("%s", complaint)
+
+
+def _names_of_page(settings: ControllerSettings) -> tuple[str, ...]:
+    """Return by which names the status page is reached, where it is on; `localhost` by kubectl port-forward."""
+    if not settings.page_port:
+        return ()
+    host = f"{settings.page_service}.{settings.namespace}.svc"
+    return host, f"{host}.cluster.local", "localhost"
 
 
 def load_certificate(tls: ssl.SSLContext, serving: ServingCertificate) -> None:

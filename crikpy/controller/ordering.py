@@ -72,6 +72,7 @@ def make_order(
         name=order_name(pod.name, pod.uid, occasion),
         cpu=node.cpu if node else "",
         instance_type=node.instance_type if node else "",
+        pod_started=pod.working_since,
         spec=OrderSpec(
             pod=pod.name,
             pod_uid=pod.uid,

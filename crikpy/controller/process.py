@@ -1,4 +1,4 @@
-"""The cluster's process, put together: the webhook on every replica, everything else on the one that leads.
+"""The cluster's process, put together: webhook and status page on every replica, everything else on the leader.
 
 Nothing that is out of reach at the beginning keeps it from beginning: an API server that is away comes back. What
 is configured wrongly does.
@@ -18,6 +18,7 @@ from crikpy.aio.serving import Server, probe_routes
 from crikpy.aio.tasks import stop
 from crikpy.controller.certifying import Certifier
 from crikpy.controller.hearing import NewsDesk, hear
+from crikpy.controller.paging import Outlook, page_served
 from crikpy.controller.rounds import Rounds
 from crikpy.controller.sighting import Sight
 from crikpy.controller.sources import sources_of, watch_sources
@@ -56,8 +57,10 @@ async def run_controller(settings: Settings, end: asyncio.Event) -> None:
         routes = probe_routes(metrics, webhook.certifier.complaint)
         probes = Server(routes, address=controller.address, port=controller.port)
         await stack.enter_async_context(probes)
+        page = page_served(api, settings, sight, webhook.certifier, metrics=metrics)
+        outlook = await stack.enter_async_context(page)
         _log.info("the controller works", extra={"server": api.host, "webhook": webhook.port, "port": probes.port})
-        await _work(api, settings, sight, webhook.certifier, sources, metrics, end)
+        await _work(api, settings, sight, webhook.certifier, sources, outlook, metrics, end)
         _log.info("the controller ends")
 
 
@@ -67,6 +70,7 @@ async def _work(
     sight: Sight,
     certifier: Certifier,
     sources: Sequence[Source],
+    outlook: Outlook | None,
     metrics: Metrics,
     end: asyncio.Event,
 ) -> None:
@@ -95,6 +99,7 @@ async def _work(
         "sight": sight.run(),
         "sources": watch_sources(sources, settings, metrics),
         "certificate": certifier.follow(),
+        **({"page": outlook.run()} if outlook is not None else {}),
         "events": recorder.run(),
         "end": end.wait(),
     }

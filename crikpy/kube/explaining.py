@@ -119,16 +119,23 @@ async def _orders_of(api: KubeApi, pod: Pod) -> list[Order]:
 
 
 def _findings(pod: Pod, node: Json | None, events: Sequence[Json]) -> Iterator[Finding]:
+    yield from judge_pod(pod)
+    if not pod.opted_in:
+        return
+    yield _phase(pod)
+    if node is not None:
+        yield _node(pod, node)
+    yield _job(events)
+
+
+def judge_pod(pod: Pod) -> Iterator[Finding]:
+    """Yield what a pod's own object says about whether it can be saved."""
     yield _opted_in(pod)
     if not pod.opted_in:
         return
     yield _annotations(pod)
     yield _launcher(pod)
-    yield _phase(pod)
-    if node is not None:
-        yield _node(pod, node)
     yield _mode(pod)
-    yield _job(events)
 
 
 def _opted_in(pod: Pod) -> Finding:

@@ -77,6 +77,7 @@ def parse_node(raw: Json) -> Node:
         cpu_features=_features(notes.get(names.CPU_FEATURES, "")),
         deleting=metadata.get("deletionTimestamp") is not None,
         served=labels.get(names.LABEL_READY) == "true",
+        unable=_why_unable(conditions.get(names.CONDITION_READY, {})),
     )
 
 
@@ -177,6 +178,12 @@ def _read(trigger: str, message: str, seen: datetime | None, instance: str) -> I
         action="" if found["action"] == _GOES_AWAY else found["action"],
         seen=seen,
     )
+
+
+def _why_unable(condition: Json) -> str:
+    if condition.get("status") != "False":
+        return ""
+    return fields.text(condition.get("message")) or fields.text(condition.get("reason")) or "no reason given"
 
 
 @lru_cache(maxsize=256)

@@ -60,12 +60,22 @@ def parse_order(raw: Json) -> Order:
             deleted=fields.time(metadata.get("deletionTimestamp")),
             cpu=notes.get(names.LABEL_CPU, ""),
             instance_type=notes.get(names.INSTANCE_TYPE, ""),
+            pod_started=fields.time(notes.get(names.POD_STARTED)),
+            restored=_restored_at(fields.mapping(raw.get("status"))),
             spec=_parse_spec(fields.mapping(raw.get("spec"))),
             status=_parse_status(fields.mapping(raw.get("status"))),
         )
     except ValueError as fault:
         name = f"{metadata.get('namespace', '')}/{metadata.get('name', '')}"
         raise KubeInvalidError(f"the Checkpoint object {name} cannot be read: {fault}") from fault
+
+
+def _restored_at(status: Json) -> datetime | None:
+    """Return since when the condition Restored is true; None while it is not."""
+    for condition in fields.items(status.get("conditions")):
+        if condition.get("type") == RESTORED and condition.get("status") == _TRUE:
+            return fields.time(condition.get("lastTransitionTime"))
+    return None
 
 
 def _required(part: Json, field: str) -> str:
@@ -173,7 +183,12 @@ def render_order(order: Order, *, annotations: Mapping[str, str] | None = None) 
         "labels": {label: value for label, value in labels.items() if is_label(value)},
         "finalizers": [names.FINALIZER],
     }
-    notes = {names.LABEL_CPU: order.cpu, names.INSTANCE_TYPE: order.instance_type, **(annotations or {})}
+    notes = {
+        names.LABEL_CPU: order.cpu,
+        names.INSTANCE_TYPE: order.instance_type,
+        names.POD_STARTED: render_time(order.pod_started) if order.pod_started else "",
+        **(annotations or {}),
+    }
     if notes := {name: value for name, value in notes.items() if value}:
         metadata["annotations"] = notes
     return {

@@ -104,4 +104,5 @@ def _container(container: Json, state: Json, empty_dirs: set[str]) -> Container:
         ),
         image_digest=digest[0] if digest else "",
         restarts=raw.number(state.get("restartCount")),
+        started=raw.time(raw.mapping(raw.mapping(state.get("state")).get("running")).get("startedAt")),
     )

@@ -64,6 +64,7 @@ async def order_checkpoint(api: KubeApi, namespace: str, name: str, *, move: boo
         Order(
             namespace=namespace,
             name=order_name(member.name, member.uid, occasion),
+            pod_started=member.working_since,
             spec=OrderSpec(
                 pod=member.name,
                 pod_uid=member.uid,

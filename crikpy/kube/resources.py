@@ -106,4 +106,9 @@ VALIDATING_WEBHOOKS: Final = Resource(
     namespaced=False,
 )
 
+TOKEN_REVIEWS: Final = Resource("authentication.k8s.io", "v1", "tokenreviews", "TokenReview", namespaced=False)
+ACCESS_REVIEWS: Final = Resource(
+    "authorization.k8s.io", "v1", "subjectaccessreviews", "SubjectAccessReview", namespaced=False
+)
+
 CHECKPOINTS: Final = Resource(names.DOMAIN, names.API_VERSION.partition("/")[2], "checkpoints", "Checkpoint")

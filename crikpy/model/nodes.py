@@ -44,6 +44,7 @@ class Node:
         cpu_features: those features; empty while unknown.
         deleting: it has a deletion timestamp.
         served: an agent works there and says that jobs can be saved, so that it reaches the store.
+        unable: why its agent says that jobs cannot be saved there, or empty.
     """
 
     name: str
@@ -68,3 +69,4 @@ class Node:
     cpu_features: frozenset[str] = frozenset()
     deleting: bool = False
     served: bool = False
+    unable: str = ""

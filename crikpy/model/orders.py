@@ -22,6 +22,9 @@ _NAME_ROOM = 52
 NOT_STARTED: Final = "NotStarted"
 """Reason of an order for a notice that failed since its job has not begun, and so has nothing to lose."""
 
+SPARED: Final = "NodeSpared"
+"""Reason of an order whose checkpoint stands although its job runs on, since the machine was spared."""
+
 
 DRAIN: Final = "drain"
 """Occasion of the order for a pod that is ended because its node is to be empty, when no notice tells of that."""
@@ -152,6 +155,8 @@ class Order:
         deleted: when somebody asked for its deletion, aware UTC, or None: then it orders nothing any more.
         cpu: digest of the CPU features of the node that it was made for, or empty where unknown.
         instance_type: that node's instance type, or empty.
+        pod_started: when the pod's jobs had begun, or been started again in place, aware UTC; None where unknown.
+        restored: since when a job goes on from the checkpoint, aware UTC, as the condition tells; or None.
         spec: what is to be done.
         status: what became of it.
     """
@@ -164,6 +169,8 @@ class Order:
     deleted: datetime | None = None
     cpu: str = ""
     instance_type: str = ""
+    pod_started: datetime | None = None
+    restored: datetime | None = field(default=None, compare=False)
     spec: OrderSpec
     status: OrderStatus = field(default_factory=OrderStatus)
 

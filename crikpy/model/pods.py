@@ -95,6 +95,7 @@ class Container:
         mounts: where it sees volumes, the launcher's own left out.
         image_digest: `sha256:…` of the image that runs, or empty while unknown.
         restarts: how often kubelet has started it again.
+        started: when it was started the last time, aware UTC; None unless it runs.
     """
 
     name: str
@@ -102,6 +103,7 @@ class Container:
     mounts: tuple[VolumeMount, ...] = ()
     image_digest: str = ""
     restarts: int = 0
+    started: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,6 +178,12 @@ class Pod:
     def over(self) -> bool:
         """Whether all its containers have ended for good."""
         return self.phase in ("Succeeded", "Failed")
+
+    @property
+    def working_since(self) -> datetime | None:
+        """When its jobs were begun, or the last of them started again in place, aware UTC; None where unknown."""
+        known = (one.started for one in self.containers if one.name in self.injected)
+        return max((since for since in known if since is not None), default=self.started)
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"

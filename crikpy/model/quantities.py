@@ -22,6 +22,15 @@ def human_age(seconds: float) -> str:
     return f"{max(0, int(seconds))}s"
 
 
+def human_span(seconds: float) -> str:
+    """Return a length of time for people in its two largest units, such as `1 min 43 s`; negative is none."""
+    left = max(0, int(seconds))
+    for size, unit, smaller, name in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if left >= size:
+            return f"{left // size} {unit} {left % size // smaller} {name}"
+    return f"{left} s"
+
+
 def some_of(names: Sequence[str], most: int) -> str:
     """Return the first names of a list, and how many more there are."""
     more = len(names) - most

@@ -237,7 +237,7 @@ class Installation:
             "apiVersion": "kustomize.config.k8s.io/v1beta1",
             "kind": "Kustomization",
             "resources": [os.path.relpath(BASE, folder)],
-            "components": [os.path.relpath(COMPONENTS / name, folder) for name in ("tidy", "sealed")],
+            "components": [os.path.relpath(COMPONENTS / name, folder) for name in ("tidy", "sealed", "page")],
             "secretGenerator": [
                 {
                     "name": "crikpy-keys",

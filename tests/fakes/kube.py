@@ -38,6 +38,7 @@ from crikpy.kube.resources import Resource
 from crikpy.settings import KubeSettings
 from tests.fakes import kube_program
 from tests.fakes.kube_objects import KINDS, Objects
+from tests.fakes.kube_people import REVIEWS, Somebody, review
 from tests.fakes.kube_requests import Request, Trouble, answer, parse
 from tests.fakes.kube_rules import Json, RefusedError, merged
 from tests.fakes.kube_watches import Watches
@@ -53,6 +54,7 @@ class FakeKube:
         requests: what it was asked, oldest first, watches included.
         unknown: plurals of kinds that it does not know, as before a CRD is installed.
         tokens: bearer tokens that it accepts; empty asks for none.
+        people: who bears which token, for whoever asks about others than himself.
         behind: answers by path, for what is no object: `/version`, and what lies behind proxies.
         stalling: set while a request is held back.
     """
@@ -63,6 +65,7 @@ class FakeKube:
         self.requests: list[Request] = []
         self.unknown: set[str] = set()
         self.tokens: set[str] = set()
+        self.people: dict[str, Somebody] = {}
         self.behind: dict[str, str] = {}
         self.stalling = asyncio.Event()
         self._trouble: list[Trouble] = []
@@ -288,6 +291,8 @@ class FakeKube:
         if request.subresource == "eviction" and self._blocked:
             self._blocked -= 1
             raise _refuse_eviction(request.name)
+        if request.plural in REVIEWS:
+            return web.json_response(review(request, self.people), status=201)
         code, body = answer(request, self.objects)
         return web.json_response(body, status=code)
 

@@ -40,6 +40,7 @@ COMPONENTS: dict[str, Json] = {
     "sealed-kms": {"sealedKms": {"enabled": True}},
     "prometheus": {"prometheus": {"enabled": True}},
     "grafana": {"grafana": {"enabled": True}},
+    "page": {"page": {"enabled": True}},
 }
 """The values that ask for each component, in the order in which the chart takes them."""
 
@@ -47,7 +48,7 @@ CASES = [
     *((kind, ()) for kind in STORES),
     *(("directory", (name,)) for name in COMPONENTS),
     ("eks-irsa", ("pull-secrets", "tidy", "sealed")),
-    ("s3-compatible", ("off-spot", "tidy", "sealed-kms", "prometheus", "grafana")),
+    ("s3-compatible", ("off-spot", "tidy", "sealed-kms", "prometheus", "grafana", "page")),
 ]
 
 

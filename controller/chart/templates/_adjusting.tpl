@@ -25,6 +25,9 @@
 {{- if .Values.grafana.enabled }}
 - controller/components/grafana
 {{- end }}
+{{- if .Values.page.enabled }}
+- controller/components/page
+{{- end }}
 {{- end -}}
 
 {{/* crikpy.image: the reference of one of our images. */}}
