@@ -99,7 +99,7 @@ def test_the_page_s_commands_work_and_its_unit_moves_the_job_at_a_notice(tmp_pat
             assert "Failed" not in told
             before = steps(first)
         tell(control, {"do": "put", "path": "meta-data/spot/instance-action", "body": None})
-        with Machine(tmp_path / "next", first.written) as following:
+        with Machine(tmp_path / "next", like=first) as following:
             following.shell(f"systemctl start {JOB}")
             wait_for("the job's next steps", lambda: len(steps(following)) > 3, within_s=60)
             after = steps(following)
