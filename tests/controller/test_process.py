@@ -22,6 +22,7 @@ from crikpy.model.orders import OrderPhase
 from crikpy.settings import ControllerSettings, Settings
 from tests.controller.objects import announce, answer, notice_in, raw_node, raw_pod
 from tests.fakes.kube import FakeKube
+from tests.fakes.kube_people import Somebody
 
 NAMESPACE = "crikpy-system"
 
@@ -55,9 +56,13 @@ async def begin(kube: FakeKube, tmp_path: Path) -> AsyncIterator[Begin]:
     replicas: list[Replica] = []
 
     def begin(identity: str) -> Replica:
-        port, webhook_port = free_port(), free_port()
         controller = ControllerSettings(
-            identity=identity, address="127.0.0.1", port=port, webhook_port=webhook_port, namespace=NAMESPACE
+            identity=identity,
+            address="127.0.0.1",
+            port=free_port(),
+            webhook_port=free_port(),
+            page_port=free_port(),
+            namespace=NAMESPACE,
         )
         replicas.append(Replica(Settings(kube=kube.settings(tmp_path), controller=controller)))
         return replicas[-1]
@@ -113,6 +118,33 @@ async def test_every_replica_serves_probes_and_the_webhook(kube: FakeKube, begin
             webhook = f"https://127.0.0.1:{settings.webhook_port}/mutate-pods"
             async with client.post(webhook, data=b"{}", ssl=unverified()) as review:
                 assert review.status == 400
+
+
+async def test_every_replica_serves_the_status_page(kube: FakeKube, begin: Begin) -> None:
+    kube.people["t"] = Somebody(name="somebody")
+    kube.put(PODS, raw_pod())
+    replicas = [begin("first"), begin("second")]
+    await kube.until(lambda: holder(kube))
+    async with aiohttp.ClientSession() as client:
+        for replica in replicas:
+            settings = replica.settings.controller
+            await becomes_ready(client, f"http://127.0.0.1:{settings.port}/readyz")
+            page = f"https://127.0.0.1:{settings.page_port}/"
+            async with client.get(page, ssl=unverified()) as unknown:
+                assert unknown.status == 401
+            shown = await becomes_shown(client, page)
+            assert "default/a" in shown
+
+
+async def becomes_shown(client: aiohttp.ClientSession, page: str) -> str:
+    """Wait until a replica has seen the cluster; returns what it shows."""
+    bearer = {"Authorization": "Bearer t"}
+    async with asyncio.timeout(10):
+        while True:
+            async with client.get(page, headers=bearer, ssl=unverified()) as answer:
+                if answer.status == 200:
+                    return await answer.text()
+            await asyncio.sleep(0.02)
 
 
 async def becomes_ready(client: aiohttp.ClientSession, url: str) -> None:

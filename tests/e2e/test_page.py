@@ -1,4 +1,4 @@
-"""The status page on a real cluster: reached as its users reach it, let in by the real API server, about a real move."""
+"""The status page on a real cluster: reached as its users do, judged by the real API server, about a real move."""
 
 from __future__ import annotations
 

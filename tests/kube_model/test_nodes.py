@@ -128,6 +128,20 @@ def test_a_node_is_read_with_all_that_crikpy_needs() -> None:
 
 
 @pytest.mark.parametrize(
+    ("condition", "why"),
+    [
+        ({"status": "True", "message": "it can"}, ""),
+        ({"status": "False", "reason": "NoStore", "message": "the store is away"}, "the store is away"),
+        ({"status": "False", "reason": "NoStore"}, "NoStore"),
+        ({"status": "False"}, "no reason given"),
+    ],
+)
+def test_why_nothing_can_be_saved_on_a_node_is_read_of_its_condition(condition: dict[str, Any], why: str) -> None:
+    said = {"type": names.CONDITION_READY, **condition}
+    assert parse_node({"status": {"conditions": [said]}}).unable == why
+
+
+@pytest.mark.parametrize(
     "raw", [{}, {"metadata": None, "spec": None, "status": {"conditions": None}}, {"spec": 1}]
 )
 def test_an_odd_node_is_a_poor_one_but_no_error(raw: dict[str, Any]) -> None:

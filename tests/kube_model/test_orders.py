@@ -51,13 +51,28 @@ _STATUSES = st.builds(
     message=st.text(max_size=1024),
     restored_by=st.text(max_size=20),
 )
-_ORDERS = st.builds(Order, namespace=_NAMES, name=_NAMES, spec=_SPECS, status=_STATUSES)
+_ORDERS = st.builds(
+    Order, namespace=_NAMES, name=_NAMES, pod_started=st.none() | _TIMES, spec=_SPECS, status=_STATUSES
+)
 
 
 @given(order=_ORDERS)
 def test_an_order_survives_being_written_and_read(order: Order) -> None:
     raw = render_order(order) | {"status": render_status(order.status, [], NOW)}
     assert parse_order(raw) == order
+
+
+def test_since_when_a_job_goes_on_is_read_of_the_condition() -> None:
+    def read(phase: OrderPhase, before: list[dict[str, Any]], when: datetime) -> dict[str, Any]:
+        status = OrderStatus(phase=phase, checkpoint="c", restored_by="a/b/c")
+        return render_order(an_order()) | {"status": render_status(status, before, when)}
+
+    complete = read(OrderPhase.COMPLETE, [], NOW)
+    assert parse_order(complete).restored is None
+    restored = read(OrderPhase.RESTORED, complete["status"]["conditions"], LATER)
+    assert parse_order(restored).restored == LATER
+    again = read(OrderPhase.RESTORED, restored["status"]["conditions"], LATER + timedelta(hours=1))
+    assert parse_order(again).restored == LATER, "the time of the change is kept"
 
 
 @given(status=_STATUSES, then=_STATUSES)

@@ -68,7 +68,12 @@ POD: dict[str, Any] = {
         ],
         "containerStatuses": [
             {"name": "side", "imageID": "", "restartCount": 0},
-            {"name": "main", "imageID": f"registry.example/team/train@{DIGEST}", "restartCount": 2},
+            {
+                "name": "main",
+                "imageID": f"registry.example/team/train@{DIGEST}",
+                "restartCount": 2,
+                "state": {"running": {"startedAt": "2026-11-24T11:30:00Z"}},
+            },
         ],
     },
 }
@@ -102,9 +107,17 @@ def test_containers_are_read_without_the_launchers_part() -> None:
             ),
             image_digest=DIGEST,
             restarts=2,
+            started=datetime(2026, 11, 24, 11, 30, 0, tzinfo=UTC),
         ),
         Container(name="side", command=("sleep", "1")),
     )
+
+
+def test_a_pod_works_since_its_jobs_were_started_the_last_time() -> None:
+    pod = parse_pod(POD)
+    assert pod.working_since == datetime(2026, 11, 24, 11, 30, 0, tzinfo=UTC), "it was started again in place"
+    silent = parse_pod(POD | {"status": {"startTime": "2026-11-24T10:00:05Z"}})
+    assert silent.working_since == silent.started
 
 
 @pytest.mark.parametrize("image", [f"docker-pullable://x@{DIGEST}", DIGEST, f"docker.io/library/x@{DIGEST}"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from crikpy.model.quantities import human_age, human_size, some_of
+from crikpy.model.quantities import human_age, human_size, human_span, some_of
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,22 @@ def test_sizes_are_in_powers_of_1024(count: int, told: str) -> None:
 )
 def test_ages_are_in_the_largest_unit_of_which_there_are_two(seconds: float, told: str) -> None:
     assert human_age(seconds) == told
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [
+        (-3.0, "0 s"),
+        (59.9, "59 s"),
+        (60.0, "1 min 0 s"),
+        (103.0, "1 min 43 s"),
+        (3599.0, "59 min 59 s"),
+        (12000.0, "3 h 20 min"),
+        (200000.0, "2 d 7 h"),
+    ],
+)
+def test_lengths_of_time_are_in_their_two_largest_units(seconds: float, told: str) -> None:
+    assert human_span(seconds) == told
 
 
 def test_of_a_long_list_some_are_named_and_the_rest_is_counted() -> None:

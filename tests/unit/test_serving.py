@@ -21,7 +21,8 @@ from tests.fakes.certificates import make_certificate
 
 async def _echo(request: Request) -> Response:
     facts = f"{request.method} {request.path} {dict(request.query)} {request.headers.get('x-word')} "
-    return Response(status=201, body=facts.encode() + request.body, content_type="application/octet-stream")
+    body = facts.encode() + request.body
+    return Response(status=201, body=body, content_type="application/octet-stream", headers={"X-Answer": "yes"})
 
 
 async def _fail(request: Request) -> Response:
@@ -43,6 +44,7 @@ async def test_a_route_gets_the_request_and_gives_the_response() -> None:
         async with client.post(url, data=b"hello", headers={"X-Word": "ok"}) as answer:
             assert answer.status == 201
             assert answer.content_type == "application/octet-stream"
+            assert answer.headers["X-Answer"] == "yes"
             assert await answer.read() == b"POST /echo {'a': '1'} ok hello"
 
 
