@@ -189,6 +189,7 @@ def _configure_buckets() -> None:
 
 
 def _attach_policies() -> None:
+    """Have roles bear managed policies, and lose them before they go."""
     make = Role.create_from_cloudformation_json
 
     def made(
@@ -202,7 +203,16 @@ def _attach_policies() -> None:
             role.put_policy(inline["PolicyName"], json.dumps(inline["PolicyDocument"]))
         return role
 
+    remove = Role.delete_from_cloudformation_json
+
+    def removed(resource_name: str, cloudformation_json: Json, account_id: str, region_name: str) -> None:
+        for role in iam_backends[account_id]["aws"].roles.values():
+            if role.name == resource_name:
+                role.managed_policies.clear()
+        remove(resource_name, cloudformation_json, account_id, region_name)
+
     _put(Role, "create_from_cloudformation_json", made)
+    _put(Role, "delete_from_cloudformation_json", removed)
 
 
 def _rule(rule: Json) -> Json:
@@ -220,7 +230,7 @@ def _tell_outputs() -> None:
     def executed(backend: CloudFormationBackend, change_set_name: str, stack_name: str | None = None) -> None:
         execute(backend, change_set_name, stack_name)
         for stack in backend.stacks.values():
-            if stack.template and not stack.output_map.values():
+            if stack.template and not stack.outputs:
                 stack._parse_template()
                 stack.output_map = stack._create_output_map()
 
