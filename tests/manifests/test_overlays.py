@@ -201,6 +201,28 @@ def test_pull_secrets_are_read_only_where_somebody_asks_for_it(tmp_path: Path) -
     assert ("", "secrets", "get", False) in set(rights(found, "crikpy-controller"))
 
 
+def test_the_status_page_is_served_and_may_ask_only_where_somebody_asks_for_it(tmp_path: Path) -> None:
+    def asked(objects: tuple[Json, ...]) -> set[tuple[str, str]]:
+        wanted = ("events", "tokenreviews", "subjectaccessreviews")
+        return {(kind, verb) for _, kind, verb, _ in rights(objects, "crikpy-controller") if kind in wanted}
+
+    found, plain = with_components(tmp_path, "page"), with_components(tmp_path)
+    assert asked(plain) == {("events", "create"), ("events", "patch")}
+    assert asked(found) - asked(plain) == {
+        *(("events", verb) for verb in ("list", "watch")),
+        ("tokenreviews", "create"),
+        ("subjectaccessreviews", "create"),
+    }
+    (controller,) = pod_spec(found, "Deployment", "crikpy-controller")["containers"]
+    variables = {each["name"]: each["value"] for each in controller["env"] if "value" in each}
+    port = from_env(variables).controller.page_port
+    service = one(found, "Service", Settings().controller.page_service)["spec"]
+    assert [each["targetPort"] for each in service["ports"]] == [port]
+    opened = [rule["port"] for rule in one(found, "NetworkPolicy", "crikpy-page")["spec"]["ingress"][0]["ports"]]
+    assert opened == [port]
+    assert "PAGE" not in yaml.safe_dump(one(plain, "Deployment", "crikpy-controller"))
+
+
 def test_keys_to_seal_with_come_from_a_secret_that_only_the_agent_has(tmp_path: Path) -> None:
     found = with_components(tmp_path, "sealed")
     spec = pod_spec(found, "DaemonSet", "crikpy-agent")
