@@ -1,7 +1,7 @@
 """CloudFormation for tests: moto's, with the kinds and properties of hack/aws's templates that moto passes over.
 
-Whatever a template makes stands in moto's own services afterwards, and is asked of them. Of EKS's associations, which
-moto has none of, only this module keeps record. Usable without pytest.
+Whatever a template makes stands in moto's own services afterwards, and is asked of them. Of EKS's associations,
+which moto has none of, only this module keeps record. Usable without pytest.
 """
 
 from __future__ import annotations

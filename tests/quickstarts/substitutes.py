@@ -1,10 +1,10 @@
-"""Programs for pages that need AWS and a cluster: the real `aws`, and stand-ins for docker, kubectl, helm and pipx.
+"""Programs for pages that need AWS and a cluster: the real `aws`, stand-ins for docker, kubectl, helm and pipx.
 
     python -m tests.quickstarts.substitutes FOLDER
 
-Makes the programs in FOLDER/bin, each of which has this process do its work: `aws` would otherwise take a second to begin,
-at each of a page's sixty calls. Stand-ins accept what could be right, need what must have been made before, and write
-down each call in FOLDER/calls. Nothing that they are not taught passes.
+Makes the programs in FOLDER/bin, each of which has this process do its work: `aws` would otherwise take a second
+to begin, at each of a page's thirty calls. Stand-ins accept what could be right, need what must have been made
+before, and write down each call in FOLDER/calls. What they are not taught fails.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from typing import Any
 
 import yaml
 from awscli.clidriver import create_clidriver
+
+INSTANCE = "AWS_INSTANCE_OF_THE_NODE"
+"""The variable that names the cluster's machine."""
 
 SERVICES = ("cloudformation", "ec2", "ecr", "fis", "s3", "sts")
 NODE = "ip-10-0-0-7.eu-west-1.compute.internal"
@@ -44,9 +47,8 @@ class WrongError(Exception):
 class Substitutes:
     """What the programs do; each call is a process of its own, and files are all that they share."""
 
-    def __init__(self, folder: Path, instance: str) -> None:
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._instance = instance
         self._aws = create_clidriver()
         for service in SERVICES:
             self._aws.session.get_service_model(service)
@@ -196,7 +198,7 @@ class Substitutes:
                 self._need("job/count")
                 print(NODE, end="")
             case ["get", "node", name, "-o", "jsonpath={.spec.providerID}"] if name == NODE:
-                print(f"aws:///eu-west-1a/{self._instance}", end="")
+                print(f"aws:///eu-west-1a/{os.environ[INSTANCE]}", end="")
             case ["get", "ckpt", "-o", "jsonpath={.items[*].status.phase}"]:
                 moved = self._calls("kubectl", "drain") + self._calls("aws", "fis", "start-experiment")
                 print(" ".join(["Complete", *["Restored"] * moved]))
@@ -235,4 +237,4 @@ class Substitutes:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    Substitutes(Path(sys.argv[1]), sys.argv[2]).serve()
+    Substitutes(Path(sys.argv[1])).serve()

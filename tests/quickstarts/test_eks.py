@@ -18,6 +18,7 @@ import pytest
 
 from tests.fakes.aws import REGION, FakeAws
 from tests.fakes.cloudformation import teach_moto
+from tests.quickstarts.substitutes import INSTANCE
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGE = "ami-12c6146b"  # one that moto knows
@@ -29,9 +30,10 @@ class Reader:
 
     aws: FakeAws
     folder: Path
+    instance: str
 
     def follow(self, page: str) -> subprocess.CompletedProcess[str]:
-        environment = os.environ | self.aws.environment
+        environment = os.environ | self.aws.environment | {INSTANCE: self.instance}
         environment["PATH"] = f"{self.folder / 'bin'}{os.pathsep}{environment['PATH']}"
         values = ("--set", "CLUSTER=production", "--set", "BUCKET=jobs", "--set", f"AWS_DEFAULT_REGION={REGION}")
         command = [ROOT / "hack/quickstart", *values, ROOT / f"docs/{page}.md"]
@@ -43,20 +45,28 @@ class Reader:
         return [call for call in calls if call[: len(words)] == list(words)]
 
 
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of the pages' programs."""
+    folder = tmp_path_factory.mktemp("programs")
+    command = [sys.executable, "-m", "tests.quickstarts.substitutes", folder]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as served:
+        try:
+            assert served.stdout is not None
+            assert served.stdout.readline() == "ready\n"
+            yield folder
+        finally:
+            served.terminate()
+
+
 @pytest.fixture
-def reader(tmp_path: Path) -> Iterator[Reader]:
+def reader(programs: Path) -> Iterator[Reader]:
     teach_moto()
-    with FakeAws() as aws:
-        with closing(aws.client("ec2")) as ec2:
-            made = ec2.run_instances(ImageId=IMAGE, MinCount=1, MaxCount=1)["Instances"][0]["InstanceId"]
-        command = [sys.executable, "-m", "tests.quickstarts.substitutes", tmp_path, made]
-        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as served:
-            try:
-                assert served.stdout is not None
-                assert served.stdout.readline() == "ready\n"
-                yield Reader(aws, tmp_path)
-            finally:
-                served.terminate()
+    for kept in ("calls", "there"):
+        (programs / kept).unlink(missing_ok=True)
+    with FakeAws() as aws, closing(aws.client("ec2")) as ec2:
+        made = ec2.run_instances(ImageId=IMAGE, MinCount=1, MaxCount=1)["Instances"][0]["InstanceId"]
+        yield Reader(aws, programs, made)
 
 
 @pytest.mark.parametrize("page", ("karpenter", "managed-nodes"))
