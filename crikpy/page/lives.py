@@ -112,28 +112,28 @@ def jobs_of(lives: Iterable[Life]) -> tuple[Job, ...]:
     """
     chains: list[list[Life]] = []
     of: dict[tuple[str, str], list[Life]] = {}
+    having: defaultdict[tuple[str, str], list[list[Life]]] = defaultdict(list)
     for life in lives:
-        chain = _predecessors(life, chains, of)
+        workload = (life.namespace, life.workload)
+        if life.resumed_from is not None:
+            chain = of.get((life.namespace, life.resumed_from.spec.pod_uid))
+        else:
+            chain = _lost_before(life, having[workload])
         if chain is None:
             chain = []
             chains.append(chain)
+            having[workload].append(chain)
         chain.append(life)
         of[life.namespace, life.uid] = chain
     return tuple(Job(lives=tuple(chain)) for chain in chains)
 
 
-def _predecessors(
-    life: Life, chains: Sequence[list[Life]], of: dict[tuple[str, str], list[Life]]
-) -> list[Life] | None:
-    if life.resumed_from is not None:
-        return of.get((life.namespace, life.resumed_from.spec.pod_uid))
-    same = [
-        chain for chain in chains if (chain[-1].namespace, chain[-1].workload) == (life.namespace, life.workload)
-    ]
-    if len(same) != 1 or life.begin is None:
+def _lost_before(life: Life, chains: Sequence[list[Life]]) -> list[Life] | None:
+    """Return the job of the same workload that a pod has begun afresh, or None."""
+    if len(chains) != 1 or life.begin is None:
         return None
-    last = same[0][-1]
-    return same[0] if last.fate is Fate.LOST and last.end is not None and last.end <= life.begin else None
+    last = chains[0][-1]
+    return chains[0] if last.fate is Fate.LOST and last.end is not None and last.end <= life.begin else None
 
 
 def _life(key: tuple[str, str], pod: Pod | None, orders: Sequence[Order], resumed_from: Order | None) -> Life:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Mapping
-from http.cookies import CookieError, SimpleCookie
+from collections.abc import Mapping
 from typing import Final
 from urllib.parse import parse_qs, urlencode
 
@@ -17,9 +16,8 @@ from crikpy.aio.serving import Request, Response, Route
 from crikpy.errors import KubeError
 from crikpy.kube.api import KubeApi
 from crikpy.kube.sessions import Sessions
-from crikpy.page.facts import Facts
 from crikpy.page.rendering import STATIC, read_static, render_login, render_page, render_refusal
-from crikpy.page.viewing import view_of
+from crikpy.page.views import Look, Views
 from crikpy.page.visitors import Visitors
 
 _log = logging.getLogger(__name__)
@@ -45,16 +43,13 @@ _LONGEST_COOKIE: Final = 4000
 _NAMESPACE: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _REFRESH_S: Final = 5
 
-Look = Callable[[], Facts | None]
-"""Returns the newest picture of the cluster; None as long as there is none."""
-
 
 class StatusPage:
     """Answers what browsers ask."""
 
     def __init__(self, api: KubeApi, look: Look, sessions: Sessions, *, refresh_s: int = _REFRESH_S) -> None:
         self._visitors = Visitors(api)
-        self._look = look
+        self._views = Views(look)
         self._sessions = sessions
         self._refresh_s = refresh_s
 
@@ -78,12 +73,11 @@ class StatusPage:
             return _ask(namespace, "The API server does not accept this token, or no longer.")
         if not visitor.allowed:
             return _forbid(visitor.name, namespace)
-        facts = self._look()
-        if facts is None:
+        view = await self._views.get(namespace)
+        if view is None:
             return _refuse(
                 503, "Not yet", "The controller has not seen the whole cluster yet. Try again in a moment."
             )
-        view = view_of(facts, namespace)
         page = render_page(view, person=visitor.name, may_leave=by_cookie, refresh_s=self._refresh_s)
         return _html(200, page)
 
@@ -116,11 +110,17 @@ class StatusPage:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             return token.strip(), False
-        try:
-            cookie = SimpleCookie(request.headers.get("cookie", "")).get(COOKIE)
-        except CookieError:
-            return "", False
-        return (self._sessions.open(cookie.value) or "" if cookie is not None else ""), True
+        sealed = _cookie_of(request.headers.get("cookie", ""))
+        return (self._sessions.open(sealed) or "" if sealed else ""), True
+
+
+def _cookie_of(header: str) -> str:
+    """Return our cookie; others, which may be of any form on a host that is shared, do not matter."""
+    for part in header.split(";"):
+        name, _, value = part.strip().partition("=")
+        if name == COOKIE:
+            return value
+    return ""
 
 
 def _static(name: str) -> Route:

@@ -77,6 +77,8 @@ def test_of_one_namespace_nothing_of_others_is_told() -> None:
         noticed(facts(pod("u1"), order("u1", OrderPhase.COMPLETE, 2), other), left_s=60), left_s=9, node="n9"
     )
     seen = replace(seen, pods=(*seen.pods, replace(pod("u8", node="n9", name="hidden"), namespace="other")))
+    seen = replace(seen, refusals={"u8": "hidden", "u1": "odd"})
+    assert set(seen.within("team").refusals) == {"u1"}
     view = view_of(seen, "team")
     shown = repr(view)
     assert not [word for word in ("secret", "hidden", "n9", "other") if word in shown]
