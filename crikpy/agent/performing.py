@@ -14,6 +14,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Protocol
 
+from crikpy import log
 from crikpy.agent.acts import (
     ENDED_REASON,
     SPARED_REASON,
@@ -113,6 +114,10 @@ class Performer:
 
     async def perform(self, act: Act) -> None:
         """Save a pod in its turn, and keep its jobs until it is decided what becomes of them."""
+        with log.about(lambda: act.facts):
+            await self._perform(act)
+
+    async def _perform(self, act: Act) -> None:
         try:
             async with self._turn(act):
                 await self._save(act)
@@ -123,7 +128,7 @@ class Performer:
         except CrikpyError as fault:
             await self._fail(act, fault)
         except Exception:  # noqa: BLE001  # a defect of ours must not end the agent
-            _log.exception("a save failed of a defect in crikpy", extra=act.facts)
+            _log.exception("a save failed of a defect in crikpy")
             await self._fail(act, CapsuleError("crikpy has a defect, see its log"))
         if act.saved is not None:
             await self._hold(act, act.saved)
@@ -195,7 +200,7 @@ class Performer:
     async def _dump(self, act: Act, members: Sequence[Member]) -> None:
         loop = asyncio.get_running_loop()
         reporter = Progress(
-            self._teller.reporter(act.pod, order=act.facts["order"]),
+            self._teller.reporter(act.pod, order=",".join(sorted(act.orders))),
             lambda moved: loop.call_soon_threadsafe(self._progress, act, moved, reporter),
         )
         order = CheckpointOrder(
@@ -272,7 +277,7 @@ class Performer:
 
     async def _fail(self, act: Act, fault: CrikpyError) -> None:
         if act.outcome.done():  # it was complete; what failed came afterwards
-            _log.error("after a checkpoint: %s", fault, extra=act.facts)
+            _log.error("after a checkpoint: %s", fault)
             return
         if self._ledger.stopping:
             act.outcome.set_result(stopped_outcome(act.status))
@@ -286,7 +291,7 @@ class Performer:
             what = "not saved" if isinstance(fault, SelfSaveError) else "not saved and runs on"
             self._teller.tell_pod(act.pod, FAILED_EVENT, f"{what}: {fault}", warning=True)
         if fault.detail:
-            _log.warning("why a pod was not saved", extra={**act.facts, "detail": fault.detail})
+            _log.warning("why a pod was not saved", extra={"detail": fault.detail})
         self._metrics.checkpoints.labels(trigger=act.trigger.value, outcome=status.reason).inc()
         if not act.leave_running and status.reason != ENDED_REASON:
             self._metrics.lost_seconds.inc(_run_s(act.pod))

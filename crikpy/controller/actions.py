@@ -264,3 +264,14 @@ Action = (
     | TellNotInjected
     | TellNotWhole
 )
+
+
+def subject_of(action: Action) -> dict[str, object]:
+    """Return what records about an action say: of which pod, checkpoint and node it is."""
+    match action:
+        case MarkNode() | UndoNode() | WithdrawReport():
+            return {"node": action.node}
+        case TellNotWhole() | TellNotInjected():
+            return action.pod.facts
+        case _:
+            return {**action.order.facts, "node": action.order.spec.node}

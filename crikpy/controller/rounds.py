@@ -12,9 +12,10 @@ import logging
 import time
 from datetime import UTC, datetime
 
+from crikpy import log
 from crikpy.aio.tasks import stop
 from crikpy.controller.acting import Actor
-from crikpy.controller.actions import Action, MakeOrder, TellNotInjected, TellNotWhole
+from crikpy.controller.actions import Action, MakeOrder, TellNotInjected, TellNotWhole, subject_of
 from crikpy.controller.attempts import Attempts
 from crikpy.controller.counting import census
 from crikpy.controller.planning import plan
@@ -167,6 +168,10 @@ class Rounds:
 
     async def _attempt(self, action: Action) -> None:
         """Carry out one action; its failure is its own."""
+        with log.about(**subject_of(action)):
+            await self._attempt_about(action)
+
+    async def _attempt_about(self, action: Action) -> None:
         try:
             async with self._for_orders if isinstance(action, MakeOrder) else self._for_others:
                 await self._actor.perform(action)

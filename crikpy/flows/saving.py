@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from types import TracebackType
 
+from crikpy import log
 from crikpy.aio.clock import Deadline
 from crikpy.capsule.changes import Place
 from crikpy.criu import compat
@@ -84,7 +85,7 @@ def save(
         version = criu_version(settings.criu.bundle, order.deadline)
         hooks = Hooks([dump.hearer for dump in dumps], reporter)
         with let_go_on_failure(dumps, hooks, reporter):
-            hold_and_announce(dumps, order)
+            log.learn(checkpoint=hold_and_announce(dumps, order))
             company.ready()
             transfers = Transfers(reporter, "upload")
             hooks.before(order.deadline)
@@ -266,13 +267,14 @@ def _refuse_unsupported(dumps: Sequence[Dump]) -> None:
         raise UnsupportedJobError(f"the job cannot be saved: {'; '.join(reasons)}")
 
 
-def hold_and_announce(dumps: Sequence[Dump], order: CheckpointOrder) -> None:
-    """Keep others away, then begin in the store; so whoever is refused leaves nothing there."""
+def hold_and_announce(dumps: Sequence[Dump], order: CheckpointOrder) -> str:
+    """Keep others away, then begin in the store; so whoever is refused leaves nothing there. Return the id."""
     for dump in dumps:
         dump.hold()
     claim, checkpoint = Claim.ours(instance=order.instance), layout.new_checkpoint_id()
     for dump in dumps:
         dump.announce(claim, checkpoint)
+    return checkpoint
 
 
 def _stop(dumps: Sequence[Dump], halted_at: float | None, reporter: Reporter) -> float:

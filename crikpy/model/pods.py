@@ -177,5 +177,10 @@ class Pod:
         """Whether all its containers have ended for good."""
         return self.phase in ("Succeeded", "Failed")
 
+    @property
+    def facts(self) -> dict[str, object]:
+        """What records about it say."""
+        return {"pod": str(self), "pod_uid": self.uid, "workload": self.workload}
+
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"

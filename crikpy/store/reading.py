@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Final
 
 from crikpy.aio.clock import Deadline
+from crikpy.aio.threads import Thread
 from crikpy.errors import CrikpyError, IntegrityError, ObjectNotFoundError, StoreError
 from crikpy.model.manifest import Extent, StoredImage
 from crikpy.model.streams import TransferProgress
@@ -90,7 +91,7 @@ class ChunkReader:
         self._changed = threading.Condition()
         self._eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         for number in range(budget.fetches):
-            threading.Thread(target=self._work, name=f"crikpy-fetch-{number}", daemon=True).start()
+            Thread(target=self._work, name=f"crikpy-fetch-{number}", daemon=True).start()
 
     def __enter__(self) -> ChunkReader:
         return self
