@@ -353,7 +353,7 @@ class ControllerSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogSettings:
-    """How every command logs, see logs.md; options count more."""
+    """How every command logs (docs/logs.md); options count more."""
 
     format: str = ""
     """`text` or `json`; empty is JSON for agent and controller unless at a terminal, else as `--output`."""

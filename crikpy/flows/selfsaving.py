@@ -171,7 +171,7 @@ def save_themselves(
         called = _require_able(jobs, hooks, order)
         version = criu_version(settings.criu.bundle, order.deadline)
         with let_go_on_failure(jobs, hooks, reporter):
-            hold_and_announce(jobs, order)
+            log.learn(checkpoint=hold_and_announce(jobs, order))
             company.ready()
             with _told_as_whole(jobs):
                 _ask(jobs, called, hooks, order, reporter)
