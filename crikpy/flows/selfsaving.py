@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import crikpy
-from crikpy import names
+from crikpy import log, names
 from crikpy.aio import retrying
 from crikpy.aio.clock import Deadline
 from crikpy.capsule.changes import Place, any_stays, place_of, plan_directories
