@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Protocol
 
-from crikpy import log
+from crikpy import log, tracing
 from crikpy.agent.acts import (
     ENDED_REASON,
     SPARED_REASON,
@@ -114,8 +114,13 @@ class Performer:
 
     async def perform(self, act: Act) -> None:
         """Save a pod in its turn, and keep its jobs until it is decided what becomes of them."""
-        with log.about(lambda: act.facts):
+        order = next(iter(sorted(act.orders)), "")
+        identity = f"{act.pod.namespace}/{order}" if order else ""
+        with log.about(lambda: act.facts), tracing.rescue(identity, notice=act.notice) as told:
             await self._perform(act)
+            told.note(outcome=act.status.reason)
+            if act.status.phase is not OrderPhase.COMPLETE:
+                told.fail(act.status.message)
 
     async def _perform(self, act: Act) -> None:
         try:
@@ -140,7 +145,8 @@ class Performer:
 
     async def _hold(self, act: Act, saved: Saved) -> None:
         spare_s = self._settings.agent.spare_s
-        ending = await await_end(act, saved, spare_s=spare_s, leaving=lambda: self._ledger.stopping)
+        with tracing.step("stand still"):
+            ending = await await_end(act, saved, spare_s=spare_s, leaving=lambda: self._ledger.stopping)
         if ending is not Ending.SPARED:
             return
         message = f"runs on, since this node was spared; checkpoint {act.status.checkpoint} stays"
@@ -159,9 +165,11 @@ class Performer:
             async with _locked(act.session, act.deadline):
                 yield
             return
+        asked = time.time()
         async with _locked(act.session, act.deadline):
             pass
         async with self.turns.turn(act), _locked(act.session, act.deadline):
+            tracing.past("turn", began=asked)
             yield
 
     async def _save(self, act: Act) -> None:

@@ -10,6 +10,7 @@ import signal
 
 import click
 
+from crikpy import tracing
 from crikpy.agent.process import run_agent
 from crikpy.cli.console import store_option
 from crikpy.cli.helping import STORE_ENVIRONMENT, epilog
@@ -50,7 +51,8 @@ def command(context: click.Context, store_url: str, node: str, log_format: str |
     settings: Settings = context.obj
     set_up_log(context, settings.log, asked=log_format, service=True, component="agent", node=node)
     settings = dataclasses.replace(settings, agent=dataclasses.replace(settings.agent, node=node))
-    asyncio.run(_work(settings, store_url))
+    with tracing.traced("agent", os.environ, node=node):
+        asyncio.run(_work(settings, store_url))
 
 
 async def _work(settings: Settings, store_url: str) -> None:
@@ -60,4 +62,5 @@ async def _work(settings: Settings, store_url: str) -> None:
     if not await run_agent(settings, store_url, end):
         # Threads still work for jobs, which run on when this process is gone; nothing is gained by waiting.
         logging.getLogger(__name__).warning("ends with work under way")
+        tracing.close()
         os._exit(0)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
-from crikpy import log, names
+from crikpy import log, names, tracing
 from crikpy.aio.clock import Deadline
 from crikpy.capsule.places import JobPlace
 from crikpy.cli.clusters import on_cluster, order_facts, pod_name
@@ -119,7 +121,8 @@ def _checkpoint_job(settings: Settings, workload: Workload, *, leave_running: bo
         if not leave_running:
             place.mark_moved()
 
-    with log.about(workload=str(workload)), ConsoleReporter(as_json=tells_json(output)) as reporter:
+    about = log.about(workload=str(workload))
+    with about, tracing.traced("run", os.environ), ConsoleReporter(as_json=tells_json(output)) as reporter:
         store = open_store(here.store_url, settings.store)
         member = Member(capsule=here.capsule, workload=here.workload, command=here.command, saving=here.saving)
         committed = unless_taken_over(store, workload, here.holder, mark)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 
 import click
 
+from crikpy import tracing
 from crikpy.cli.helping import CLUSTER_ENVIRONMENT, epilog
 from crikpy.cli.logs import log_format_option, set_up_log
 from crikpy.controller.process import run_controller
@@ -31,7 +33,8 @@ def command(context: click.Context, log_format: str | None) -> None:
     """
     settings: Settings = context.obj
     set_up_log(context, settings.log, asked=log_format, service=True, component="controller")
-    asyncio.run(_work(settings))
+    with tracing.traced("controller", os.environ):
+        asyncio.run(_work(settings))
 
 
 async def _work(settings: Settings) -> None:

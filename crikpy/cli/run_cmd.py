@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from crikpy import log, names
+from crikpy import log, names, tracing
 from crikpy.cli.console import group_options, store_option, workload_of
 from crikpy.cli.helping import RUN_ENVIRONMENT, STORE_ENVIRONMENT, epilog
 from crikpy.cli.logs import log_format_option, set_up_log, tells_json
@@ -118,7 +118,8 @@ def job_environment() -> dict[str, str]:
 def run_plan(plan: RunPlan, settings: Settings, *, as_json: bool) -> None:
     """Run a job to its end and exit with its status."""
     require_root()
-    with log.about(workload=str(plan.workload)), ConsoleReporter(as_json=as_json) as reporter:
+    about = log.about(workload=str(plan.workload))
+    with about, tracing.traced("run", os.environ), ConsoleReporter(as_json=as_json) as reporter:
         store = open_store(plan.store_url, settings.store)
         store.check()
         status = asyncio.run(run_job(plan, store, settings, reporter, Metrics()))

@@ -11,7 +11,7 @@ import logging
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from crikpy import names
+from crikpy import names, tracing
 from crikpy.controller.actions import (
     Action,
     DeleteOrder,
@@ -161,7 +161,8 @@ class Actor:
 
     async def _make_order(self, action: MakeOrder) -> None:
         order, about = action.order, Reference.of_pod(action.pod)
-        annotations = await self._bare.keep(action.pod) if action.recreates else {}
+        annotations = dict(await self._bare.keep(action.pod)) if action.recreates else {}
+        annotations[names.TRACEPARENT] = tracing.derived(str(order))
         try:
             await self._api.create(CHECKPOINTS, render_order(order, annotations=annotations))
         except KubeConflictError:

@@ -275,3 +275,12 @@ def subject_of(action: Action) -> dict[str, object]:
             return action.pod.facts
         case _:
             return {**action.order.facts, "node": action.order.spec.node}
+
+
+def rescue_of(action: Action) -> str:
+    """Return what names the rescue that an action is a part of, as agents derive it; else nothing."""
+    match action:
+        case MarkNode() | UndoNode() | WithdrawReport() | TellNotWhole() | TellNotInjected():
+            return ""
+        case _:
+            return str(action.order)

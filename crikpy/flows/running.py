@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
-from crikpy import log, names
+from crikpy import log, names, tracing
 from crikpy.aio import retrying
 from crikpy.aio.clock import Deadline
 from crikpy.capsule import entering
@@ -247,8 +247,11 @@ class _RunningJob:
                 on_committed=unless_taken_over(self._store, self._plan.workload, self._claim.token, mark),
             )
 
-        with log.about(trigger=trigger.value, notice=notice):
-            return self._attempt(attempt, deadline)
+        with log.about(trigger=trigger.value, notice=notice), tracing.rescue() as told:
+            saved = self._attempt(attempt, deadline)
+            if not saved:
+                told.fail("the job was not saved")
+            return saved
 
     def _attempt(self, attempt: Callable[[], Manifest], deadline: Deadline) -> bool:
         """Save, again if that can help; say what came of it."""

@@ -35,7 +35,8 @@ from crikpy.flows.dumping import Dump
 from crikpy.flows.hooks import Hearer, Hooks, Outcome, handles
 from crikpy.flows.members import CheckpointOrder, Gate, Member, OrderedGate
 from crikpy.flows.reporting import Reporter, Silent, Transfers
-from crikpy.flows.saving import Saved, hold_and_announce, let_go_on_failure, origin, tell_committed
+from crikpy.flows.saving import Saved, hold_and_announce, origin, tell_committed
+from crikpy.flows.undoing import let_go_on_failure
 from crikpy.model.manifest import APPLICATION_MODE, Compatibility, FileArchive, Job, Manifest, Origin
 from crikpy.model.saving import signal_name
 from crikpy.settings import Settings
