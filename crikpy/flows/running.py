@@ -248,24 +248,24 @@ class _RunningJob:
             )
 
         with log.about(trigger=trigger.value, notice=notice), tracing.rescue() as told:
-            saved = self._attempt(attempt, deadline)
-            if not saved:
-                told.fail("the job was not saved")
-            return saved
+            return self._attempt(attempt, deadline, told)
 
-    def _attempt(self, attempt: Callable[[], Manifest], deadline: Deadline) -> bool:
+    def _attempt(self, attempt: Callable[[], Manifest], deadline: Deadline, told: tracing.Span) -> bool:
         """Save, again if that can help; say what came of it."""
         try:
             retrying.call(attempt, deadline=deadline)
         except SelfSaveError as fault:
+            told.fail(fault)
             if fault.ended:
                 self._place.mark_undone()
             self.reporter.event("not-saved", f"the job was not saved: {fault}", detail=fault.detail)
             return False
         except CrikpyError as fault:
+            told.fail(fault)
             self.reporter.event("not-saved", f"the job was not saved and runs on: {fault}", detail=fault.detail)
             return False
-        except Exception:  # noqa: BLE001  # a defect of ours must not end the job's attendance either
+        except Exception as defect:  # noqa: BLE001  # of ours; it must not end the job's attendance either
+            told.fail(defect)
             _log.exception("a checkpoint failed of a defect in crikpy")
             self.reporter.event("not-saved", "the job was not saved and runs on: crikpy has a defect, see its log")
             return False

@@ -1,4 +1,4 @@
-"""Traces as a real collector is told them: one for each rescue, whoever takes part; and nothing where nobody asks."""
+"""Traces as a real collector is told them: one for each rescue, whoever takes part; none where nobody asks."""
 
 from __future__ import annotations
 
