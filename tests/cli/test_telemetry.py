@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from crikpy import names
-from crikpy.errors import CheckpointNotFoundError, SettingsError, StoreUnavailableError
+from crikpy.errors import CheckpointNotFoundError, NoSuchBucketError, SettingsError
 from tests.cli.machines import NAME, Machine
 from tests.cli.shelf import Typist
 from tests.fakes.collector import Told, collecting
@@ -110,7 +110,7 @@ def test_a_job_that_is_not_saved_is_a_rescue_that_failed(machine: Machine, folde
         run.terminate()
         found = {told.name: told for told in collector.spans()}
     assert "is not a directory" in found["rescue"].error
-    assert found["rescue"].attributes["error.type"] == StoreUnavailableError.reason
+    assert found["rescue"].attributes["error.type"] == NoSuchBucketError.reason
     assert found["rescue"].attributes["crikpy.remedy"]
     assert "commit" not in found
 
