@@ -94,6 +94,9 @@ INJECTED: Final = f"{DOMAIN}/injected"
 RECREATE_FROM: Final = f"{DOMAIN}/recreate-from"
 """Annotation of Checkpoint objects: the JSON of the bare pod that is made again once it is gone."""
 
+TRACEPARENT: Final = f"{DOMAIN}/traceparent"
+"""Annotation of Checkpoint objects: the trace of the rescue, as W3C writes it, where the controller traces."""
+
 FINALIZER: Final = f"{DOMAIN}/stored"
 """Finalizer of Checkpoint objects: what the store holds for one goes before it does."""
 

@@ -361,6 +361,17 @@ class ControllerSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LogSettings:
+    """How every command logs (docs/logs.md); options count more."""
+
+    format: str = ""
+    """`text` or `json`; empty is JSON for agent and controller unless at a terminal, else as `--output`."""
+
+    level: str = "info"
+    """Of the least important records: `debug`, `info`, `warning` or `error`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """All groups."""
 
@@ -374,6 +385,7 @@ class Settings:
     kube: KubeSettings = field(default_factory=KubeSettings)
     agent: AgentSettings = field(default_factory=AgentSettings)
     controller: ControllerSettings = field(default_factory=ControllerSettings)
+    log: LogSettings = field(default_factory=LogSettings)
 
 
 def from_env(environ: Mapping[str, str]) -> Settings:

@@ -166,9 +166,14 @@ class Act:
         return any(not cause.leave_running and (cause.pressing or cause.ends is not None) for cause in self.causes)
 
     @property
-    def facts(self) -> dict[str, str]:
+    def facts(self) -> dict[str, object]:
         """What its log records carry."""
-        return {"pod": str(self.pod), "order": ",".join(sorted(self.orders))}
+        return {
+            **self.pod.facts,
+            "order": ",".join(sorted(self.orders)),
+            "trigger": self.trigger.value,
+            "checkpoint": self.status.checkpoint,
+        }
 
     def serves(self, cause: Cause) -> bool:
         """Say whether its outcome is an answer to a cause, too.

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from typing import Final
 
-from crikpy import names
+from crikpy import log, names
 from crikpy.agent.following import follow
 from crikpy.agent.reporting import Teller
 from crikpy.agent.threads import in_thread
@@ -90,10 +90,11 @@ class Discarder:
             task.add_done_callback(lambda _: self._tasks.pop(order.uid, None))
 
     async def _guarded(self, order: Order) -> None:
-        try:
-            await self._discard(order)
-        except Exception:  # noqa: BLE001  # the others must not suffer for it
-            _log.exception("an object could not be discarded for a defect in crikpy", extra={"order": str(order)})
+        with log.about(**order.facts):
+            try:
+                await self._discard(order)
+            except Exception:  # noqa: BLE001  # the others must not suffer for it
+                _log.exception("an object could not be discarded for a defect in crikpy")
 
     async def _discard(self, order: Order) -> None:
         """Remove what an object stands for, however long the store is away; its deletion waits meanwhile."""
@@ -115,7 +116,7 @@ class Discarder:
                 await backoff.pause()
                 continue
             break
-        _log.info("a checkpoint was removed", extra={"order": str(order), "checkpoint": order.status.checkpoint})
+        _log.info("a checkpoint was removed")
         self._teller.tell_discarded(order)
 
     def _remove(self, order: Order) -> None:

@@ -11,11 +11,11 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from crikpy.agent.companies import MOST_MEMBERS_HERE, Room
 from crikpy.aio import retrying
+from crikpy.aio.threads import Pool
 from crikpy.errors import CapsuleError, SettingsError
 from crikpy.flows.company import Company
 from crikpy.flows.fate import Fate
@@ -69,8 +69,8 @@ class Dumper:
         self._store = store
         self._settings, self.at_once = shared_out(settings)
         self.room = Room(self.at_once)
-        self._executor = ThreadPoolExecutor(self.at_once, thread_name_prefix="dump")
-        self._accompanied = ThreadPoolExecutor(MOST_MEMBERS_HERE, thread_name_prefix="dump-together")
+        self._executor = Pool(self.at_once, thread_name_prefix="dump")
+        self._accompanied = Pool(MOST_MEMBERS_HERE, thread_name_prefix="dump-together")
         self._working: set[asyncio.Future[Dumped]] = set()
         self._no_more = threading.Event()
         self._left = threading.Event()

@@ -92,10 +92,10 @@ async def _resumed_elsewhere(act: Act, saved: Saved) -> bool:
         async with asyncio.timeout(_ASK_S):
             resumed = await asyncio.to_thread(saved.resumed_elsewhere)
     except (TimeoutError, CrikpyError) as fault:
-        _log.warning("nobody says whether saved jobs were resumed elsewhere: %s", fault, extra=act.facts)
+        _log.warning("nobody says whether saved jobs were resumed elsewhere: %s", fault)
         return False
     if resumed:
-        _log.warning("saved jobs end here: another pod has resumed them", extra=act.facts)
+        _log.warning("saved jobs end here: another pod has resumed them")
     return resumed
 
 
@@ -107,7 +107,7 @@ async def _moves_with_group(act: Act) -> bool:
         async with asyncio.timeout(_ASK_S):
             return await asyncio.to_thread(partial(act.company.leaves, ends=False))
     except (TimeoutError, CrikpyError) as fault:
-        _log.warning("nobody says whether a group has moved: %s", fault, extra=act.facts)
+        _log.warning("nobody says whether a group has moved: %s", fault)
         return False
 
 
@@ -130,8 +130,8 @@ async def _end(act: Act, saved: Saved) -> None:
         try:
             await in_thread(None, saved.end)
         except CrikpyError as fault:
-            _log.warning("saved jobs were killed, but a launcher stays: %s", fault, extra=act.facts)
-    _log.info("the saved jobs have ended here", extra=act.facts)
+            _log.warning("saved jobs were killed, but a launcher stays: %s", fault)
+    _log.info("the saved jobs have ended here")
 
 
 async def _run_on(act: Act, saved: Saved) -> None:
@@ -147,4 +147,4 @@ async def _run_on(act: Act, saved: Saved) -> None:
     async with session.lock:
         if session.activity is Activity.HELD:
             session.activity = Activity.RUNNING
-    _log.info("the saved jobs run on", extra=act.facts)
+    _log.info("the saved jobs run on")

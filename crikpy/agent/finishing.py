@@ -74,11 +74,11 @@ class Finisher:
             except StoreError as fault:
                 if deadline.expired():
                     raise
-                _log.warning("checkpoints of a finished job are not retired yet: %s", fault, extra=_facts(pod))
+                _log.warning("checkpoints of a finished job are not retired yet: %s", fault)
                 await backoff.pause()
                 continue
             if retired:
-                _log.info("checkpoints of a finished job are retired", extra={**_facts(pod), "retired": retired})
+                _log.info("checkpoints of a finished job are retired", extra={"retired": retired})
             return
 
     async def _ends_for_its_node(self, pod: Pod) -> bool:
@@ -97,7 +97,3 @@ class Finisher:
         except KubeError:
             return False
         return why_going(node, self._signs) is not None
-
-
-def _facts(pod: Pod) -> dict[str, str]:
-    return {"pod": str(pod), "pod_uid": pod.uid}

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Mapping
 from typing import Final
 
+from crikpy import log
 from crikpy.agent.acts import Cause, failed_status
 from crikpy.agent.following import follow
 from crikpy.agent.reporting import Teller
@@ -96,10 +97,11 @@ class Orders:
             task.add_done_callback(lambda _: self._tasks.pop(order.uid, None))
 
     async def _guarded(self, order: Order) -> None:
-        try:
-            await self._obey(order)
-        except Exception:  # noqa: BLE001  # the other orders must not suffer for it
-            _log.exception("an order failed of a defect in crikpy", extra={"order": str(order)})
+        with log.about(**order.facts):
+            try:
+                await self._obey(order)
+            except Exception:  # noqa: BLE001  # the other orders must not suffer for it
+                _log.exception("an order failed of a defect in crikpy")
 
     async def _obey(self, order: Order) -> None:
         """Do what an order says, unless its dump is over, or it is in a phase of a later release."""

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from crikpy import log
 from crikpy.aio.clock import Deadline
 from crikpy.errors import CrikpyError, KubeConflictError, KubeInvalidError, KubeNotFoundError
 
@@ -39,6 +40,7 @@ _CONFLICT_S: Final = 0.05
 @dataclass(slots=True, eq=False)
 class _Letter:
     subject: tuple[str, ...]
+    about: log.Facts
     act: Act
     expires: Deadline
     due: Deadline = field(default_factory=lambda: Deadline.after(0))
@@ -67,7 +69,7 @@ class Outbox:
     def put(self, subject: tuple[str, ...], act: Act, *, keep_s: float = 86400.0) -> None:
         """Have something said, in place of what was to be said on the subject before; given up after `keep_s`."""
         self._letters.pop(subject, None)
-        self._letters[subject] = _Letter(subject, act, Deadline.after(keep_s))
+        self._letters[subject] = _Letter(subject, log.subject_facts(), act, Deadline.after(keep_s))
         if len(self._letters) > self._most:
             dropped = self._letters.pop(next(iter(self._letters)))
             _log.warning("too much is untold; the oldest is given up", extra={"subject": dropped.subject})
@@ -121,6 +123,10 @@ class Outbox:
         return min((letter.due.remaining() for letter in self._letters.values()), default=None)
 
     async def _send(self, letter: _Letter) -> None:
+        with log.about(**letter.about):
+            await self._try(letter)
+
+    async def _try(self, letter: _Letter) -> None:
         if letter.expires.expired():
             _log.warning("given up: nobody wanted to hear it", extra={"subject": letter.subject})
             self._drop(letter)

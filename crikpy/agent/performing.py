@@ -14,6 +14,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Protocol
 
+from crikpy import log, tracing
 from crikpy.agent.acts import (
     ENDED_REASON,
     WITHDRAWN_REASON,
@@ -112,6 +113,15 @@ class Performer:
 
     async def perform(self, act: Act) -> None:
         """Save a pod in its turn, and keep its jobs until it is decided what becomes of them."""
+        order = next(iter(sorted(act.orders)), "")
+        identity = f"{act.pod.namespace}/{order}" if order else ""
+        with log.about(lambda: act.facts), tracing.rescue(identity, notice=act.notice) as told:
+            await self._perform(act)
+            told.note(outcome=act.status.reason)
+            if act.status.phase is not OrderPhase.COMPLETE:
+                told.fail(act.status.message)
+
+    async def _perform(self, act: Act) -> None:
         try:
             async with self._turn(act):
                 await self._save(act)
@@ -122,7 +132,7 @@ class Performer:
         except CrikpyError as fault:
             await self._fail(act, fault)
         except Exception:  # noqa: BLE001  # a defect of ours must not end the agent
-            _log.exception("a save failed of a defect in crikpy", extra=act.facts)
+            _log.exception("a save failed of a defect in crikpy")
             await self._fail(act, CapsuleError("crikpy has a defect, see its log"))
         if act.saved is not None:
             await self._hold(act, act.saved)
@@ -134,7 +144,8 @@ class Performer:
 
     async def _hold(self, act: Act, saved: Saved) -> None:
         spare_s = self._settings.agent.spare_s
-        ending = await await_end(act, saved, spare_s=spare_s, leaving=lambda: self._ledger.stopping)
+        with tracing.step("stand still"):
+            ending = await await_end(act, saved, spare_s=spare_s, leaving=lambda: self._ledger.stopping)
         if ending is not Ending.SPARED:
             return
         message = f"runs on, since this node was spared; checkpoint {act.status.checkpoint} stays"
@@ -153,9 +164,11 @@ class Performer:
             async with _locked(act.session, act.deadline):
                 yield
             return
+        asked = time.time()
         async with _locked(act.session, act.deadline):
             pass
         async with self.turns.turn(act), _locked(act.session, act.deadline):
+            tracing.past("turn", began=asked)
             yield
 
     async def _save(self, act: Act) -> None:
@@ -194,7 +207,7 @@ class Performer:
     async def _dump(self, act: Act, members: Sequence[Member]) -> None:
         loop = asyncio.get_running_loop()
         reporter = Progress(
-            self._teller.reporter(act.pod, order=act.facts["order"]),
+            self._teller.reporter(act.pod, order=",".join(sorted(act.orders))),
             lambda moved: loop.call_soon_threadsafe(self._progress, act, moved, reporter),
         )
         order = CheckpointOrder(
@@ -271,7 +284,7 @@ class Performer:
 
     async def _fail(self, act: Act, fault: CrikpyError) -> None:
         if act.outcome.done():  # it was complete; what failed came afterwards
-            _log.error("after a checkpoint: %s", fault, extra=act.facts)
+            _log.error("after a checkpoint: %s", fault)
             return
         if self._ledger.stopping:
             act.outcome.set_result(stopped_outcome(act.status))
@@ -285,7 +298,7 @@ class Performer:
             what = "not saved" if isinstance(fault, SelfSaveError) else "not saved and runs on"
             self._teller.tell_pod(act.pod, FAILED_EVENT, f"{what}: {fault}", warning=True)
         if fault.detail:
-            _log.warning("why a pod was not saved", extra={**act.facts, "detail": fault.detail})
+            _log.warning("why a pod was not saved", extra={"detail": fault.detail})
         self._metrics.checkpoints.labels(trigger=act.trigger.value, outcome=status.reason).inc()
         if not act.leave_running and status.reason != ENDED_REASON:
             self._metrics.lost_seconds.inc(_run_s(act.pod))

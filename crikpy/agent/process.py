@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from crikpy import names
@@ -31,6 +30,7 @@ from crikpy.agent.starting import Starter
 from crikpy.agent.terminating import Terminator
 from crikpy.aio.clock import Deadline
 from crikpy.aio.serving import Server, probe_routes
+from crikpy.aio.threads import Pool
 from crikpy.ec2.imds import MetadataClient
 from crikpy.errors import MetadataError, UsageError
 from crikpy.flows.saving import Member
@@ -74,7 +74,7 @@ async def run_agent(settings: Settings, store_url: str, end: asyncio.Event) -> b
         raise UsageError("there is no store for checkpoints", remedy="give --store, or set CRIKPY_STORE")
     metrics = Metrics(Component.AGENT)
     store = CountingStore(open_store(store_url, settings.store), metrics)
-    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS, thread_name_prefix="agent"))
+    asyncio.get_running_loop().set_default_executor(Pool(_THREADS, thread_name_prefix="agent"))
     async with contextlib.AsyncExitStack() as stack:
         api = await stack.enter_async_context(await KubeClient.connect(settings.kube))
         metadata = await stack.enter_async_context(MetadataClient(settings.notices))

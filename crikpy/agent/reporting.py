@@ -227,7 +227,7 @@ class Teller:
 
     def tell_pod(self, pod: Pod, reason: str, message: str, *, warning: bool = False) -> None:
         """Write an event on a pod."""
-        _say(message, warning=warning, pod=str(pod), reason=reason)
+        _say(message, warning=warning, **pod.facts, reason=reason)
         self._events.tell(Reference.of_pod(pod), reason, message, warning=warning)
 
     def tell_node(self, reason: str, message: str, *, warning: bool = False) -> None:
@@ -336,5 +336,5 @@ def _says_the_same(before: Json, condition: Json) -> bool:
     return all(before.get(field) == condition[field] for field in told)
 
 
-def _say(message: str, *, warning: bool, **facts: str) -> None:
+def _say(message: str, *, warning: bool, **facts: object) -> None:
     _log.log(logging.WARNING if warning else logging.INFO, message, extra=facts)

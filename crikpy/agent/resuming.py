@@ -10,9 +10,9 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
+from crikpy import log
 from crikpy.agent.choosing import Cold, OriginState, Resume, Wait, choose, doubtful
 from crikpy.agent.companies import MOST_MEMBERS_HERE
 from crikpy.agent.dumps import shared_out
@@ -25,6 +25,7 @@ from crikpy.agent.threads import in_thread
 from crikpy.agent.waiting import Hold
 from crikpy.aio.clock import Deadline
 from crikpy.aio.retrying import is_retryable
+from crikpy.aio.threads import Pool
 from crikpy.errors import (
     CheckpointClaimedError,
     CrikpyError,
@@ -80,8 +81,8 @@ class Resumer:
         self._instance = instance
         self._settings, at_once = shared_out(settings)
         self._retiring: set[asyncio.Task[None]] = set()
-        self._restores = ThreadPoolExecutor(at_once, thread_name_prefix="restore")
-        self._accompanied = ThreadPoolExecutor(MOST_MEMBERS_HERE, thread_name_prefix="restore-together")
+        self._restores = Pool(at_once, thread_name_prefix="restore")
+        self._accompanied = Pool(MOST_MEMBERS_HERE, thread_name_prefix="restore-together")
         self.groups = Regrouper(store, settings, at_once)
 
     def close(self) -> None:
@@ -177,6 +178,10 @@ class Resumer:
             NotNowError: somebody else has resumed it, or the store is out of reach; nothing was touched.
             CrikpyError: it failed; the jobs have not begun, unless a launcher says otherwise.
         """
+        with log.about(checkpoint=candidate.checkpoint):
+            return await self._resume(session, pod, holds, candidate)
+
+    async def _resume(self, session: PodSession, pod: Pod, holds: Mapping[str, Hold], candidate: Candidate) -> str:
         session.activity = Activity.STARTING
         story = _Story(self._teller.reporter(pod), lambda: self._tell_claimed(pod, candidate))
         try:

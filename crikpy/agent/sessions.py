@@ -12,12 +12,12 @@ import contextlib
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from enum import StrEnum
 from functools import partial
 from typing import ParamSpec
 
-from crikpy import names
+from crikpy import log, names
 from crikpy.agent.finding import Finder
 from crikpy.agent.launchers import CapsuleSession, News, PinnedLauncher
 from crikpy.agent.places import LauncherPlace
@@ -26,6 +26,7 @@ from crikpy.agent.threads import made_in_thread
 from crikpy.agent.volumes import divide_volumes
 from crikpy.aio.clock import Deadline
 from crikpy.aio.tasks import stop
+from crikpy.aio.threads import Pool
 from crikpy.errors import CapsuleError, CrikpyError, DeadlineError, LauncherError, NoLauncherError
 from crikpy.flows.members import Member
 from crikpy.flows.saving import Saved
@@ -101,6 +102,10 @@ class PodSession:
     def pod(self) -> Pod | None:
         """What is known of the pod by now; None until the API server or our own memory has told."""
         return self._pods.get(self.uid)
+
+    def facts(self) -> dict[str, object]:
+        """Return what records about it say."""
+        return self.pod.facts if self.pod else {"pod_uid": self.uid}
 
     @property
     def saving(self) -> SaveOptions:
@@ -204,8 +209,8 @@ class NodeSessions:
         self._stopping = False
         # Whoever makes us wait when we call must not keep those waiting with whom we talk already.
         with (
-            ThreadPoolExecutor(_THREADS, thread_name_prefix="calls") as calling,
-            ThreadPoolExecutor(_THREADS, thread_name_prefix="talks") as talking,
+            Pool(_THREADS, thread_name_prefix="calls") as calling,
+            Pool(_THREADS, thread_name_prefix="talks") as talking,
         ):
             try:
                 async for found in self._finder.watch():
@@ -229,6 +234,10 @@ class NodeSessions:
 
     async def _attend(self, place: LauncherPlace, calling: Executor, talking: Executor) -> None:
         """Attend to the launchers of one container, one after the other, until none listens there."""
+        with log.about(lambda: self._facts(place)):
+            await self._attend_there(place, calling, talking)
+
+    async def _attend_there(self, place: LauncherPlace, calling: Executor, talking: Executor) -> None:
         try:
             while (launcher := await self._call(place, calling)) is not None:
                 await self._accompany(CapsuleSession(launcher, talking))
@@ -236,12 +245,16 @@ class NodeSessions:
                 self._connecting[place.pod_uid] += 1
         except (LauncherError, DeadlineError) as fault:
             self._suspended.suspend(place)
-            _log.warning("what listens as a launcher is left alone for a while: %s", fault, extra=_facts(place))
+            _log.warning("what listens as a launcher is left alone for a while: %s", fault)
         except CrikpyError as fault:
-            _log.warning("a launcher cannot be attended to: %s", fault, extra=_facts(place))
+            _log.warning("a launcher cannot be attended to: %s", fault)
         except Exception:  # noqa: BLE001  the other launchers must not suffer for it
             self._suspended.suspend(place)
-            _log.exception("a defect of crikpy keeps it from a launcher", extra=_facts(place))
+            _log.exception("a defect of crikpy keeps it from a launcher")
+
+    def _facts(self, place: LauncherPlace) -> dict[str, object]:
+        pod = self._known.get(place.pod_uid)
+        return {**(pod.facts if pod else {}), "pod_uid": place.pod_uid, "container": place.container}
 
     async def _call(self, place: LauncherPlace, executor: Executor) -> PinnedLauncher | None:
         """Connect, one of the pod's attempts less afterwards; whoever calls has counted it."""
@@ -361,13 +374,10 @@ async def _guarded(
     pod: PodSession, act: Callable[_P, Awaitable[None]], *args: _P.args, **kwargs: _P.kwargs
 ) -> None:
     """Do something for one pod; its failure is no other pod's."""
-    try:
-        await act(*args, **kwargs)
-    except CrikpyError as fault:
-        _log.warning("something failed for a pod: %s", fault, extra={"pod": str(pod), "pod_uid": pod.uid})
-    except Exception:  # noqa: BLE001  the other pods must not suffer for it
-        _log.exception("a defect of crikpy", extra={"pod": str(pod), "pod_uid": pod.uid})
-
-
-def _facts(place: LauncherPlace) -> dict[str, str]:
-    return {"pod_uid": place.pod_uid, "container": place.container}
+    with log.about(pod.facts):
+        try:
+            await act(*args, **kwargs)
+        except CrikpyError as fault:
+            _log.warning("something failed for a pod: %s", fault)
+        except Exception:  # noqa: BLE001  the other pods must not suffer for it
+            _log.exception("a defect of crikpy")

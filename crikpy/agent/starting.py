@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 from crikpy import names
@@ -23,6 +22,7 @@ from crikpy.agent.sessions import Activity, CapsuleSession, PodSession
 from crikpy.agent.threads import to_its_end
 from crikpy.agent.waiting import Gathering, Hold
 from crikpy.aio.clock import Deadline
+from crikpy.aio.threads import Pool
 from crikpy.errors import CrikpyError, IncompatibleError, KubeError, NotNowError, PodEndingError
 from crikpy.flows.gathering import Candidate
 from crikpy.kube.api import KubeApi
@@ -60,7 +60,7 @@ class Starter:
         self._settings = settings
         self._resumer = Resumer(api, store, teller, metrics, settings, instance=instance)
         self._gatherings: dict[str, Gathering] = {}
-        self._talks = ThreadPoolExecutor(_THREADS, thread_name_prefix="starting")
+        self._talks = Pool(_THREADS, thread_name_prefix="starting")
 
     def close(self) -> None:
         """Give the threads back; jobs that have not begun by now are left to their launchers."""
@@ -95,10 +95,10 @@ class Starter:
     async def _begin(self, session: PodSession, gathering: Gathering, hold: Hold) -> None:
         pod = await self._pods.find(session.uid, Deadline.after(self._settings.agent.api_wait_s))
         if pod is None:
-            _log.warning("a job starts from its beginning: nobody says whose it is", extra=_facts(session))
+            _log.warning("a job starts from its beginning: nobody says whose it is")
             await self._start_one(session, hold, floored=True)
         elif not pod.opted_in or hold.capsule.container not in pod.injected:
-            _log.info("a job starts unattended: its pod has not asked for us", extra=_facts(session))
+            _log.info("a job starts unattended: its pod has not asked for us")
             await self._start_one(session, hold, floored=False)
         else:
             await self._begin_known(session, pod, gathering, hold)
@@ -126,7 +126,7 @@ class Starter:
                 await self._await_term(pod, gathering)
                 return
             except NotNowError as again:
-                _log.info("a checkpoint is not resumed: %s", again, extra=_facts(session))
+                _log.info("a checkpoint is not resumed: %s", again)
                 await asyncio.sleep(_LOOK_EVERY_S)
                 continue
             except CrikpyError as fault:
@@ -248,7 +248,7 @@ class Starter:
             try:
                 await hold.start(floored=floored)
             except CrikpyError as fault:
-                _log.warning("a job could not be started: %s", fault, extra=_facts(session))
+                _log.warning("a job could not be started: %s", fault)
                 session.activity = Activity.WAITING if alone else session.activity
                 return False
             session.activity = Activity.RUNNING if alone else session.activity
@@ -304,7 +304,3 @@ def _refusal(cold: Cold) -> str:
         f"not started from the beginning, as {names.RESTORE_FAILURE} says: {cold.reason}; "
         f"`crikpy rm` of checkpoint {cold.spoiled} ends that"
     )
-
-
-def _facts(session: PodSession) -> dict[str, str]:
-    return {"pod": str(session), "pod_uid": session.uid}

@@ -10,10 +10,11 @@ import os
 import select
 import socket
 import struct
+import time
 from pathlib import Path
 from types import TracebackType
 
-from crikpy import names
+from crikpy import names, tracing
 from crikpy.aio.clock import Deadline
 from crikpy.errors import CapsuleError, DeadlineError, LauncherError, NoLauncherError
 from crikpy.model.capsule import JobPhase, LauncherStatus
@@ -40,6 +41,7 @@ class LauncherConnection:
         self._path = path
         self._socket = _connect(path, deadline)
         self._received = b""
+        self._held_at = 0.0
         self.term_pending = False
         self.ended_status: int | None = None
         peer = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
@@ -76,15 +78,26 @@ class LauncherConnection:
 
     def hold(self, deadline: Deadline) -> LauncherStatus:
         """Keep the launcher from starting the job or exiting while this connection lasts."""
+        self._held_at = time.time()
         return self._order("hold", deadline)
 
     def release(self, deadline: Deadline, exit_status: int | None = None) -> LauncherStatus:
         """End the hold; with a status, have the launcher exit with it, which needs a job that has ended."""
-        return self._order("release" if exit_status is None else f"release {exit_status}", deadline)
+        status = self._order("release" if exit_status is None else f"release {exit_status}", deadline)
+        self._tell_held(exit_status)
+        return status
 
     def adopt(self, pid: int, deadline: Deadline) -> LauncherStatus:
         """Make a child of the launcher, by its PID inside the capsule, the job."""
-        return self._order(f"adopt {pid}", deadline)
+        self._tell_held()
+        with tracing.step("adopt", tracing.LAUNCHER, pid=pid):
+            return self._order(f"adopt {pid}", deadline)
+
+    def _tell_held(self, exit_status: int | None = None) -> None:
+        """Tell of the hold as a part of the rescue that is under way, if one is."""
+        if self._held_at:
+            tracing.past("hold", tracing.LAUNCHER, began=self._held_at, exit_status=exit_status)
+            self._held_at = 0.0
 
     def pass_term(self, deadline: Deadline) -> LauncherStatus:
         """Let a pending SIGTERM go on to the job."""

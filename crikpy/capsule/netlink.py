@@ -9,10 +9,10 @@ import os
 import queue
 import socket
 import struct
-import threading
 from collections.abc import Iterator
 from typing import Final
 
+from crikpy.aio.threads import Thread
 from crikpy.capsule import syscalls
 from crikpy.capsule.holding import Process, folder_of
 from crikpy.errors import CapsuleError
@@ -54,7 +54,7 @@ def ask(launcher: Process, protocol: int, kind: int, request: bytes, *, most: in
             answer.put(fault)
 
     try:
-        asking = threading.Thread(target=work, name="crikpy-netlink")
+        asking = Thread(target=work, name="crikpy-netlink")
         asking.start()
         asking.join()
     finally:

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from crikpy.aio.threads import Thread
 from crikpy.capsule import procfs, syscalls
 from crikpy.capsule.holding import Process, folder_of
 from crikpy.errors import CapsuleError
@@ -110,7 +110,7 @@ def objects_of(process: Process) -> tuple[SystemVObject, ...]:
         except OSError as fault:
             faults.append(fault)
 
-    reader = threading.Thread(target=read, name="crikpy-system-v")  # which ends, and with it its being there
+    reader = Thread(target=read, name="crikpy-system-v")  # which ends, and with it its being there
     reader.start()
     reader.join()
     if faults:

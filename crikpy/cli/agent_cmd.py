@@ -7,14 +7,14 @@ import dataclasses
 import logging
 import os
 import signal
-import sys
 
 import click
 
-from crikpy import log
+from crikpy import tracing
 from crikpy.agent.process import run_agent
 from crikpy.cli.console import store_option
 from crikpy.cli.helping import STORE_ENVIRONMENT, epilog
+from crikpy.cli.logs import log_format_option, set_up_log
 from crikpy.cli.main import require_root
 from crikpy.settings import Settings
 
@@ -39,19 +39,20 @@ from crikpy.settings import Settings
     metavar="NAME",
     help="The node's name in the cluster. [env: CRIKPY_AGENT_NODE]",
 )
+@log_format_option("JSON, text at a terminal")
 @click.pass_context
-def command(context: click.Context, store_url: str, node: str) -> None:
+def command(context: click.Context, store_url: str, node: str, log_format: str | None) -> None:
     """Save and resume the pods of this node, as the cluster and the node's own notices demand.
 
     Runs until SIGTERM, as the DaemonSet's only process; logs JSON unless standard error is a terminal. Further
     settings are CRIKPY_AGENT_, CRIKPY_KUBE_ and other variables, see docs/settings.md.
     """
     require_root()
-    if context.find_root().params.get("log_format") is None and not sys.stderr.isatty():
-        log.set_up(as_json=True, level=logging.getLogger().level)
     settings: Settings = context.obj
+    set_up_log(context, settings.log, asked=log_format, service=True, component="agent", node=node)
     settings = dataclasses.replace(settings, agent=dataclasses.replace(settings.agent, node=node))
-    asyncio.run(_work(settings, store_url))
+    with tracing.traced("agent", os.environ, node=node):
+        asyncio.run(_work(settings, store_url))
 
 
 async def _work(settings: Settings, store_url: str) -> None:
@@ -61,4 +62,5 @@ async def _work(settings: Settings, store_url: str) -> None:
     if not await run_agent(settings, store_url, end):
         # Threads still work for jobs, which run on when this process is gone; nothing is gained by waiting.
         logging.getLogger(__name__).warning("ends with work under way")
+        tracing.close()
         os._exit(0)

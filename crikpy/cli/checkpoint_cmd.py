@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
-from crikpy import names
+from crikpy import log, names, tracing
 from crikpy.aio.clock import Deadline
 from crikpy.capsule.places import JobPlace
 from crikpy.cli.clusters import on_cluster, order_facts, pod_name
 from crikpy.cli.console import workload_of
 from crikpy.cli.helping import CLUSTER_ENVIRONMENT, RUN_ENVIRONMENT, epilog
+from crikpy.cli.logs import tells_json
 from crikpy.cli.main import require_root
-from crikpy.cli.output import JSON, TABLE, output_option, print_data
+from crikpy.cli.output import TABLE, output_option, print_data
 from crikpy.cli.reporting import ConsoleReporter
 from crikpy.errors import DumpError, SelfSaveError, UsageError
 from crikpy.flows.checkpointing import checkpoint, unless_taken_over
@@ -79,7 +82,7 @@ def command(
 
 def _checkpoint_pod(settings: Settings, pod: str, namespace: str | None, *, move: bool, output: str) -> None:
     within_s = settings.run.manual_deadline_s
-    with ConsoleReporter(as_json=output == JSON) as reporter:
+    with ConsoleReporter(as_json=tells_json(output)) as reporter:
 
         def tell(order: Order) -> None:
             reporter.event(order.status.phase.lower(), f"{order.status.phase}: {order.status.message}")
@@ -118,7 +121,8 @@ def _checkpoint_job(settings: Settings, workload: Workload, *, leave_running: bo
         if not leave_running:
             place.mark_moved()
 
-    with ConsoleReporter(as_json=output == JSON) as reporter:
+    about = log.about(workload=str(workload))
+    with about, tracing.traced("run", os.environ), ConsoleReporter(as_json=tells_json(output)) as reporter:
         store = open_store(here.store_url, settings.store)
         member = Member(capsule=here.capsule, workload=here.workload, command=here.command, saving=here.saving)
         committed = unless_taken_over(store, workload, here.holder, mark)

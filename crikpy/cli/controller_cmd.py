@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+import os
 import signal
-import sys
 
 import click
 
-from crikpy import log
+from crikpy import tracing
 from crikpy.cli.helping import CLUSTER_ENVIRONMENT, epilog
+from crikpy.cli.logs import log_format_option, set_up_log
 from crikpy.controller.process import run_controller
 from crikpy.settings import Settings
 
@@ -23,17 +23,18 @@ from crikpy.settings import Settings
         environment=("CRIKPY_CONTROLLER_…  settings: crikpy help settings", *CLUSTER_ENVIRONMENT),
     ),
 )
+@log_format_option("JSON, text at a terminal")
 @click.pass_context
-def command(context: click.Context) -> None:
+def command(context: click.Context, log_format: str | None) -> None:
     """Move the pods of interrupted nodes, and give opted-in pods what they need to be moved.
 
     Runs until SIGTERM, as a Deployment's only process; logs JSON unless standard error is a terminal. Settings are
     CRIKPY_CONTROLLER_, CRIKPY_KUBE_ and other variables, see docs/settings.md.
     """
-    if context.find_root().params.get("log_format") is None and not sys.stderr.isatty():
-        log.set_up(as_json=True, level=logging.getLogger().level)
     settings: Settings = context.obj
-    asyncio.run(_work(settings))
+    set_up_log(context, settings.log, asked=log_format, service=True, component="controller")
+    with tracing.traced("controller", os.environ):
+        asyncio.run(_work(settings))
 
 
 async def _work(settings: Settings) -> None:

@@ -6,23 +6,15 @@ credential is blotted out of both.
 
 from __future__ import annotations
 
-import json
-import os
-import re
 import traceback
 
 import click
 
+from crikpy import log
 from crikpy.cli.remedies import remedy_of
 from crikpy.errors import CrikpyError, UsageError
+from crikpy.log import without_secrets
 
-_SECRET_NAME = re.compile(r"SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|ACCESS_KEY|API_KEY", re.IGNORECASE)
-_USER_IN_URL = re.compile(r"(://)[^\s'\"@]+@")  # rather too much than too little: a password may hold a slash
-_TOKEN = re.compile(
-    r"(\bBearer |\bBasic |[?&](?:X-Amz-(?:Signature|Credential|Security-Token)|token|sig)=)[^\s'\"&]+",
-    re.IGNORECASE,
-)
-_SHORTEST_SECRET = 6
 _GLOBAL_OPTIONS = frozenset({"--debug", "--verbose", "--log-format", "--version"})
 
 
@@ -32,12 +24,12 @@ def print_error(error: CrikpyError, *, as_json: bool, debug: bool = False) -> No
     if as_json:
         facts: dict[str, object] = {
             "error": error.reason,
-            "message": error.message,
             "remedy": remedy_of(error),
             "detail": error.detail,
             "exit_code": error.exit_code,
         }
-        click.echo(json.dumps(facts | ({"trace": trace} if debug else {})), err=True)
+        facts |= {"trace": trace} if debug else {}
+        click.echo(log.json_line("error", "crikpy", error.message, log.subject_facts() | facts), err=True)
         return
     click.echo(f"crikpy: {error.message}", err=True)
     click.echo(f"crikpy: what to do: {remedy_of(error)}", err=True)
@@ -59,14 +51,6 @@ def as_ours(fault: Exception, path: str = "crikpy") -> CrikpyError:
         )
     ours.__cause__ = fault
     return ours
-
-
-def without_secrets(text: str) -> str:
-    """Return a text with credentials blotted out: those of our environment, and what looks like one in a URL."""
-    for name, value in os.environ.items():
-        if _SECRET_NAME.search(name) and len(value) >= _SHORTEST_SECRET:
-            text = text.replace(value, "***")
-    return _TOKEN.sub(r"\1***", _USER_IN_URL.sub(r"\1***@", text))
 
 
 def _misuse(fault: click.ClickException, path: str) -> UsageError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 import os
 import sys
 from pathlib import Path
@@ -11,11 +10,12 @@ from pathlib import Path
 import click
 
 import crikpy
-from crikpy import log, settings
+from crikpy import settings
 from crikpy.cli import colours
 from crikpy.cli.completing import VARIABLE, answer_shell
 from crikpy.cli.failing import as_ours, print_error
 from crikpy.cli.helping import epilog
+from crikpy.cli.logs import log_format_option, log_is_json, set_up_log
 from crikpy.cli.output import wants_json
 from crikpy.errors import NotRootError
 
@@ -76,7 +76,7 @@ class _Commands(click.Group):
     ),
 )
 @click.version_option(crikpy.__version__, prog_name="crikpy")
-@click.option("--log-format", type=click.Choice(["plain", "json"]), help="How to log.  [default: as --output]")
+@log_format_option("as --output")
 @click.option("--verbose", is_flag=True, help="Log what is done, for bug reports.")
 @click.option("--debug", is_flag=True, help="Add to an error where in crikpy it came from.")
 @click.pass_context
@@ -85,10 +85,11 @@ def cli(context: click.Context, log_format: str | None, verbose: bool, debug: bo
 
     crikpy COMMAND --help tells all of a command. Results go to standard output, all else to standard error.
     """
-    as_json = log_format == "json" if log_format else wants_json(sys.argv[1:])
-    log.set_up(as_json=as_json, level=logging.DEBUG if verbose else logging.INFO)
-    if context.invoked_subcommand not in _WITHOUT_SETTINGS:
-        context.obj = settings.from_env(os.environ)
+    command = context.invoked_subcommand or ""
+    found = settings.Settings()
+    if command not in _WITHOUT_SETTINGS:
+        context.obj = found = settings.from_env(os.environ)
+    set_up_log(context, found.log, component=command)
 
 
 def require_root() -> None:
@@ -132,6 +133,7 @@ def run(words: list[str], program: str) -> int:
             try:
                 status = _status_of(context)
             finally:
+                as_json = as_json or log_is_json(context)
                 path = f"{program} {context.invoked_subcommand}"
     except click.exceptions.Exit as ended:  # of --help and --version, which end the parsing
         status = ended.exit_code

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 import threading
 from types import TracebackType
@@ -18,6 +17,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from crikpy import log
 from crikpy.cli import colours
 from crikpy.model.streams import TransferProgress
 
@@ -50,11 +50,13 @@ class ConsoleReporter:
         with self._lock, contextlib.suppress(OSError):
             self._end_bars()
             if self._as_json:
-                text = json.dumps({"event": name, "message": message, **facts}, default=str)
+                said = {**log.subject_facts(), **facts, "event": name}
+                text = log.json_line("info", __name__, message, said)
             else:
                 details = str(facts.get("detail") or "").splitlines()
                 text = "\n".join([f"crikpy: {message}", *(f"  | {line}" for line in details)])
-            print(text, file=sys.stderr, flush=True)
+            sys.stderr.write(f"{text}\n")  # at once, so that no other thread's line comes between
+            sys.stderr.flush()
 
     def transfer(self, direction: str, progress: TransferProgress) -> None:
         """Move a bar, where there is a terminal to show it."""

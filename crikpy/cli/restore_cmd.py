@@ -6,7 +6,8 @@ import click
 
 from crikpy.cli.console import group_options, store_option, workload_of
 from crikpy.cli.helping import RUN_ENVIRONMENT, STORE_ENVIRONMENT, epilog
-from crikpy.cli.output import JSON, output_option
+from crikpy.cli.logs import tells_json
+from crikpy.cli.output import output_option
 from crikpy.cli.run_cmd import job_environment, run_plan
 from crikpy.flows.running import RunPlan
 from crikpy.settings import Settings
@@ -39,4 +40,4 @@ def command(settings: Settings, name: str, store_url: str, cluster: str, namespa
         must_resume=True,
         start_on_failure=False,
     )
-    run_plan(plan, settings, as_json=output == JSON)
+    run_plan(plan, settings, as_json=tells_json(output))

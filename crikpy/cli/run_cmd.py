@@ -9,11 +9,12 @@ from typing import Any
 
 import click
 
-from crikpy import names
+from crikpy import log, names, tracing
 from crikpy.cli.console import group_options, store_option, workload_of
 from crikpy.cli.helping import RUN_ENVIRONMENT, STORE_ENVIRONMENT, epilog
+from crikpy.cli.logs import log_format_option, set_up_log, tells_json
 from crikpy.cli.main import require_root
-from crikpy.cli.output import JSON, output_option
+from crikpy.cli.output import output_option
 from crikpy.cli.reporting import ConsoleReporter
 from crikpy.cli.saving import save_options, saving_options
 from crikpy.errors import UsageError
@@ -64,10 +65,11 @@ def _absolute(context: click.Context, option: click.Parameter, paths: tuple[str,
 )
 @saving_options
 @output_option
+@log_format_option("as --output")
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="-- CMD [ARG]...")
-@click.pass_obj
+@click.pass_context
 def command(
-    settings: Settings,
+    context: click.Context,
     /,
     name: str,
     store_url: str,
@@ -77,6 +79,7 @@ def command(
     exclude: tuple[str, ...],
     restore_failure: str,
     output: str,
+    log_format: str | None,
     words: tuple[str, ...],
     **saving: Any,
 ) -> None:
@@ -90,6 +93,8 @@ def command(
     With --mode application the job saves itself: it is sent --application-signal, or called by crikpy.job, writes
     what it needs into its --carry directories, and ends; started again, it finds them there.
     """
+    settings: Settings = context.obj
+    set_up_log(context, settings.log, asked=log_format, component="run")
     if not words:
         raise UsageError("there is no command to run", remedy="crikpy run --name NAME --store URL -- CMD [ARG]...")
     plan = RunPlan(
@@ -102,7 +107,7 @@ def command(
         start_on_failure=restore_failure == "start",
         saving=save_options(carry, **saving),
     )
-    run_plan(plan, settings, as_json=output == JSON)
+    run_plan(plan, settings, as_json=tells_json(output))
 
 
 def job_environment() -> dict[str, str]:
@@ -113,8 +118,9 @@ def job_environment() -> dict[str, str]:
 def run_plan(plan: RunPlan, settings: Settings, *, as_json: bool) -> None:
     """Run a job to its end and exit with its status."""
     require_root()
-    store = open_store(plan.store_url, settings.store)
-    store.check()
-    with ConsoleReporter(as_json=as_json) as reporter:
+    about = log.about(workload=str(plan.workload))
+    with about, tracing.traced("run", os.environ), ConsoleReporter(as_json=as_json) as reporter:
+        store = open_store(plan.store_url, settings.store)
+        store.check()
         status = asyncio.run(run_job(plan, store, settings, reporter, Metrics()))
     raise click.exceptions.Exit(status)

@@ -11,7 +11,8 @@ from crikpy.aio.clock import Deadline
 from crikpy.cli.ages import Age
 from crikpy.cli.clusters import on_cluster
 from crikpy.cli.helping import CLUSTER_ENVIRONMENT, epilog
-from crikpy.cli.output import JSON, TABLE, output_option, print_data
+from crikpy.cli.logs import tells_json
+from crikpy.cli.output import TABLE, output_option, print_data
 from crikpy.cli.reporting import ConsoleReporter
 from crikpy.controller.uninstalling import Uninstall, Wish
 from crikpy.errors import UsageError
@@ -73,7 +74,7 @@ def command(
     if not yes and not dry_run:
         _ask(wish)
     steps: list[dict[str, str]] = []
-    with ConsoleReporter(as_json=output == JSON) as reporter:
+    with ConsoleReporter(as_json=tells_json(output)) as reporter:
 
         def tell(step: str, message: str) -> None:
             steps.append({"step": step, "message": message})

@@ -8,7 +8,8 @@ from functools import partial
 import click
 
 from crikpy.cli.helping import STORE_ENVIRONMENT, epilog
-from crikpy.cli.output import JSON, TABLE, print_data
+from crikpy.cli.logs import tells_json
+from crikpy.cli.output import TABLE, print_data
 from crikpy.cli.reporting import ConsoleReporter
 from crikpy.cli.selecting import checkpoint_options, select
 from crikpy.errors import IntegrityError
@@ -42,7 +43,7 @@ def command(
         settings, name=name, identity=identity, store_url=store_url, cluster=cluster, namespace=namespace
     )
     manifest = selected.manifest()
-    with ConsoleReporter(as_json=output == JSON) as reporter:
+    with ConsoleReporter(as_json=tells_json(output)) as reporter:
         faults = verify(
             selected.store,
             selected.workload,

@@ -11,7 +11,7 @@ import logging
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from crikpy import names
+from crikpy import names, tracing
 from crikpy.controller.actions import (
     Action,
     DeleteOrder,
@@ -161,7 +161,8 @@ class Actor:
 
     async def _make_order(self, action: MakeOrder) -> None:
         order, about = action.order, Reference.of_pod(action.pod)
-        annotations = await self._bare.keep(action.pod) if action.recreates else {}
+        annotations = dict(await self._bare.keep(action.pod)) if action.recreates else {}
+        annotations[names.TRACEPARENT] = tracing.derived(str(order))
         try:
             await self._api.create(CHECKPOINTS, render_order(order, annotations=annotations))
         except KubeConflictError:
@@ -173,7 +174,7 @@ class Actor:
         self._metrics.orders.labels(trigger=order.spec.trigger.value).inc()
         if action.heard is not None:
             self._metrics.order_seconds.observe((datetime.now(UTC) - action.heard).total_seconds())
-        _log.info("ordered %s", order, extra={"pod": str(action.pod), "trigger": order.spec.trigger.value})
+        _log.info("ordered %s", order)
         if order.spec.trigger is not Trigger.INTERVAL:
             until = (
                 "" if order.spec.deadline is None else f", to be complete by {order.spec.deadline:%H:%M:%S} UTC"
@@ -299,7 +300,7 @@ class Actor:
         self._metrics.evictions.labels(outcome=outcome).inc()
 
     def _tell_ended(self, pod: Pod, order: Order, how: str) -> None:
-        _log.info("%s was %s", pod, how, extra={"order": str(order)})
+        _log.info("%s was %s", pod, how)
         saved = f"checkpoint {order.status.checkpoint}" if order.status.checkpoint else "nothing to save"
         self._recorder.tell(
             Reference.of_pod(pod), "Evicted", f"{how} from node {pod.node} ({saved}, {order.name})"
@@ -310,7 +311,7 @@ class Actor:
             f"moved off node {pod.node}, on which checkpoint {order.status.checkpoint} cannot be resumed; "
             "its successor is kept to nodes that fit"
         )
-        _log.info("%s was evicted: it was on a node that does not fit", pod, extra={"order": str(order)})
+        _log.info("%s was evicted: it was on a node that does not fit", pod)
         self._recorder.tell(Reference.of_pod(pod), "Moved", message)
 
     def _tell_not_injected(self, pod: Pod) -> None:

@@ -264,3 +264,23 @@ Action = (
     | TellNotInjected
     | TellNotWhole
 )
+
+
+def subject_of(action: Action) -> dict[str, object]:
+    """Return what records about an action say: of which pod, checkpoint and node it is."""
+    match action:
+        case MarkNode() | UndoNode() | WithdrawReport():
+            return {"node": action.node}
+        case TellNotWhole() | TellNotInjected():
+            return action.pod.facts
+        case _:
+            return {**action.order.facts, "node": action.order.spec.node}
+
+
+def rescue_of(action: Action) -> str:
+    """Return what names the rescue that an action is a part of, as agents derive it; else nothing."""
+    match action:
+        case MarkNode() | UndoNode() | WithdrawReport() | TellNotWhole() | TellNotInjected():
+            return ""
+        case _:
+            return str(action.order)

@@ -87,7 +87,11 @@ class Admission:
         changed = self._placer.place(inject(pod, chosen, self._settings), review.namespace)
         if changed == pod:  # asked again, since somebody has changed it after us
             return Verdict(warnings=warnings)
-        _log.info("launcher injected into a pod of %s", review.namespace, extra={"containers": ",".join(chosen)})
+        _log.info(
+            "launcher injected into a pod of %s",
+            review.namespace,
+            extra={"pod": _pod_name(pod, review.namespace), "containers": ",".join(chosen)},
+        )
         return Verdict(warnings=warnings, changed=changed)
 
     async def _judge_template(self, review: Review) -> Verdict:
@@ -173,3 +177,9 @@ def _is_old_news(review: Review) -> bool:
     """
     new, old = (templates.template_of(review.kind, one) for one in (review.object, review.old_object))
     return review.operation == "UPDATE" and new == old
+
+
+def _pod_name(pod: Json, namespace: str) -> str:
+    """Return the name of a pod that is being made, or how it begins where the API server has yet to choose it."""
+    metadata = raw.mapping(pod.get("metadata"))
+    return f"{namespace}/{raw.text(metadata.get('name')) or raw.text(metadata.get('generateName'))}"

@@ -12,9 +12,20 @@ import logging
 import time
 from datetime import UTC, datetime
 
+from crikpy import log, tracing
 from crikpy.aio.tasks import stop
 from crikpy.controller.acting import Actor
-from crikpy.controller.actions import Action, MakeOrder, TellNotInjected, TellNotWhole
+from crikpy.controller.actions import (
+    Action,
+    DeletePod,
+    EvictPod,
+    ForgetPod,
+    MakeOrder,
+    TellNotInjected,
+    TellNotWhole,
+    rescue_of,
+    subject_of,
+)
 from crikpy.controller.attempts import Attempts
 from crikpy.controller.counting import census
 from crikpy.controller.planning import plan
@@ -167,6 +178,11 @@ class Rounds:
 
     async def _attempt(self, action: Action) -> None:
         """Carry out one action; its failure is its own."""
+        with log.about(**subject_of(action)), tracing.joined(tracing.derived(rescue_of(action))):
+            await self._attempt_about(action)
+
+    async def _attempt_about(self, action: Action) -> None:
+        began = time.time()
         try:
             async with self._for_orders if isinstance(action, MakeOrder) else self._for_others:
                 await self._actor.perform(action)
@@ -175,6 +191,7 @@ class Rounds:
             if isinstance(action, TellNotWhole):
                 self._told_apart.add((action.pod.uid, action.message))
             self._attempts.succeeded(action.key)
+            _trace(action, began)
         except KubeError as fault:
             self._metrics.action_failures.labels(reason=fault.reason).inc()
             failures = self._attempts.failed(action.key)
@@ -186,6 +203,16 @@ class Rounds:
             self._attempts.failed(action.key)
         finally:
             del self._running[action.key]
+
+
+def _trace(action: Action, began: float) -> None:
+    """Tell of what was done in the trace of its rescue."""
+    match action:
+        case MakeOrder():
+            heard = began if action.heard is None else action.heard.timestamp()
+            tracing.past("order", began=heard, notice=action.order.spec.notice)
+        case EvictPod() | DeletePod() | ForgetPod():
+            tracing.past("evict", began=began, how=type(action).__name__)
 
 
 def parse_concerned(raw: Json) -> Pod | None:

@@ -20,11 +20,11 @@ import signal
 import struct
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from crikpy.aio.clock import Deadline
+from crikpy.aio.threads import Pool
 from crikpy.errors import DumpError, TilesInUseError
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -89,7 +89,7 @@ def stop_tree(root: int, deadline: Deadline) -> StoppedTree:
     hold = _Hold(root, deadline)
     try:
         # In a thread of its own: at its end the kernel lets go of whatever it may still hold.
-        with ThreadPoolExecutor(1, thread_name_prefix="crikpy-quieting") as tracer:
+        with Pool(1, thread_name_prefix="crikpy-quieting") as tracer:
             tracer.submit(hold.stop).result()
         hold.await_stop()
     except BaseException:

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from crikpy.aio.threads import Thread
 from crikpy.criu import framing
 from crikpy.errors import CrikpyError, CriuError
 
@@ -40,7 +41,7 @@ class StreamServer(ABC):
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"crikpy-{path.stem}", daemon=True)
+        self._thread = Thread(target=self._run, name=f"crikpy-{path.stem}", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()

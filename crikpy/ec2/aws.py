@@ -19,6 +19,7 @@ from botocore import exceptions as boto
 from botocore.config import Config
 
 from crikpy import __version__
+from crikpy.aio.threads import Thread
 from crikpy.errors import AwsError, AwsForbiddenError, AwsUnavailableError, SettingsError
 from crikpy.settings import SourceSettings
 
@@ -188,5 +189,5 @@ async def _in_thread(act: Callable[[], T]) -> T:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(settle, result, failure)
 
-    threading.Thread(target=work, name="crikpy-aws", daemon=True).start()
+    Thread(target=work, name="crikpy-aws", daemon=True).start()
     return await answer

@@ -20,6 +20,7 @@ from typing import Final, Protocol, Self
 from crikpy.aio import retrying
 from crikpy.aio.clock import Deadline
 from crikpy.aio.retrying import is_retryable
+from crikpy.aio.threads import Thread
 from crikpy.errors import CrikpyError, GroupError
 from crikpy.model.groups import (
     QUESTION_OF,
@@ -345,7 +346,7 @@ class _Pulse:
         self._every_s = every_s
         self._over = threading.Event()
         self._talk.say(sign, me)
-        self._thread = threading.Thread(target=self._beat, name=f"pulse {me}", daemon=True)
+        self._thread = Thread(target=self._beat, name=f"pulse {me}", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:

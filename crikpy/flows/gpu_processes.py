@@ -9,10 +9,10 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from crikpy.aio.clock import Deadline
+from crikpy.aio.threads import Pool
 from crikpy.capsule.holding import HeldProcess
 from crikpy.errors import CapsuleError, CrikpyError, DeadlineError, GpuBusyError, GpuError
 from crikpy.gpu.tool import Action, NodeTools, State
@@ -136,7 +136,7 @@ def attempt_all(processes: Sequence[GpuHold], act: Callable[[GpuHold], None], at
 
     if not processes:
         return []
-    with ThreadPoolExecutor(min(at_once, len(processes)), thread_name_prefix="gpu") as threads:
+    with Pool(min(at_once, len(processes)), thread_name_prefix="gpu") as threads:
         return [fault for fault in threads.map(attempt, processes) if fault is not None]
 
 

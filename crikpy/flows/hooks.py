@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
 
 from crikpy.aio.clock import Deadline
+from crikpy.aio.threads import Pool
 from crikpy.capsule import hooks, procfs
 from crikpy.capsule.hooks import Answer, JobListener
 from crikpy.errors import CapsuleError, DeadlineError
@@ -125,7 +125,7 @@ class Hooks:
     def _ask_all(self, request: str, deadline: Deadline, *, only_savers: bool = False) -> list[list[Answer]]:
         """Ask every process that listens; return the answers of each capsule."""
         ask = partial(_asked, request, only_savers=only_savers)
-        with ThreadPoolExecutor(max(1, min(_AT_ONCE, len(self.hearers)))) as threads:
+        with Pool(max(1, min(_AT_ONCE, len(self.hearers)))) as threads:
             told = threads.map(lambda one: self._each(one, ask, deadline), self.hearers)
             return [[answer for answer in answers if answer is not None] for answers in told]
 
@@ -149,7 +149,7 @@ class Hooks:
             except OSError as fault:
                 return Answer(ready=False, reason=f"{name.removesuffix('.sock')}: {fault.strerror}")
 
-        with ThreadPoolExecutor(min(_AT_ONCE, len(found))) as threads:
+        with Pool(min(_AT_ONCE, len(found))) as threads:
             return list(threads.map(talk, found))
 
     def _send(self, one: Hearer, number: int) -> bool:

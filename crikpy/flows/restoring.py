@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from crikpy import names
+from crikpy import names, tracing
 from crikpy.aio import retrying
 from crikpy.aio.clock import Deadline
 from crikpy.capsule import confinement, entering, stdio
@@ -108,14 +108,17 @@ def restore(
     """
     ordered = sorted(waiting, key=lambda one: one.member.workload)
     company = company or Alone()
-    with contextlib.ExitStack() as stack, company:
+    parent = ordered[0].manifest.origin.trace if ordered else ""
+    with tracing.act("resume", parent) as told, contextlib.ExitStack() as stack, company:
         capsules = [
             stack.enter_context(Inhabitants(one.launcher.launcher_pid, one.member.capsule.launcher))
             for one in ordered
         ]
         stack.enter_context(_says_when_gone(capsules))
-        require_fit(ordered, settings, deadline)
-        _claim_all(ordered, store, claim, deadline)
+        with tracing.step("compare"):
+            require_fit(ordered, settings, deadline)
+        with tracing.step("claim"):
+            _claim_all(ordered, store, claim, deadline)
         checkpoint = ordered[0].manifest.checkpoint
         reporter.event("claimed", f"checkpoint {checkpoint} is ours", checkpoint=checkpoint)
         with _all_or_none(ordered, capsules, store, reporter):
@@ -126,12 +129,15 @@ def restore(
                 restored = [(capsule, one.manifest) for one, capsule in parts if not _saved_itself(one)]
                 devices.bring_back(restored, settings, deadline)
             company.restored()
-            pids = [_begin(one, capsule, deadline) for one, capsule in parts]
-        for one, capsule in parts:
-            alarmed = set(one.manifest.job.alarmed).difference(one.manifest.job.stopped)
-            unheard = capsule.unheard_alarms(alarmed)
-            capsule.let_go(but=one.manifest.job.stopped)
-            capsule.ring(unheard)
+            with tracing.step("adopt"):
+                pids = [_begin(one, capsule, deadline) for one, capsule in parts]
+        with tracing.step("go on"):
+            for one, capsule in parts:
+                alarmed = set(one.manifest.job.alarmed).difference(one.manifest.job.stopped)
+                unheard = capsule.unheard_alarms(alarmed)
+                capsule.let_go(but=one.manifest.job.stopped)
+                capsule.ring(unheard)
+        told.note(processes=sum(len(one.manifest.job.processes) for one in ordered))
         text = "the job goes on" if len(pids) == 1 else "the jobs go on"
         reporter.event("resumed", text, pid=pids[0], pids=pids)
         _hooks(parts, reporter).after(Outcome.MOVED)
@@ -272,11 +278,11 @@ def _bring_back(
     divided = [(one, capsule.folder, *_archives_apart(one.manifest)) for one, capsule in ordered]
     for one, launcher, archives, _ in divided:
         if archives:
-            with reader(one, archives) as source:
+            with tracing.step("files"), reader(one, archives) as source:
                 _apply_archives(one.manifest, launcher, source, deadline)
 
     def restored(one: Waiting, launcher: Path, images: Sequence[StoredImage], *, cut: bool) -> bool:
-        with reader(one, images) as source:
+        with tracing.step("restore"), reader(one, images) as source:
             fitting = adapted(one.manifest, source, launcher, cut=cut)
             try:
                 _restore_processes(one.manifest.job, launcher, fitting, settings, deadline)

@@ -10,11 +10,11 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
-from crikpy import names
+from crikpy import log, names, tracing
 from crikpy.aio import retrying
 from crikpy.aio.clock import Deadline
 from crikpy.capsule import entering
@@ -208,7 +208,8 @@ class _RunningJob:
             "resuming", f"resuming checkpoint {found.checkpoint}, taken on {found.origin.host} at {found.created}"
         )
         try:
-            restore([waiting], self._store, self._claim, deadline, self._settings, self.reporter)
+            with log.about(checkpoint=found.checkpoint):
+                restore([waiting], self._store, self._claim, deadline, self._settings, self.reporter)
         except CrikpyError as fault:
             if self._plan.must_resume or not self._plan.start_on_failure:
                 raise
@@ -246,17 +247,25 @@ class _RunningJob:
                 on_committed=unless_taken_over(self._store, self._plan.workload, self._claim.token, mark),
             )
 
+        with log.about(trigger=trigger.value, notice=notice), tracing.rescue() as told:
+            return self._attempt(attempt, deadline, told)
+
+    def _attempt(self, attempt: Callable[[], Manifest], deadline: Deadline, told: tracing.Span) -> bool:
+        """Save, again if that can help; say what came of it."""
         try:
             retrying.call(attempt, deadline=deadline)
         except SelfSaveError as fault:
+            told.fail(fault)
             if fault.ended:
                 self._place.mark_undone()
             self.reporter.event("not-saved", f"the job was not saved: {fault}", detail=fault.detail)
             return False
         except CrikpyError as fault:
+            told.fail(fault)
             self.reporter.event("not-saved", f"the job was not saved and runs on: {fault}", detail=fault.detail)
             return False
-        except Exception:  # noqa: BLE001  # a defect of ours must not end the job's attendance either
+        except Exception as defect:  # noqa: BLE001  # of ours; it must not end the job's attendance either
+            told.fail(defect)
             _log.exception("a checkpoint failed of a defect in crikpy")
             self.reporter.event("not-saved", "the job was not saved and runs on: crikpy has a defect, see its log")
             return False

@@ -15,11 +15,12 @@ import time
 from collections.abc import Iterator, Sequence
 from types import TracebackType
 
+from crikpy import log, tracing
 from crikpy.aio.clock import Deadline
 from crikpy.capsule.changes import Place
 from crikpy.criu import compat
 from crikpy.criu.features import criu_version
-from crikpy.errors import CrikpyError, DeadlineError, GpuStateLostError, LauncherError, UnsupportedJobError
+from crikpy.errors import CrikpyError, DeadlineError, LauncherError, UnsupportedJobError
 from crikpy.flows import devices
 from crikpy.flows.company import Alone, Company
 from crikpy.flows.completing import completed
@@ -27,6 +28,7 @@ from crikpy.flows.dumping import ANSWER_S, Dump, Read
 from crikpy.flows.hooks import Hooks, Outcome
 from crikpy.flows.members import CheckpointOrder, Gate, Member, OrderedGate
 from crikpy.flows.reporting import Reporter, Transfers
+from crikpy.flows.undoing import give_back, let_go, let_go_on_failure, undo
 from crikpy.model.manifest import Manifest, Origin
 from crikpy.model.streams import WrittenImages
 from crikpy.settings import Settings
@@ -77,45 +79,51 @@ def save(
     """
     ordered = sorted(members, key=lambda member: member.workload)
     company = company or Alone()
-    with contextlib.ExitStack() as stack, company:
-        dumps = [stack.enter_context(Dump(member, store, order, settings)) for member in ordered]
-        _refuse_unsupported(dumps)
-        # What can be learnt before the jobs stand still is learnt now.
-        version = criu_version(settings.criu.bundle, order.deadline)
+    with tracing.act("save") as told, contextlib.ExitStack() as stack, company:
+        with tracing.step("prepare"):
+            dumps = [stack.enter_context(Dump(member, store, order, settings)) for member in ordered]
+            _refuse_unsupported(dumps)
+            # What can be learnt before the jobs stand still is learnt now.
+            version = criu_version(settings.criu.bundle, order.deadline)
         hooks = Hooks([dump.hearer for dump in dumps], reporter)
         with let_go_on_failure(dumps, hooks, reporter):
-            hold_and_announce(dumps, order)
-            company.ready()
+            with tracing.step("announce"):
+                log.learn(checkpoint=hold_and_announce(dumps, order))
+                company.ready()
             transfers = Transfers(reporter, "upload")
-            hooks.before(order.deadline)
-            halted_at = devices.take([(dump.devices, dump.tree) for dump in dumps], order.deadline)
-            if company.alone:
-                dumps[0].prepare(transfers.begin())
-            frozen_at = _stop(dumps, halted_at, reporter)
-            company.frozen()
-            if not company.alone:  # there is room only now
-                dumps[0].prepare(transfers.begin())
-            read = _read(dumps, transfers)
-            drafts = [
-                dump.draft(
-                    found,
-                    here=compat.facts(version, dump.member.image),
-                    origin=origin(order, dumps),
-                    carried=_places(read),
-                )
-                for dump, found in zip(dumps, read, strict=True)
-            ]
+            with tracing.step("freeze"):
+                hooks.before(order.deadline)
+                halted_at = devices.take([(dump.devices, dump.tree) for dump in dumps], order.deadline)
+                if company.alone:
+                    dumps[0].prepare(transfers.begin())
+                frozen_at = _stop(dumps, halted_at, reporter)
+                company.frozen()
+            with tracing.step("dump"):
+                if not company.alone:  # there is room only now
+                    dumps[0].prepare(transfers.begin())
+                read = _read(dumps, transfers)
+                drafts = [
+                    dump.draft(
+                        found,
+                        here=compat.facts(version, dump.member.image),
+                        origin=origin(order, dumps),
+                        carried=_places(read),
+                    )
+                    for dump, found in zip(dumps, read, strict=True)
+                ]
             thawed_at = _go_on(dumps, gate or OrderedGate(order), frozen_at, reporter)
             if thawed_at is not None:
                 hooks.after(Outcome.CONTINUED)
-            written = _store(dumps, reporter)
+            with tracing.step("store"):
+                written = _store(dumps, reporter)
             frozen_s = (thawed_at or time.monotonic()) - frozen_at
             manifests = [completed(draft, images, frozen_s) for draft, images in zip(drafts, written, strict=True)]
             order.deadline.check("committing the checkpoint")
-            for dump, manifest in zip(dumps, manifests, strict=True):
-                dump.commit(manifest)
-            company.stored()
-            tell_committed(manifests, reporter)
+            with tracing.step("commit"):
+                for dump, manifest in zip(dumps, manifests, strict=True):
+                    dump.commit(manifest)
+                company.stored()
+            told.note(frozen_s=frozen_s, **tell_committed(manifests, reporter))
         stack.pop_all()
     of_workload = {manifest.workload: manifest for manifest in manifests}
     return Saved(dumps, [of_workload[str(member.workload)] for member in members], hooks, reporter)
@@ -166,7 +174,7 @@ class Saved:
             return
         with self._decision() as first:
             if first:
-                _let_go(self._dumps, self._reporter)
+                let_go(self._dumps, self._reporter)
                 self._reporter.event("running-on", "the job runs on")
                 self._hooks.after(Outcome.CONTINUED)
 
@@ -182,7 +190,7 @@ class Saved:
         """Let the jobs go on, and put the checkpoint in quarantine, as if saving had failed."""
         with self._decision() as first:
             if first:
-                _undo(self._dumps, self._hooks, self._reporter, reason)
+                undo(self._dumps, self._hooks, self._reporter, reason)
 
     def end(self) -> None:
         """Kill the jobs, none of which can act any more, and have each launcher exit with status 75.
@@ -266,13 +274,14 @@ def _refuse_unsupported(dumps: Sequence[Dump]) -> None:
         raise UnsupportedJobError(f"the job cannot be saved: {'; '.join(reasons)}")
 
 
-def hold_and_announce(dumps: Sequence[Dump], order: CheckpointOrder) -> None:
-    """Keep others away, then begin in the store; so whoever is refused leaves nothing there."""
+def hold_and_announce(dumps: Sequence[Dump], order: CheckpointOrder) -> str:
+    """Keep others away, then begin in the store; so whoever is refused leaves nothing there. Return the id."""
     for dump in dumps:
         dump.hold()
     claim, checkpoint = Claim.ours(instance=order.instance), layout.new_checkpoint_id()
     for dump in dumps:
         dump.announce(claim, checkpoint)
+    return checkpoint
 
 
 def _stop(dumps: Sequence[Dump], halted_at: float | None, reporter: Reporter) -> float:
@@ -303,9 +312,10 @@ def _go_on(dumps: Sequence[Dump], gate: Gate, frozen_at: float, reporter: Report
 
     if not gate.opens(abandon):
         return None
-    for dump in dumps:
-        dump.go_on()
-    _give_back(dumps, reporter)
+    with tracing.step("thaw"):
+        for dump in dumps:
+            dump.go_on()
+        give_back(dumps, reporter)
     thawed_at = time.monotonic()
     reporter.event("thawed", "the job runs on while it is stored", frozen_s=thawed_at - frozen_at)
     return thawed_at
@@ -338,60 +348,18 @@ def origin(order: CheckpointOrder, dumps: Sequence[Dump]) -> Origin:
         together=names if len(names) > 1 else (),
         group=order.group,
         set=order.set_id,
+        trace=tracing.carried(),
     )
 
 
-def tell_committed(manifests: Sequence[Manifest], reporter: Reporter) -> None:
+def tell_committed(manifests: Sequence[Manifest], reporter: Reporter) -> dict[str, int]:
+    """Tell that all stands, and return of how much."""
     checkpoint = manifests[0].checkpoint
-    reporter.event(
-        "committed",
-        f"checkpoint {checkpoint} is complete",
-        checkpoint=checkpoint,
-        image_bytes=sum(manifest.sizes.image_bytes for manifest in manifests),
-        stored_bytes=sum(manifest.sizes.stored_bytes for manifest in manifests),
-        reused_bytes=sum(manifest.sizes.reused_bytes for manifest in manifests),
-        processes=sum(len(manifest.job.processes) for manifest in manifests),
-    )
-
-
-@contextlib.contextmanager
-def let_go_on_failure(dumps: Sequence[Dump], hooks: Hooks, reporter: Reporter) -> Iterator[None]:
-    try:
-        yield
-    except BaseException as fault:
-        lost = _undo(dumps, hooks, reporter, f"saving failed: {fault}")
-        if lost is not None and isinstance(fault, CrikpyError):
-            text = f"{fault.message}; {lost.message}"
-            raise GpuStateLostError(text, remedy=lost.remedy, detail=fault.detail) from fault
-        raise
-
-
-def _undo(dumps: Sequence[Dump], hooks: Hooks, reporter: Reporter, reason: str) -> GpuStateLostError | None:
-    """Have all jobs run on first, then put the store in order, which may take its time; return what was lost."""
-    lost = _let_go(dumps, reporter)
-    if any(dump.stopped for dump in dumps):
-        reporter.event("released", "the checkpoint failed; the job runs on")
-    hooks.after(Outcome.FAILED)
-    for dump in dumps:
-        dump.withdraw(reason)
-    return lost
-
-
-def _let_go(dumps: Sequence[Dump], reporter: Reporter) -> GpuStateLostError | None:
-    """Have all jobs run on before any launcher is waited for; return what they have lost."""
-    for dump in dumps:
-        dump.let_go()
-    lost = _give_back(dumps, reporter)
-    for dump in dumps:
-        dump.release()
-    return lost
-
-
-def _give_back(dumps: Sequence[Dump], reporter: Reporter) -> GpuStateLostError | None:
-    """Give jobs that were let go their GPUs back, if any were taken; tell and return what could not be."""
-    try:
-        devices.give_back([dump.devices for dump in dumps])
-    except GpuStateLostError as lost:
-        reporter.event("gpu-lost", str(lost))
-        return lost
-    return None
+    facts = {
+        "image_bytes": sum(manifest.sizes.image_bytes for manifest in manifests),
+        "stored_bytes": sum(manifest.sizes.stored_bytes for manifest in manifests),
+        "reused_bytes": sum(manifest.sizes.reused_bytes for manifest in manifests),
+        "processes": sum(len(manifest.job.processes) for manifest in manifests),
+    }
+    reporter.event("committed", f"checkpoint {checkpoint} is complete", checkpoint=checkpoint, **facts)
+    return facts

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import crikpy
-from crikpy import names
+from crikpy import log, names
 from crikpy.aio import retrying
 from crikpy.aio.clock import Deadline
 from crikpy.capsule.changes import Place, any_stays, place_of, plan_directories
@@ -35,7 +35,8 @@ from crikpy.flows.dumping import Dump
 from crikpy.flows.hooks import Hearer, Hooks, Outcome, handles
 from crikpy.flows.members import CheckpointOrder, Gate, Member, OrderedGate
 from crikpy.flows.reporting import Reporter, Silent, Transfers
-from crikpy.flows.saving import Saved, hold_and_announce, let_go_on_failure, origin, tell_committed
+from crikpy.flows.saving import Saved, hold_and_announce, origin, tell_committed
+from crikpy.flows.undoing import let_go_on_failure
 from crikpy.model.manifest import APPLICATION_MODE, Compatibility, FileArchive, Job, Manifest, Origin
 from crikpy.model.saving import signal_name
 from crikpy.settings import Settings
@@ -171,7 +172,7 @@ def save_themselves(
         called = _require_able(jobs, hooks, order)
         version = criu_version(settings.criu.bundle, order.deadline)
         with let_go_on_failure(jobs, hooks, reporter):
-            hold_and_announce(jobs, order)
+            log.learn(checkpoint=hold_and_announce(jobs, order))
             company.ready()
             with _told_as_whole(jobs):
                 _ask(jobs, called, hooks, order, reporter)

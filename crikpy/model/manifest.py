@@ -179,6 +179,7 @@ class Origin:
         together: names of the workloads, this one among them, whose jobs were saved as one; empty for a job alone.
         group: name of the group of pods that was saved as one, or empty.
         set: id of that group's set, without which the checkpoint does not count; empty likewise.
+        trace: traceparent (W3C) of the rescue that it is part of; empty where nobody traces.
     """
 
     host: str
@@ -191,6 +192,7 @@ class Origin:
     together: tuple[str, ...] = ()
     group: str = ""
     set: str = ""
+    trace: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -178,6 +178,18 @@ class Order:
         return f"{self.namespace}/{self.name}"
 
     @property
+    def facts(self) -> dict[str, object]:
+        """What records about it say."""
+        return {
+            "pod": f"{self.namespace}/{self.spec.pod}",
+            "pod_uid": self.spec.pod_uid,
+            "workload": self.spec.workload,
+            "checkpoint": self.status.checkpoint,
+            "order": self.name,
+            "trigger": self.spec.trigger.value,
+        }
+
+    @property
     def cause(self) -> str:
         """The node whose event it is for: that of the pod, or of another member of its group."""
         return (self.spec.group.cause if self.spec.group else "") or self.spec.node

@@ -185,5 +185,10 @@ class Pod:
         known = (one.started for one in self.containers if one.name in self.injected)
         return max((since for since in known if since is not None), default=self.started)
 
+    @property
+    def facts(self) -> dict[str, object]:
+        """What records about it say."""
+        return {"pod": str(self), "pod_uid": self.uid, "workload": self.workload}
+
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"

@@ -11,7 +11,6 @@ import logging
 import math
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Final, TypeVar
 
@@ -19,6 +18,7 @@ import msgspec
 
 from crikpy import names
 from crikpy.aio.clock import Deadline
+from crikpy.aio.threads import Pool
 from crikpy.errors import (
     CheckpointClaimedError,
     CheckpointNotFoundError,
@@ -128,7 +128,7 @@ class Checkpoints:
             for checkpoint, parts in self._found().items()
             if among is None or checkpoint in among
         }
-        with ThreadPoolExecutor(_READERS) as readers:
+        with Pool(_READERS) as readers:
             return list(readers.map(self._summary, found, found.values()))
 
     def summary(self, checkpoint: str) -> CheckpointSummary:
@@ -273,7 +273,7 @@ class Checkpoints:
                 )
                 return None
 
-        with ThreadPoolExecutor(_READERS) as readers:
+        with Pool(_READERS) as readers:
             yield from filter(None, readers.map(read, checkpoints))
 
     def lay(self, checkpoint: str, claim: Claim) -> bool:

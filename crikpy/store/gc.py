@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -24,6 +23,7 @@ from typing import Final
 
 from crikpy import names
 from crikpy.aio.clock import Deadline
+from crikpy.aio.threads import Pool
 from crikpy.errors import CheckpointNotFoundError
 from crikpy.model.workload import Workload
 from crikpy.store import collecting, layout
@@ -103,7 +103,7 @@ def apply_gc(
     workload = plan.workload
     kept = _Kept(store, workload)
     outcome = GcOutcome(chunks=0, chunk_bytes=0, incomplete=0, interrupted=False)
-    with ThreadPoolExecutor(_BATCH) as deleting, _said(store, workload) as say_so:
+    with Pool(_BATCH) as deleting, _said(store, workload) as say_so:
         for start in range(0, len(plan.chunks), _BATCH):
             say_so()
             view = _look(store, workload, plan.min_age)

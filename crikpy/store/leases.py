@@ -20,6 +20,7 @@ from typing import Final
 
 import msgspec
 
+from crikpy.aio.threads import Thread
 from crikpy.errors import JobRunningError, ObjectNotFoundError, StoreError
 from crikpy.model.workload import Workload
 from crikpy.store.base import ObjectStore
@@ -49,7 +50,7 @@ class Lease:
         self._taken = False
         self._renewed_at = time.monotonic()
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._renew_for_ever, name="crikpy-lease", daemon=True)
+        self._thread = Thread(target=self._renew_for_ever, name="crikpy-lease", daemon=True)
         self._thread.start()
 
     @classmethod

@@ -20,7 +20,9 @@ from itertools import accumulate
 from types import TracebackType
 from typing import Final
 
+from crikpy import tracing
 from crikpy.aio.clock import Deadline
+from crikpy.aio.threads import Thread
 from crikpy.errors import CrikpyError, IntegrityError, ObjectNotFoundError, StoreError
 from crikpy.model.manifest import Extent, StoredImage
 from crikpy.model.streams import TransferProgress
@@ -71,6 +73,7 @@ class ChunkReader:
             SettingsError: the memory does not suffice.
         """
         budget = read_budget(settings)
+        self._told = tracing.start("download", workload=str(workload))
         self._store = store
         self._workload = workload
         self._deadline = deadline
@@ -90,7 +93,7 @@ class ChunkReader:
         self._changed = threading.Condition()
         self._eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         for number in range(budget.fetches):
-            threading.Thread(target=self._work, name=f"crikpy-fetch-{number}", daemon=True).start()
+            Thread(target=self._work, name=f"crikpy-fetch-{number}", daemon=True).start()
 
     def __enter__(self) -> ChunkReader:
         return self
@@ -163,6 +166,8 @@ class ChunkReader:
                 self._cache.clear()
                 self._changed.notify_all()
                 os.close(self._eventfd)
+                self._told.note(bytes=self._plain, wire_bytes=self._wire)
+                self._told.end()
 
     def _image(self, name: str) -> _Image:
         image = self._images.get(name)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from crikpy.aio.clock import Deadline
+from crikpy.aio.threads import Thread
 from crikpy.errors import CrikpyError, DeadlineError, StoreError
 from crikpy.model.manifest import Extent
 from crikpy.model.streams import TransferProgress
@@ -91,7 +92,7 @@ class Uploads:
         self._failure: CrikpyError | None = None
         self._changed = threading.Condition()
         for number in range(budget.uploads):
-            threading.Thread(target=self._work, name=f"crikpy-upload-{number}", daemon=True).start()
+            Thread(target=self._work, name=f"crikpy-upload-{number}", daemon=True).start()
 
     def prepare(self, size: int) -> None:
         """Have memory ready for so many bytes, or as much as there may be."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
+from crikpy.aio.threads import Pool
 from crikpy.errors import FormatVersionError, IntegrityError, ObjectNotFoundError
 from crikpy.model.manifest import StoredImage
 from crikpy.model.streams import TransferProgress
@@ -52,7 +52,7 @@ def verify(
     total = sum(image.size for image in images)
     plain, wire = total - sum(need.length for need in needs), 0
     faults: list[ChunkFault] = []
-    with ThreadPoolExecutor(read_budget(settings).fetches) as threads:
+    with Pool(read_budget(settings).fetches) as threads:
         for need, (size, reason) in zip(needs, threads.map(check, needs), strict=True):
             if reason:
                 faults.append(ChunkFault(chunk=need.chunk, images=tuple(need.images), reason=reason))

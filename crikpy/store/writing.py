@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection
 from functools import partial
 from types import TracebackType
 
+from crikpy import tracing
 from crikpy.aio.clock import Deadline
 from crikpy.errors import CrikpyError, StoreError
 from crikpy.model.manifest import Sizes, index_name
@@ -61,6 +62,7 @@ class ChunkWriter:
         Raises:
             SettingsError: the memory does not suffice.
         """
+        self._told = tracing.start("upload", workload=str(workload))
         self._uploads = Uploads(
             store,
             workload,
@@ -143,6 +145,9 @@ class ChunkWriter:
             stored_bytes=tally.stored_bytes,
             chunks=tally.chunks,
         )
+        self._told.note(bytes=sizes.image_bytes, stored_bytes=sizes.stored_bytes, chunks=sizes.chunks)
+        self._told.note(reused_bytes=sizes.reused_bytes)
+        self._told.end()
         indexes = tuple(index.stored(index_name(name)) for name, index in self._indexes.items())
         return WrittenImages(images=written, sizes=sizes, indexes=indexes)
 
@@ -160,6 +165,7 @@ class ChunkWriter:
     def abort(self, reason: CrikpyError | None = None) -> None:
         """Stop; whoever waits in here gets the first failure, or this reason. Harmless after `finish`."""
         self._uploads.fail(reason or StoreError("the upload was given up"))
+        self._told.end()
 
     def _open_index(self, name: str) -> OpenImage:
         with self._lock:

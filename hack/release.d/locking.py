@@ -19,9 +19,10 @@ _STAMP = "# Written by hack/python-lock for these requirements of pyproject.toml
 
 
 def requirements() -> dict[str, list[str]]:
-    """Return the requirements that each lock answers, by its name."""
+    """Return the requirements that each lock answers, by its name; an image can trace, too."""
     told = tomllib.loads((locks.ROOT / "pyproject.toml").read_text())
-    return {"packages": told["project"]["dependencies"], "tools": told["build-system"]["requires"]}
+    ours = [*told["project"]["dependencies"], *told["project"]["optional-dependencies"]["telemetry"]]
+    return {"packages": ours, "tools": told["build-system"]["requires"]}
 
 
 def oldest_python() -> str:

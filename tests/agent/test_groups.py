@@ -22,7 +22,7 @@ from crikpy.store.sets import GroupSets
 from tests.agent.agents import events_of, hears, prove, prove_afresh
 from tests.agent.conftest import MakeNode
 from tests.agent.node import NAMESPACE, FakeNode, NodePod
-from tests.agent.test_process import program
+from tests.agent.programs import program
 from tests.agent.whole import Desk, at_work, checkpoints_of, ends, proves, runs, settings_of, stands_still, until
 from tests.fakes.imds import FakeImds
 from tests.fakes.kube import FakeKube

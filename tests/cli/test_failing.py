@@ -11,8 +11,9 @@ import click
 import pytest
 
 from crikpy import errors
-from crikpy.cli.failing import as_ours, without_secrets
+from crikpy.cli.failing import as_ours
 from crikpy.cli.main import cli
+from crikpy.log import without_secrets
 from tests.cli.machines import PROGRAM
 from tests.cli.shelf import OLDER, Shelf, Typist, process
 from tests.integration.capsules import PATIENCE_S

@@ -41,6 +41,7 @@ COMPONENTS: dict[str, Json] = {
     "prometheus": {"prometheus": {"enabled": True}},
     "grafana": {"grafana": {"enabled": True}},
     "page": {"page": {"enabled": True}},
+    "traces": {"traces": {"endpoint": "http://otel-collector.observability.svc.cluster.local:4318"}},
 }
 """The values that ask for each component, in the order in which the chart takes them."""
 
@@ -48,7 +49,7 @@ CASES = [
     *((kind, ()) for kind in STORES),
     *(("directory", (name,)) for name in COMPONENTS),
     ("eks-irsa", ("pull-secrets", "tidy", "sealed")),
-    ("s3-compatible", ("off-spot", "tidy", "sealed-kms", "prometheus", "grafana", "page")),
+    ("s3-compatible", ("off-spot", "tidy", "sealed-kms", "prometheus", "grafana", "page", "traces")),
 ]
 
 
@@ -104,6 +105,17 @@ def test_the_chart_makes_the_very_objects_that_kustomize_makes(
     assert found.keys() == expected.keys()
     for key, each in expected.items():
         assert found[key] == each, key
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "port"),
+    [("https://otlp.example.com", 443), ("http://10.0.0.7/otlp", 80), ("http://[fd00::7]:14318", 14318)],
+)
+def test_the_controller_may_reach_the_collector_at_its_own_port(endpoint: str, port: int, tmp_path: Path) -> None:
+    found = by_name(rendered(wanted(traces={"endpoint": endpoint}), tmp_path))
+    policy = found["NetworkPolicy", "crikpy-traces"]["spec"]
+    assert [allowed["port"] for rule in policy["egress"] for allowed in rule["ports"]] == [port]
+    assert found["ConfigMap", "crikpy-config"]["data"]["OTEL_EXPORTER_OTLP_ENDPOINT"] == endpoint
 
 
 def test_every_overlay_and_component_can_be_asked_for() -> None:

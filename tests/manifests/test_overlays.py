@@ -9,13 +9,14 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 import pytest
 import yaml
 
 import crikpy
-from crikpy import names
+from crikpy import names, tracing
 from crikpy.cli.main import cli
 from crikpy.settings import Settings, from_env
 from tests.e2e.kubectl import Kubectl
@@ -248,6 +249,21 @@ def test_monitoring_adds_monitors_of_both_processes_rules_and_the_dashboard(tmp_
     dashboard = one(found, "ConfigMap", "crikpy-dashboard")
     assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"
     assert '"uid": "crikpy"' in dashboard["data"]["crikpy.json"]
+
+
+def test_traces_name_a_collector_to_both_processes_that_they_can_find_and_reach(tmp_path: Path) -> None:
+    found = with_components(tmp_path, "traces")
+    config = one(found, "ConfigMap", "crikpy-config")
+    assert tracing.wanted(config["data"])
+    for kind, name in (("DaemonSet", "crikpy-agent"), ("Deployment", "crikpy-controller")):
+        (container,) = pod_spec(found, kind, name)["containers"]
+        assert {"configMapRef": {"name": config["metadata"]["name"]}} in container["envFrom"]
+    assert pod_spec(found, "DaemonSet", "crikpy-agent")["dnsPolicy"] == "ClusterFirstWithHostNet"
+    policy = one(found, "NetworkPolicy", "crikpy-traces")["spec"]
+    labels = one(found, "Deployment", "crikpy-controller")["spec"]["template"]["metadata"]["labels"]
+    assert policy["podSelector"]["matchLabels"].items() <= labels.items()
+    port = urlsplit(config["data"]["OTEL_EXPORTER_OTLP_ENDPOINT"]).port
+    assert [allowed["port"] for rule in policy["egress"] for allowed in rule["ports"]] == [port]
 
 
 @pytest.mark.parametrize("components", [["sealed-kms"], ["tidy", "sealed-kms"]], ids="+".join)

@@ -49,3 +49,11 @@ def test_the_settings_page_names_the_settings_that_there_are() -> None:
         for item in fields(getattr(settings, group.name))
     ]
     assert named == known
+
+
+def test_threads_are_begun_by_one_module_so_that_their_records_say_what_they_are_about() -> None:
+    # Jobs import the second one alone; the third lies below the first.
+    own = {ROOT / f"crikpy/{name}.py" for name in ("aio/threads", "job", "tracing/__init__")}
+    modules = [path for path in _PYTHON if path.is_relative_to(ROOT / "crikpy") and path not in own]
+    bare = re.compile(r"\bthreading\.Thread\(|\bThreadPoolExecutor\(")
+    assert not [str(path.relative_to(ROOT)) for path in modules if bare.search(path.read_text())]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crikpy import log
+from crikpy.aio.threads import Pool, Thread
+from crikpy.errors import StoreUnavailableError
 
 
 @pytest.fixture(autouse=True)
@@ -133,3 +136,127 @@ def test_the_log_goes_to_standard_error_by_itself(capsys: pytest.CaptureFixture[
     log.set_up(as_json=False)
     logging.getLogger("x").info("so")
     assert capsys.readouterr() == ("", "crikpy: so\n")
+
+
+# What records are about.
+
+
+def test_records_within_say_what_they_are_about_and_others_do_not(stream: io.StringIO) -> None:
+    log.set_up(as_json=True, stream=stream, process={"component": "agent", "node": "n1"})
+    logger = logging.getLogger("x")
+    with log.about(pod="ns/train-0", workload="sts-train-0"):
+        with log.about(checkpoint="c1"):
+            logger.info("inner")
+        logger.info("outer")
+    logger.info("none")
+    inner, outer, none = _lines(stream)
+    subject = ("pod", "namespace", "workload", "checkpoint", "component", "node")
+    assert [inner.get(key) for key in subject] == ["ns/train-0", "ns", "sts-train-0", "c1", "agent", "n1"]
+    assert [outer.get(key) for key in subject] == ["ns/train-0", "ns", "sts-train-0", None, "agent", "n1"]
+    assert [none.get(key) for key in subject] == [None, None, None, None, "agent", "n1"]
+
+
+def test_text_says_what_it_is_about_behind_the_message(stream: io.StringIO) -> None:
+    log.set_up(as_json=False, stream=stream, process={"component": "agent"})
+    with log.about(pod="ns/train-0", checkpoint="c1"):
+        logging.getLogger("x").warning("so", extra={"why": 'two "words"'})
+    assert stream.getvalue() == 'crikpy: warning: so why="two \\"words\\"" pod=ns/train-0 checkpoint=c1\n'
+
+
+def test_text_of_a_service_begins_with_time_and_level(stream: io.StringIO) -> None:
+    log.set_up(as_json=False, stream=stream, timed=True)
+    logging.getLogger("x").info("so")
+    when, level, message = stream.getvalue().rstrip().split(" ")
+    assert (when[-1], level, message) == ("Z", "info:", "so")
+    datetime.fromisoformat(when)
+
+
+def test_what_a_record_says_itself_counts_more_than_its_subject(stream: io.StringIO) -> None:
+    log.set_up(as_json=True, stream=stream)
+    with log.about(pod="ns/a", message="x", levelname="x"):
+        logging.getLogger("x").info("so", extra={"pod": "ns/b"})
+    (line,) = _lines(stream)
+    assert (line["pod"], line["message"], line["level"]) == ("ns/b", "so", "info")
+
+
+def test_what_turns_out_later_is_said_from_then_on_also_by_threads_begun_before(stream: io.StringIO) -> None:
+    log.set_up(as_json=True, stream=stream)
+    told = threading.Event()
+
+    def work() -> None:
+        told.wait(30)
+        logging.getLogger("x").info("in the thread")
+
+    with log.about(pod="ns/a"):
+        thread = Thread(target=work, name="worker")
+        thread.start()
+        log.learn(checkpoint="c7")
+        told.set()
+        thread.join(30)
+    assert [(line["pod"], line["checkpoint"]) for line in _lines(stream)] == [("ns/a", "c7")]
+
+
+def test_learning_where_nothing_is_talked_about_changes_nothing(stream: io.StringIO) -> None:
+    log.set_up(as_json=True, stream=stream)
+    log.learn(checkpoint="c7")
+    logging.getLogger("x").info("so")
+    assert "checkpoint" not in _lines(stream)[0]
+
+
+def test_a_source_is_asked_at_each_record_and_what_is_empty_hides_nothing(stream: io.StringIO) -> None:
+    log.set_up(as_json=True, stream=stream)
+    known = {"pod": "", "checkpoint": ""}
+    with log.about(pod="uid-1"), log.about(lambda: known):
+        logging.getLogger("x").info("first")
+        known.update(pod="ns/a", checkpoint="c1")
+        logging.getLogger("x").info("second")
+    first, second = _lines(stream)
+    assert (first["pod"], first.get("checkpoint")) == ("uid-1", None)
+    assert (second["pod"], second["checkpoint"]) == ("ns/a", "c1")
+
+
+def test_each_piece_of_work_of_a_pool_is_about_what_its_asker_works_on(stream: io.StringIO) -> None:
+    log.set_up(as_json=True, stream=stream)
+    logger = logging.getLogger("x")
+    with Pool(1) as pool:
+        for pod in ("ns/a", "ns/b"):
+            with log.about(pod=pod):
+                pool.submit(logger.info, "so").result(30)
+                list(pool.map(logger.info, ["so"]))
+        pool.submit(logger.info, "so").result(30)
+    assert [line.get("pod") for line in _lines(stream)] == ["ns/a", "ns/a", "ns/b", "ns/b", None]
+
+
+def test_an_error_that_a_record_tells_of_says_its_class_status_and_remedy(stream: io.StringIO) -> None:
+    log.set_up(as_json=True, stream=stream)
+    fault = StoreUnavailableError("no answer", remedy="look at the network")
+    logging.getLogger("x").warning("not stored: %s", fault)
+    (line,) = _lines(stream)
+    assert (line["error"], line["exit_code"]) == (StoreUnavailableError.reason, StoreUnavailableError.exit_code)
+    assert line["remedy"] == "look at the network"
+    assert "exception" not in line
+
+
+def test_with_traces_an_error_that_is_told_of_shows_where_it_came_from(stream: io.StringIO) -> None:
+    log.set_up(as_json=True, stream=stream, traces=True)
+    try:
+        raise StoreUnavailableError("no answer")
+    except StoreUnavailableError as fault:
+        logging.getLogger("x").warning("not stored: %s", fault)
+    (line,) = _lines(stream)
+    assert "test_log.py" in line["exception"]
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_no_secret_of_the_environment_or_of_a_url_is_logged(
+    stream: io.StringIO, monkeypatch: pytest.MonkeyPatch, as_json: bool
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI")
+    log.set_up(as_json=as_json, stream=stream)
+    try:
+        raise ValueError("signed with wJalrXUtnFEMI")
+    except ValueError:
+        logging.getLogger("x").exception("asked https://me:pass@host/?X-Amz-Signature=abc with wJalrXUtnFEMI")
+    text = stream.getvalue()
+    assert "***" in text
+    assert not [secret for secret in ("wJalrXUtnFEMI", "pass@", "abc") if secret in text]

@@ -28,6 +28,9 @@
 {{- if .Values.page.enabled }}
 - controller/components/page
 {{- end }}
+{{- if .Values.traces.endpoint }}
+- controller/components/traces
+{{- end }}
 {{- end -}}
 
 {{/* crikpy.image: the reference of one of our images. */}}
@@ -54,6 +57,9 @@ CRIKPY_STORE_PATH_STYLE: {{ $store.pathStyle | quote }}
 {{- end }}
 {{- if .Values.sealedKms.enabled }}
 CRIKPY_STORE_KMS_KEY: {{ .Values.sealedKms.key | quote }}
+{{- end }}
+{{- if .Values.traces.endpoint }}
+OTEL_EXPORTER_OTLP_ENDPOINT: {{ .Values.traces.endpoint | quote }}
 {{- end }}
 {{- if .Values.notices.queueUrl }}
 CRIKPY_SOURCES_QUEUE_URL: {{ .Values.notices.queueUrl | quote }}
@@ -126,6 +132,10 @@ CRIKPY_SOURCES_QUEUE_URL: {{ .Values.notices.queueUrl | quote }}
   {{- else if and $values.notices.roleArn (eq $object.metadata.name "crikpy-controller") -}}
     {{- $_ := set $object.metadata "annotations" (dict "eks.amazonaws.com/role-arn" $values.notices.roleArn "eks.amazonaws.com/sts-regional-endpoints" "true") -}}
   {{- end -}}
+{{- else if and (eq $object.kind "NetworkPolicy") (eq $object.metadata.name "crikpy-traces") -}}
+  {{- $url := urlParse $values.traces.endpoint -}}
+  {{- $port := regexFind ":[0-9]+$" $url.host | trimPrefix ":" | default (ternary "443" "80" (eq $url.scheme "https")) -}}
+  {{- $_ := set (first (first $object.spec.egress).ports) "port" (int $port) -}}
 {{- else if and (eq $object.kind "CustomResourceDefinition") $values.crd.keep -}}
   {{- $_ := set $object.metadata "annotations" (merge (dict "helm.sh/resource-policy" "keep") ($object.metadata.annotations | default dict)) -}}
 {{- end -}}
