@@ -1,4 +1,4 @@
-"""What mkdocs cannot do by itself: pages that are not there yet, and links that lead out of docs/.
+"""What mkdocs cannot do by itself: links that lead out of docs/.
 
 The repository and the site show the same Markdown: links are written for the one and changed here for the other.
 Changes no page on the disk.
@@ -15,12 +15,6 @@ _ROOT = Path(__file__).resolve().parents[2]
 _OUTWARDS = re.compile(r"\]\((\.\./[^)#\s]+)(#[^)\s]*)?\)")
 
 
-def on_config(config: Any) -> Any:
-    """Drop pages of the navigation that do not exist."""
-    config["nav"] = _present(config["nav"], Path(config["docs_dir"]))
-    return config
-
-
 def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Any) -> str:
     """Let links to files outside docs/ lead to the repository; one to no file stays as it is, and fails."""
 
@@ -33,16 +27,3 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Any) -> st
         return f"]({config['repo_url']}/{kind}/main/{path}{found[2] or ''})"
 
     return _OUTWARDS.sub(outwards, markdown)
-
-
-def _present(nav: list[Any], docs: Path) -> list[Any]:
-    kept: list[Any] = []
-    for entry in nav:
-        if isinstance(entry, dict):
-            ((title, below),) = entry.items()
-            inner = _present(below, docs) if isinstance(below, list) else below
-            if inner:
-                kept.append({title: inner})
-        elif (docs / entry).is_file():
-            kept.append(entry)
-    return kept
