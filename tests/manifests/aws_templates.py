@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator
 from contextlib import closing
@@ -36,6 +37,7 @@ def _tagged(loader: yaml.SafeLoader, tag: str, node: yaml.Node) -> Any:
 _Loader.add_multi_constructor("!", _tagged)
 
 
+@functools.cache
 def template(name: str) -> Json:
     """Return a template."""
     loader = _Loader((FOLDER / f"{name}.yaml").read_text())
@@ -60,6 +62,7 @@ def statements(document: Any) -> Iterator[Json]:
         yield from statements(json.loads(document))
 
 
+@functools.cache
 def terraform() -> Json:
     """Return Terraform's module: for each kind of block, all of them."""
     whole: Json = {}
