@@ -21,7 +21,7 @@ from reading import Block, PageError, choose, read_blocks
 ROOT = Path(__file__).resolve().parents[2]
 SHELL = Path(__file__).with_name("shell.bash")
 REPOSITORY = "https://github.com/crikpy/crikpy"
-CLOUDLESS = [ROOT / "docs" / name for name in ("quickstart-local.md", "quickstart-ec2.md")]
+CLOUDLESS = [ROOT / "docs/quickstart-local.md"]
 _TIDYING_S = 120.0
 _VALUE = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
 

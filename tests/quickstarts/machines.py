@@ -1,7 +1,7 @@
 """Machines with a real systemd, for pages that speak of one: namespaces with this machine's programs.
 
-They share this machine's network, and are gone at the end. What a machine writes stays in a folder, of which the next
-can be made, as of an AMI.
+They share this machine's network, and are gone at the end. What a machine writes stays in a folder, of which the
+next can be made, as of an AMI.
 """
 
 from __future__ import annotations
@@ -30,12 +30,11 @@ class Machine:
         written: the folder of all that it wrote.
     """
 
-    def __init__(self, folder: Path, *layers: Path) -> None:
-        """Take an empty folder for it, and what other machines wrote that it begins with, the upper first."""
+    def __init__(self, folder: Path, *, like: Machine | None = None) -> None:
+        """Take a folder for it, and the machine, gone by now, of whose disk it is made."""
         self._folder = folder
-        self._layers = layers
-        self._name = f"crikpy-machine-{secrets.token_hex(4)}"
-        self._cgroup = _unified() / self._name
+        self._like = like
+        self._cgroup = _unified() / f"crikpy-machine-{secrets.token_hex(4)}"
         self._child: Child | None = None
         self.written = folder / "written"
 
@@ -43,8 +42,10 @@ class Machine:
         root, work = self._folder / "root", self._folder / "work"
         for folder in (root, work, self.written):
             folder.mkdir(parents=True, exist_ok=True)
+        if self._like is not None:
+            subprocess.run(["cp", "--archive", f"{self._like.written}/.", self.written], check=True, timeout=60)
         self._cgroup.mkdir()
-        words = [_BOOT, self._name, root, self.written, work, ROOT, *self._layers]
+        words = [_BOOT, root, self.written, work, ROOT]
         apart = f"unshare {' '.join(_NAMESPACES)} --fork --kill-child --"
         enter = f'echo $$ >{self._cgroup}/cgroup.procs; exec {apart} "$@"'
         log = os.open(self._folder / "boot.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def follow(page: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [ROOT / "hack/quickstart", *options, page]
+    command: list[str | Path] = [ROOT / "hack/quickstart", *options, page]
     return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, timeout=100)
 
 
