@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from awscli.clidriver import create_clidriver
+from awscli.clidriver import create_clidriver  # type: ignore[import-untyped]
 
 from crikpy.controller.templates import job_warnings
 

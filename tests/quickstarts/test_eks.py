@@ -36,7 +36,7 @@ class Reader:
         environment = os.environ | self.aws.environment | {INSTANCE: self.instance}
         environment["PATH"] = f"{self.folder / 'bin'}{os.pathsep}{environment['PATH']}"
         values = ("--set", "CLUSTER=production", "--set", "BUCKET=jobs", "--set", f"AWS_DEFAULT_REGION={REGION}")
-        command = [ROOT / "hack/quickstart", *values, ROOT / f"docs/{page}.md"]
+        command = [str(ROOT / "hack/quickstart"), *values, str(ROOT / f"docs/{page}.md")]
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=110)
 
     def called(self, *words: str) -> list[list[str]]:
@@ -49,7 +49,7 @@ class Reader:
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The folder of the pages' programs."""
     folder = tmp_path_factory.mktemp("programs")
-    command = [sys.executable, "-m", "tests.quickstarts.substitutes", folder]
+    command = [sys.executable, "-m", "tests.quickstarts.substitutes", str(folder)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as served:
         try:
             assert served.stdout is not None
