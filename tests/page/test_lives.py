@@ -12,6 +12,7 @@ from crikpy.page.facts import Facts
 from crikpy.page.hours import Hours, count_hours
 from crikpy.page.lives import Fate, Life, jobs_of, lives_of
 from crikpy.page.timelines import draw
+from crikpy.page.viewing import view_of
 from tests.page.facts import at, facts, order, pod
 
 HOUR = 3600.0
@@ -127,7 +128,7 @@ _HOURS = st.none() | st.floats(-10, 30)
 _ORDERS = st.builds(
     order,
     uid=_UIDS,
-    phase=st.sampled_from([*OrderPhase]),
+    phase=st.sampled_from([*OrderPhase, OrderPhase.read("Novel")]),
     completed=_HOURS,
     begun=_HOURS,
     by=st.just("") | _UIDS,
@@ -144,6 +145,7 @@ def test_whatever_is_recorded_each_pod_is_in_one_job_and_no_picture_leaves_its_f
     things: list[object],
 ) -> None:
     seen = facts(*things)  # type: ignore[arg-type]
+    assert view_of(seen).now == seen.now
     lives = lives_of(seen)
     jobs = jobs_of(lives)
     assert sorted(id(life) for job in jobs for life in job.lives) == sorted(map(id, lives))
