@@ -1,13 +1,15 @@
 """Looks at running jobs for what could not be saved, and tells their owners long before the day it matters.
 
-Only looks: whatever is found, the job runs on. A pod hears of a change and not of each look. What the store needs
-of others to save the job (a data key of KMS) is got ready by the way.
+Only looks: whatever is found, the job runs on. A pod hears of a change and not of each look, but again of what
+lasts, before the API server has forgotten it: the status page and `crikpy why` know it by that event. What the
+store needs of others to save the job (a data key of KMS) is got ready by the way.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from dataclasses import dataclass
 
 from crikpy.agent.reporting import Teller
@@ -38,6 +40,9 @@ _READY_S = 60.0
 _LOOK_S = 30.0
 """For the tools of a job's devices, which may hang."""
 
+_REMIND_EVERY_S = 2700.0
+"""API servers keep events for an hour (`--event-ttl`), unless they are told otherwise."""
+
 _MOST_REASONS = 5
 
 _NOTHING_ANY_MORE = "nothing keeps it from being saved any more"
@@ -58,11 +63,25 @@ class Look:
     instead: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What a pod has heard last of a container, and when, by the monotonic clock."""
+
+    look: Look = Look()
+    at: float = 0.0
+
+
 class Checker:
     """Looks at the jobs of this node; `watch` is what NodeSessions.on_running calls."""
 
     def __init__(
-        self, store: ObjectStore, teller: Teller, settings: Settings, *, every_s: float = _LOOK_EVERY_S
+        self,
+        store: ObjectStore,
+        teller: Teller,
+        settings: Settings,
+        *,
+        every_s: float = _LOOK_EVERY_S,
+        remind_every_s: float = _REMIND_EVERY_S,
     ) -> None:
         self._store = store
         self._teller = teller
@@ -70,7 +89,8 @@ class Checker:
         self._cluster = settings.kube.cluster
         self._first_s = settings.agent.look_after_s
         self._every_s = every_s
-        self._known: dict[str, dict[str, Look]] = {}
+        self._remind_every_s = remind_every_s
+        self._known: dict[str, dict[str, _Told]] = {}
 
     async def watch(self, session: PodSession, capsule: CapsuleSession) -> None:
         """Look at a job now and then until it ends."""
@@ -112,7 +132,8 @@ class Checker:
 
     async def _warn(self, session: PodSession, capsule: CapsuleSession, told: frozenset[str]) -> frozenset[str]:
         """Tell the pod what would fail after a move although it can be saved, but for what was told; return it."""
-        known = self._known.get(session.uid, {}).get(capsule.container, Look())
+        told_last = self._known.get(session.uid, {}).get(capsule.container)
+        known = told_last.look if told_last else Look()
         if known.reasons or known.instead or session.saving.mode is Mode.APPLICATION:
             return frozenset()  # CRIU would not save it
         try:
@@ -127,18 +148,22 @@ class Checker:
         return found
 
     def _tell(self, session: PodSession, container: str, found: Look) -> None:
-        """Tell the pod what has changed since the last look."""
+        """Tell the pod what has changed since it heard last, or was told long ago and still holds."""
         pod = session.pod
         known = self._known.setdefault(session.uid, {})
-        before, known[container] = known.get(container, Look()), found
-        if pod is None or before == found:
+        before = known.get(container, _Told())
+        due = bool(found.reasons) and time.monotonic() >= before.at + self._remind_every_s
+        if before.look == found and not due:
+            return
+        known[container] = _Told(look=found, at=time.monotonic())
+        if pod is None:
             return
         if found.reasons:
             more = f"; and {len(found.reasons) - _MOST_REASONS} more" if len(found.reasons) > _MOST_REASONS else ""
             why = f"{'; '.join(found.reasons[:_MOST_REASONS])}{more}"
             message = f"container {container} runs on unsaved (mode {session.saving.mode}): {why}"
             self._teller.tell_pod(pod, CANNOT_BE_SAVED, message, warning=True)
-        elif not any(other.reasons for other in known.values()):
+        elif not any(other.look.reasons for other in known.values()):
             text = f"container {container} {found.instead}" if found.instead else _NOTHING_ANY_MORE
             self._teller.tell_pod(pod, CAN_BE_SAVED, text)
 

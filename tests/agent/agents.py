@@ -68,7 +68,9 @@ class StartingAgent:
         diary: what happened.
     """
 
-    def __init__(self, api: KubeApi, store: ObjectStore, settings: Settings) -> None:
+    def __init__(
+        self, api: KubeApi, store: ObjectStore, settings: Settings, *, remind_every_s: float = 3600.0
+    ) -> None:
         metrics = Metrics()
         self.metrics = metrics
         self.settings = settings
@@ -79,7 +81,7 @@ class StartingAgent:
         self.pods = NodePods(api, settings.agent, metrics)
         self.sessions = NodeSessions(settings, self.pods, metrics)
         self.starter = Starter(api, self.pods, store, self.outlook, self.teller, metrics, settings)
-        self.checker = Checker(store, self.teller, settings, every_s=0.2)
+        self.checker = Checker(store, self.teller, settings, every_s=0.2, remind_every_s=remind_every_s)
         self.finisher = Finisher(api, self.pods, store, self.outlook, settings)
         self.sessions.on_ready = self.starter.start
         self.sessions.on_running = self._on_running

@@ -95,6 +95,21 @@ async def test_a_job_that_cannot_be_saved_is_named_once_and_once_more_when_it_ca
         assert [event.get("count", 1) for event in told] == [1, 1]
 
 
+async def test_what_still_keeps_a_job_from_being_saved_is_told_again_before_it_is_forgotten(
+    node: FakeNode, api: KubeClient, kube: FakeKube, store: ObjectStore
+) -> None:
+    pod = node.pod(job=_program(PACKETS))
+    async with StartingAgent(api, store, node.settings, remind_every_s=0.5).at_work() as agent:
+        await pod.run()
+        await agent.runs(pod)
+        await hears(kube, pod, CANNOT_BE_SAVED)
+
+        def again() -> bool:
+            return any(e["reason"] == CANNOT_BE_SAVED and e.get("count", 1) > 1 for e in kube.all(EVENTS))
+
+        await FakeKube.until(again)
+
+
 async def test_processes_that_left_the_jobs_tree_are_found(
     node: FakeNode, api: KubeClient, kube: FakeKube, store: ObjectStore
 ) -> None:
