@@ -54,8 +54,10 @@ class Substitutes:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._aws = create_clidriver()
-        for service in SERVICES:
-            self._aws.session.get_service_model(service)
+        for service in SERVICES:  # what is read once here, no call need read
+            self._aws.session.create_client(
+                service, region_name="eu-west-1", aws_access_key_id="x", aws_secret_access_key="x"
+            ).close()
         self._programs: dict[str, Callable[[list[str]], int]] = {
             "aws": lambda words: int(self._aws.main(words)),
             "docker": self._docker,
