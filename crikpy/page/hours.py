@@ -51,8 +51,9 @@ def count_hours(lives: Iterable[Life]) -> Hours:
             continue
         if life.fate is Fate.MOVED:
             saved.append(max(0.0, (kept - life.begin).total_seconds()))
-        if life.end > kept:
-            lost.append((life.end - max(kept, life.begin)).total_seconds())
+        unsaved = max(kept, life.begin)
+        if life.end > unsaved:
+            lost.append((life.end - unsaved).total_seconds())
     return Hours(
         saved_s=sum(saved),
         saves=len(saved),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from crikpy.model.orders import NOT_STARTED, SPARED, OrderPhase
@@ -140,6 +140,13 @@ _PODS = st.builds(
 )
 
 
+@example(
+    things=[
+        pod("u1", begun=2),
+        order("u1", OrderPhase.RESTORED, 0, by="u2"),
+        order("u1", OrderPhase.FAILED, 1),
+    ]
+)
 @given(things=st.lists(_ORDERS | _PODS, max_size=12))
 def test_whatever_is_recorded_each_pod_is_in_one_job_and_no_picture_leaves_its_frame(
     things: list[object],
