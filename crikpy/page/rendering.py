@@ -84,7 +84,7 @@ def _machine(when: datetime | None) -> str:
 
 
 def _precise(when: datetime) -> str:
-    """Return a time by which a browser sets its clock: a countdown must not jump by the part of a second left out."""
+    """Return a time by which a browser sets its clock; what is left out of it a countdown would jump by."""
     return when.isoformat(timespec="milliseconds")
 
 

@@ -82,6 +82,7 @@ async def stage(folder: Path) -> AsyncIterator[Stage]:
             RESEARCHER: Somebody(name="researcher", namespaces=("research",)),
         }
         story = tell(kube)
+        story.node("slow-node", notice=story.notice(Trigger.SPOT_INTERRUPTION, "spot-7", 3000))
         async with serving(kube, folder) as url, async_playwright() as playwright:
             # Root, as which containers of CI run, gets no sandbox; nothing but our own page is opened.
             browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
@@ -113,7 +114,7 @@ async def test_a_token_opens_the_page_and_logging_out_closes_it(stage: Stage) ->
 
 async def test_what_happens_is_shown_at_once_and_the_time_is_counted_down(stage: Stage) -> None:
     page, faults = await stage.logged_in(clock=True)
-    countdown = page.get_by_role("article", name="ip-10-0-1-17").locator(".countdown")
+    countdown = page.get_by_role("article", name="slow-node").locator(".countdown")
     before = seconds_of(await countdown.text_content())
     await page.clock.run_for(3000)
     assert seconds_of(await countdown.text_content()) <= before - 2  # the last tick may be a second ago
@@ -125,7 +126,7 @@ async def test_what_happens_is_shown_at_once_and_the_time_is_counted_down(stage:
     async with page.expect_response(stage.url):
         await page.clock.run_for(5000)
     await expect(fresh).to_be_visible()
-    await expect(page).to_have_title(re.compile("^3 under notice"))
+    await expect(page).to_have_title(re.compile("^4 under notice"))
     await expect(words.get_by_role("list")).to_be_visible()  # what was opened stays open
     stage.kube.remove(NODES, "fresh-node")
     assert not faults
