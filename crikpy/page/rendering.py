@@ -83,8 +83,13 @@ def _machine(when: datetime | None) -> str:
     return "" if when is None else f"{when:%Y-%m-%dT%H:%M:%SZ}"
 
 
+def _precise(when: datetime) -> str:
+    """Return a time by which a browser sets its clock; what is left out of it a countdown would jump by."""
+    return when.isoformat(timespec="milliseconds")
+
+
 def _hours(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
-_ENVIRONMENT.filters.update(utc=_utc, machine=_machine, hours=_hours)
+_ENVIRONMENT.filters.update(utc=_utc, machine=_machine, precise=_precise, hours=_hours)
