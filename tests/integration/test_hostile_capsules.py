@@ -72,7 +72,8 @@ def test_a_capsule_that_ends_while_it_is_restored_has_nothing_restored_elsewhere
     manifest = bench.save(saved)
     assert manifest.archives
     capsule = bench.vacant()
-    inhabitants = set(psutil.pids())
+    inhabitants = set(_jobs_of(bench))
+    assert inhabitants, "the saved job stands still"
     with _stranger() as (replace, made), contextlib.suppress(LauncherError), capsule.held() as launcher:
         waiting = Waiting(
             member=Member(capsule=capsule.capsule, workload=bench.workload), launcher=launcher, manifest=manifest
@@ -80,13 +81,18 @@ def test_a_capsule_that_ends_while_it_is_restored_has_nothing_restored_elsewhere
         story = Story(claimed=lambda: replace(capsule))
         with pytest.raises(CrikpyError):
             restore([waiting], bench.store, Claim.ours(), Deadline.after(PATIENCE_S), bench.settings, story)
-        jobs = [pid for pid in set(psutil.pids()) - inhabitants if _is_a_job(pid)]
-        assert not jobs
+        assert not set(_jobs_of(bench)) - inhabitants
         assert made[0].poll() is None
 
 
-def _is_a_job(pid: int) -> bool:
+def _jobs_of(bench: Bench) -> list[int]:
+    """Return the processes of the bench's jobs; others may test beside us."""
+    return [pid for pid in psutil.pids() if _is_a_job(pid, str(bench.folder).encode())]
+
+
+def _is_a_job(pid: int, folder: bytes) -> bool:
     try:
-        return b"tests.jobs" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        known = Path(f"/proc/{pid}/environ").read_bytes()
+        return folder in known and b"tests.jobs" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
