@@ -40,8 +40,9 @@ def test_a_remedy_of_its_own_is_told_instead(capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().err == "crikpy: it broke\ncrikpy: what to do: mend it\n"
 
 
-def test_programs_get_the_same_as_an_object(capsys: pytest.CaptureFixture[str]) -> None:
+def test_programs_get_the_same_as_an_object_like_a_record_of_the_log(capsys: pytest.CaptureFixture[str]) -> None:
     print_error(errors.StoreFullError("it broke", detail="why"), as_json=True)
     facts = json.loads(capsys.readouterr().err)
-    assert facts.pop("remedy")
+    assert facts.pop("remedy") and facts.pop("time")
+    assert (facts.pop("level"), facts.pop("logger")) == ("error", "crikpy")
     assert facts == {"error": "StoreFull", "message": "it broke", "detail": "why", "exit_code": 53}
