@@ -41,7 +41,10 @@ def kill_once_restored(capsule: JobCapsule, manifest: Manifest) -> None:
     os.kill(capsule.launcher_pid, signal.SIGSTOP)
 
     def stands() -> bool:
-        states = [psutil.Process(pid).status() for pid in capsule.members()]
+        try:
+            states = [psutil.Process(pid).status() for pid in capsule.members()]
+        except psutil.NoSuchProcess:  # CRIU's helpers come and go
+            return False
         whole = states == [psutil.STATUS_STOPPED] * len(manifest.job.processes)
         return whole and criu_of(capsule, patience_s=0) == 0
 
