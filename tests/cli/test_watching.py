@@ -24,7 +24,8 @@ _WATCH = ("list", "--watch", "--interval", "0.2", "--store")
 def watching(*words: str, **changes: str) -> Iterator[subprocess.Popen[str]]:
     environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", **changes}
     process = subprocess.Popen(
-        ("env", "--default-signal=INT", *words),  # ours may be ignored, as in the background of a shell
+        # Ours may be ignored, as in the background of a shell or below nohup; a hangup ends what a terminal runs.
+        ("env", "--default-signal=INT,HUP", *words),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
