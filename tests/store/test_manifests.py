@@ -36,7 +36,7 @@ _GOLDEN = (
     b'{"format":1,"checkpoint":"20250131T120000Z-0123abcd","workload":"plain/default/train",'
     b'"created":"2025-01-31T12:00:00Z","release":"0.1.0",'
     b'"origin":{"host":"node-a","instance":"i-0123456789abcdef0","boot_id":"boot","trigger":"Manual","notice":"",'
-    b'"pod":"","pod_uid":"","together":[],"group":"","set":""},'
+    b'"pod":"","pod_uid":"","together":[],"group":"","set":"","trace":""},'
     b'"job":{"command":["train"],"root_pid":9001,"highest_pid":9003,"processes":[],"stdio":[],"stopped":[],"tiles":false,'
     b'"apparmor":"","container_apparmor":"","cuda":[],"alarmed":[],"lost_sessions":false},'
     b'"compatibility":{"architecture":"x86_64","page_size":4096,"kernel":"6.18","criu":"4.2.1","cpu_model":"",'
@@ -49,7 +49,7 @@ _GOLDEN = (
 """A manifest, with `@` in place of its hash."""
 
 _FIRST = (
-    _GOLDEN.replace(b',"pod":"","pod_uid":"","together":[],"group":"","set":""', b"")
+    _GOLDEN.replace(b',"pod":"","pod_uid":"","together":[],"group":"","set":"","trace":""', b"")
     .replace(b',"apparmor":"","container_apparmor":"","cuda":[],"alarmed":[],"lost_sessions":false', b"")
     .replace(b',"gpus":{"driver":"","models":[],"uuids":[],"on_node":0}', b"")
     .replace(b'"own_files":[],"network":{"addresses":[],"bound":[],"devices":[],"ipv6":false},', b"")
