@@ -7,12 +7,11 @@ wait for them. So views are made in a thread, one at a time, and are good for a 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
 from crikpy.page.facts import Facts
+from crikpy.page.keeping import Kept
 from crikpy.page.viewing import View, view_of
 
 Look = Callable[[], Facts | None]
@@ -27,22 +26,18 @@ class Views:
 
     def __init__(self, look: Look, *, good_s: float = _GOOD_S) -> None:
         self._look = look
-        self._good_s = good_s
-        self._made: OrderedDict[str, tuple[float, View]] = OrderedDict()
+        self._made: Kept[str, View] = Kept(good_s, _KEPT)
         self._making = asyncio.Lock()
 
     async def get(self, namespace: str) -> View | None:
         """Return what is shown of a namespace, of all when that is empty; None as long as nothing was seen."""
         async with self._making:
-            until, view = self._made.get(namespace, (0.0, None))
-            if view is not None and time.monotonic() < until:
+            good, view = self._made.get(namespace)
+            if good:
                 return view
             facts = self._look()
             if facts is None:
                 return None
             view = await asyncio.to_thread(view_of, facts, namespace)
-            self._made[namespace] = (time.monotonic() + self._good_s, view)
-            self._made.move_to_end(namespace)
-            while len(self._made) > _KEPT:
-                self._made.popitem(last=False)
+            self._made.put(namespace, view)
             return view

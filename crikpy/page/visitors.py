@@ -10,19 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import time
-from collections import OrderedDict
-from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from typing import Final
 
 from crikpy.aio.clock import Deadline
 from crikpy.kube.api import KubeApi
 from crikpy.kube.permissions import Person, identify, may_list
 from crikpy.kube.resources import CHECKPOINTS, EVENTS, PODS
-
-_K = TypeVar("_K", bound=Hashable)
-_T = TypeVar("_T")
+from crikpy.page.keeping import Kept
 
 LISTED: Final = (CHECKPOINTS, PODS, EVENTS)
 """What somebody must be allowed to list."""
@@ -54,8 +49,8 @@ class Visitors:
 
     def __init__(self, api: KubeApi, *, kept_s: float = _KEPT_S) -> None:
         self._api = api
-        self._persons: _Kept[bytes, Person | None] = _Kept(kept_s)
-        self._rights: _Kept[tuple[Person, str], bool] = _Kept(kept_s)
+        self._persons: Kept[bytes, Person | None] = Kept(kept_s, _KEPT)
+        self._rights: Kept[tuple[Person, str], bool] = Kept(kept_s, _KEPT)
         self._asking = asyncio.Semaphore(_AT_ONCE)
 
     async def judge(self, token: str, namespace: str) -> Visitor | None:
@@ -87,22 +82,3 @@ class Visitors:
                 if not await may_list(self._api, person, resource, namespace, deadline):
                     return False
         return True
-
-
-class _Kept(Generic[_K, _T]):
-    """Answers that are good for a while; the oldest go first."""
-
-    def __init__(self, kept_s: float) -> None:
-        self._kept_s = kept_s
-        self._answers: OrderedDict[_K, tuple[float, _T]] = OrderedDict()
-
-    def get(self, key: _K) -> tuple[bool, _T | None]:
-        """Return whether there is an answer, and it."""
-        until, answer = self._answers.get(key, (0.0, None))
-        return time.monotonic() < until, answer
-
-    def put(self, key: _K, answer: _T) -> None:
-        self._answers[key] = (time.monotonic() + self._kept_s, answer)
-        self._answers.move_to_end(key)
-        while len(self._answers) > _KEPT:
-            self._answers.popitem(last=False)
