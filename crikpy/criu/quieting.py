@@ -18,6 +18,7 @@ import errno
 import os
 import signal
 import struct
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -35,8 +36,17 @@ _PTRACE_DETACH: Final = 17
 _PTRACE_GETREGSET: Final = 0x4204
 _PTRACE_SEIZE: Final = 0x4206
 _PTRACE_INTERRUPT: Final = 0x4207
+_PTRACE_O_TRACEFORK: Final = 1 << 1
+_PTRACE_O_TRACECLONE: Final = 1 << 3
+_PTRACE_EVENT_FORK: Final = 1
+_PTRACE_EVENT_CLONE: Final = 3
 _PTRACE_EVENT_STOP: Final = 128
 _WALL: Final = 0x40000000
+
+_HOLD_CHILDREN: Final = _PTRACE_O_TRACEFORK | _PTRACE_O_TRACECLONE
+"""Whom a held thread brings forth before it stops is held from its birth on, or those that fork and end all the
+time would escape for ever. Not children of vfork(2), for whose exec their parent waits before it can stop.
+"""
 
 _NT_X86_XSTATE: Final = 0x202
 _XSTATE_BV: Final = 512
@@ -112,6 +122,8 @@ class _Hold:
         self._threads: dict[int, int] = {}
         """Thread → its process."""
         self._still: set[int] = set()
+        self._let_on: set[int] = set()
+        """Held, but to be stopped only after their parents."""
         self._seen: frozenset[_Task] = frozenset()
         self.stopped_before: set[int] = set()
         self.stopped: list[int] = []
@@ -162,30 +174,80 @@ class _Hold:
         and its old one is gone when it would be its turn. But then that one was seen to have ended.
         """
         while True:
-            before, self._seen = self._seen, frozenset(_tasks_below(self._root))
-            fresh = {
-                task.thread: task.process for task in self._seen if task.alive and task.thread not in self._threads
-            }
+            before, fresh = self._seen, self._seize_unheld()
             if not fresh and self._seen == before:
                 break
             self._deadline.check("stopping the job")  # it may bring forth others faster than we look
-            for thread, pid in fresh.items():
-                if _seize(thread):
-                    self._threads[thread] = pid
-            self._interrupt(fresh.keys() & self._threads.keys())
+            self._await_stops(fresh)
         return [thread for thread in self._threads if _HAS_TILES and _uses_tiles(thread)]
+
+    def _seize_unheld(self) -> list[int]:
+        """Look at the tree once, and take each thread as soon as it is seen, for it may be gone a moment later."""
+        seen, fresh = set(), []
+        for task in _tasks_below(self._root):
+            seen.add(task)
+            if not task.alive or task.thread in self._threads:
+                continue
+            if _seize(task.thread):
+                _order(_PTRACE_INTERRUPT, task.thread)
+            elif not _held_by_us(task.thread):
+                continue
+            self._threads[task.thread] = task.process
+            fresh.append(task.thread)
+        self._seen = frozenset(seen)
+        return fresh
 
     def _interrupt(self, threads: Iterable[int]) -> None:
         for thread in threads:
             _order(_PTRACE_INTERRUPT, thread)
-        for thread in threads:
-            reason = _await_stop(thread, self._deadline)
-            if reason is None:
-                del self._threads[thread]
+        self._await_stops(threads)
+
+    def _await_stops(self, threads: Iterable[int]) -> None:
+        waiting = list(threads)
+        while waiting:
+            if (thread := waiting.pop(0)) not in self._still:
+                self._await_stop(thread)
+            for child in self._let_on:
+                _order(_PTRACE_INTERRUPT, child)
+            waiting += self._let_on.difference(waiting)
+            self._let_on.clear()
+
+    def _await_stop(self, thread: int) -> None:
+        """Wait until a thread stands still or has ended, and hand on to it the signals that come before."""
+        while True:
+            try:
+                found, status = os.waitpid(thread, _WALL | os.WNOHANG)
+            except ChildProcessError:
+                break
+            event = status >> 16
+            if not found:
+                self._deadline.check("stopping the job")
+                if _state(thread) == "D":
+                    self._let_on_children(thread)
+                time.sleep(_POLL_S)
+            elif not os.WIFSTOPPED(status):
+                break
+            elif event == _PTRACE_EVENT_STOP:
+                self._still.add(thread)
+                if os.WSTOPSIG(status) != signal.SIGTRAP:
+                    self.stopped_before.add(self._threads[thread])
+                return
+            else:
+                born = event in {_PTRACE_EVENT_FORK, _PTRACE_EVENT_CLONE}
+                _order(_PTRACE_CONT, thread, 0 if born else os.WSTOPSIG(status))
+        self._threads.pop(thread, None)
+
+    def _let_on_children(self, thread: int) -> None:
+        """Let go of children until a thread stands still: before the exec of one of vfork(2)'s it cannot."""
+        for child in _children_of(Path(f"/proc/{self._threads[thread]}/task/{thread}")):
+            if child not in self._threads or child in self._let_on:
                 continue
-            self._still.add(thread)
-            if reason != signal.SIGTRAP:
-                self.stopped_before.add(self._threads[thread])
+            if child not in self._still:
+                self._await_stop(child)
+            if child in self._still and child not in self.stopped_before:
+                self._still.discard(child)
+                self._let_on.add(child)
+                _order(_PTRACE_CONT, child)
 
 
 def _continue(pids: Sequence[int]) -> None:
@@ -194,39 +256,27 @@ def _continue(pids: Sequence[int]) -> None:
             os.kill(pid, signal.SIGCONT)
 
 
-def _await_stop(thread: int, deadline: Deadline) -> int | None:
-    """Wait until a thread stands still, and hand on to it the signals that come before.
-
-    Returns:
-        SIGTRAP, or the signal by which its process had been stopped already; None when the thread has ended.
-    """
-    while True:
-        try:
-            found, status = os.waitpid(thread, _WALL | os.WNOHANG)
-        except ChildProcessError:
-            return None
-        if not found:
-            deadline.check("stopping the job")
-            time.sleep(_POLL_S)
-        elif not os.WIFSTOPPED(status):
-            return None
-        elif status >> 16 == _PTRACE_EVENT_STOP:
-            return os.WSTOPSIG(status)
-        else:
-            _order(_PTRACE_CONT, thread, os.WSTOPSIG(status))
-
-
 def _seize(thread: int) -> bool:
-    """Take a thread; return False when it has ended, which the kernel calls a lack of permission for a while."""
+    """Take a thread; return False when it has ended, which the kernel calls a lack of permission, or is ours."""
     try:
-        _ptrace(_PTRACE_SEIZE, thread)
+        _ptrace(_PTRACE_SEIZE, thread, _HOLD_CHILDREN)
     except ProcessLookupError:
         return False
     except PermissionError:
-        if _alive(thread):
+        if _alive(thread) and not _held_by_us(thread):
             raise
         return False
     return True
+
+
+def _held_by_us(thread: int) -> bool:
+    """Say whether a living thread is in the hands of the calling one."""
+    try:
+        lines = Path(f"/proc/{thread}/status").read_text(errors="surrogateescape").splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    tracer = next(line.split()[1] for line in lines if line.startswith("TracerPid:"))
+    return int(tracer) == threading.get_native_id() and _alive(thread)
 
 
 def _uses_tiles(thread: int) -> bool:
@@ -259,9 +309,16 @@ def _tasks_below(root: int) -> Iterator[_Task]:
         if not tasks:
             yield _Task(pid, pid, alive=False)
         for task in tasks:
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                remaining += map(int, (task / "children").read_text().split())
+            remaining += _children_of(task)
             yield _Task(int(task.name), pid, _alive(int(task.name)))
+
+
+def _children_of(task: Path) -> list[int]:
+    """Return the processes that a thread has brought forth; none when it is gone."""
+    try:
+        return [int(pid) for pid in (task / "children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
 
 
 def _tasks_of(pid: int) -> list[Path]:
