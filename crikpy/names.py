@@ -34,6 +34,7 @@ BUNDLE_LOADER: Final = "ld-linux-x86-64.so.2"
 """The bundle's own dynamic loader, below its lib/."""
 
 LAUNCHER_PATH: Final = Path("/opt/crikpy/launch")
+EXITS_LIBRARY: Final = "exits.so"
 LIMITS_LIBRARY: Final = "limits.so"
 SESSIONS_LIBRARY: Final = "sessions.so"
 TILES_LIBRARY: Final = "tiles.so"

@@ -1,10 +1,12 @@
 """Choose the libraries of ours that CRIU is started with, where it cannot do without them.
 
 They lie beside the launcher (daemonset/launcher) and are handed to the bundle's loader by a descriptor; nothing of
-the job's image may ever be. Where none is needed, none is loaded: CRIU unchanged is the best known one.
+the job's image may ever be. Where one is not needed, it is not loaded: CRIU unchanged is the best known one.
 
-A dump has to read the job's resource limits. Without CAP_SYS_RESOURCE, as in sandboxes and rootless clusters,
-prlimit(2) refuses that for every process of another uid, though /proc shows the same numbers to everybody.
+A dump that is disturbed while CRIU's code is inside the job ends by exit(3), in a signal handler, which now and
+then never returns: the job would stand still for ever where nobody is left to kill CRIU. And a dump has to read
+the job's resource limits. Without CAP_SYS_RESOURCE, as in sandboxes and rootless clusters, prlimit(2) refuses that
+for every process of another uid, though /proc shows the same numbers to everybody.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ _SYS_RESOURCE: Final = 24
 def for_dump() -> tuple[str, ...]:
     """Return the names of the libraries that a dumping CRIU needs here."""
     hidden = hides_limits(Path("/proc/self/status").read_text())
-    return (names.LIMITS_LIBRARY,) if hidden else ()
+    return (names.EXITS_LIBRARY, names.LIMITS_LIBRARY) if hidden else (names.EXITS_LIBRARY,)
 
 
 def for_restore(*, may_use_tiles: bool, lost_sessions: bool) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ going() { # waits until a process is not stopped any more; fails when it is gone
     tries=0
     while [ $tries -lt 400 ]; do
         IFS= read -r line 2>/dev/null < "/proc/self/fd/$1/stat" || return 1
-        case "${line##*) }" in T*) sleep 0.05 ;; *) return 0 ;; esac
+        case "${line##*) }" in [Tt]*) sleep 0.05 ;; *) return 0 ;; esac
         tries=$((tries + 1))
     done
 }

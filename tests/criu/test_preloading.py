@@ -47,7 +47,16 @@ EPERM, ESRCH, EBADF, EINVAL = 1, 3, 9, 22
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The library of limits, newly built, with the others beside it."""
     folder = tmp_path_factory.mktemp("library")
-    command = ["make", "--no-print-directory", "-C", str(LAUNCHER_SOURCE), f"BUILD={folder}", "limits", "sessions"]
+    command = [
+        "make",
+        "--no-print-directory",
+        "-C",
+        str(LAUNCHER_SOURCE),
+        f"BUILD={folder}",
+        "exits",
+        "limits",
+        "sessions",
+    ]
     made = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
     assert made.returncode == 0, made.stderr
     return folder / names.LIMITS_LIBRARY
@@ -127,10 +136,15 @@ with open({str(library)!r}, "rb") as file:
 
 
 @pytest.mark.parametrize(
-    ("name", "function"), [(names.LIMITS_LIBRARY, "syscall"), (names.SESSIONS_LIBRARY, "setsid")]
+    ("name", "function", "foreign"),
+    [
+        (names.EXITS_LIBRARY, "exit", []),
+        (names.LIMITS_LIBRARY, "syscall", ["__errno_location"]),
+        (names.SESSIONS_LIBRARY, "setsid", ["__errno_location"]),
+    ],
 )
 def test_a_library_is_made_of_one_function_and_needs_no_other_library(
-    library: Path, name: str, function: str
+    library: Path, name: str, function: str, foreign: list[str]
 ) -> None:
     dynamic = subprocess.run(
         ["readelf", "--dynamic", "--dyn-syms", "--wide", library.parent / name],
@@ -141,7 +155,23 @@ def test_a_library_is_made_of_one_function_and_needs_no_other_library(
     symbols = [line.split()[6:8] for line in dynamic.splitlines() if " GLOBAL " in line]
     assert "NEEDED" not in dynamic
     assert [name for section, name in symbols if section != "UND"] == [function]
-    assert [name for section, name in symbols if section == "UND"] == ["__errno_location"]
+    assert [name for section, name in symbols if section == "UND"] == foreign
+
+
+def test_who_calls_exit_ends_with_its_status_and_without_what_was_registered_for_it(library: Path) -> None:
+    code = (
+        "import ctypes; c = ctypes.CDLL(None); end = ctypes.CFUNCTYPE(None)(lambda: print('end', flush=True));"
+        "c.__cxa_atexit(end, None, None); c.exit(7)"
+    )
+    for preloaded, said in (("", "end\n"), (str(library.parent / names.EXITS_LIBRARY), "")):
+        ended = subprocess.run(
+            [sys.executable, "-ISc", code],
+            env={"LD_PRELOAD": preloaded},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+        )
+        assert (ended.returncode, ended.stdout) == (7, said)
 
 
 # ---- when it is loaded -------------------------------------------------------------------------------------
@@ -162,7 +192,7 @@ def test_a_status_without_capabilities_is_none() -> None:
 
 def test_a_dump_and_a_restore_need_different_libraries() -> None:
     hidden = preloading.hides_limits(Path("/proc/self/status").read_text())
-    assert preloading.for_dump() == ((names.LIMITS_LIBRARY,) if hidden else ())
+    assert preloading.for_dump() == (names.EXITS_LIBRARY, *((names.LIMITS_LIBRARY,) if hidden else ()))
     both = (names.TILES_LIBRARY, names.SESSIONS_LIBRARY)
     assert preloading.for_restore(may_use_tiles=True, lost_sessions=True) == both
     assert preloading.for_restore(may_use_tiles=True, lost_sessions=False) == both[:1]

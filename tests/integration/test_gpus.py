@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +37,17 @@ pytestmark = pytest.mark.criu
 
 TAKEN = ["lock", "checkpoint"]
 GIVEN_BACK = ["restore", "unlock"]
+
+TRACER = """\
+import ctypes, os, sys, time
+for pid in map(int, sys.argv[1:]):
+    for request in 0x4206, 0x4207:
+        assert ctypes.CDLL(None).ptrace(request, pid, None, None) == 0
+    os.waitpid(pid, 0x40000000)
+print(flush=True)
+time.sleep(600)
+"""
+"""Holds processes, as CRIU does, until it is killed."""
 
 
 @pytest.fixture
@@ -104,6 +118,11 @@ def test_the_containers_of_a_pod_leave_and_get_their_gpus_together(container_pod
     assert actions(node.calls()) == GIVEN_BACK
     for capsule in pod.capsules:
         capsule.prove()
+
+
+def _acts(calls: list[str]) -> list[str]:
+    """Return what was done, without the questions between."""
+    return actions([call for call in calls if not call.startswith("get-state ")])
 
 
 def _runs_on(bench: Bench, job: JobCapsule, node: GpuNode) -> None:
@@ -228,9 +247,30 @@ def test_if_we_are_killed_the_job_gets_its_gpus_back(gpu_bench: Bench, job: JobC
         assert actions(node.calls()) == TAKEN
         agent.kill()
     until(lambda: not node.guards(), "the end of who watched over the GPUs")
-    assert [call for call in actions(node.calls()) if call != "get-state"] == GIVEN_BACK
+    assert _acts(node.calls()) == GIVEN_BACK
     job.prove()
     _runs_on(gpu_bench, job, node)
+
+
+def test_if_we_are_killed_the_tool_waits_until_nobody_traces_the_job_any_more(
+    gpu_bench: Bench, job: JobCapsule, node: GpuNode
+) -> None:
+    with Agent(gpu_bench, job, "save", pause="frozen", environment=node.variables()) as agent:
+        agent.await_pause()
+        assert actions(node.calls()) == TAKEN
+        words = [sys.executable, "-c", TRACER, *map(str, job.members())]
+        with subprocess.Popen(words, stdout=subprocess.PIPE) as tracer:
+            try:
+                assert tracer.stdout is not None
+                assert tracer.stdout.readline() == b"\n"
+                agent.kill()
+                time.sleep(1)
+                assert not _acts(node.calls()), "the real tool would hang"
+            finally:
+                tracer.kill()
+    until(lambda: not node.guards(), "the end of who watched over the GPUs")
+    assert _acts(node.calls()) == GIVEN_BACK
+    job.prove()
 
 
 def test_if_we_are_killed_while_the_tool_works_the_job_gets_its_gpus_back_after_that(
