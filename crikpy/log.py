@@ -132,11 +132,11 @@ class TextFormatter(logging.Formatter):
 def json_line(level: str, logger: str, message: str, facts: Facts, *, created: float | None = None) -> str:
     """Return one record as a line of JSON; facts cannot hide what every record has."""
     created = datetime.now(UTC).timestamp() if created is None else created
-    head = {"time": _time(created), "level": level, "logger": logger, "message": without_secrets(message)}
+    head = {"time": _time(created), "level": level, "logger": logger, "message": message}
     pod = facts.get("pod")
     namespace, slash, _ = str(pod).partition("/") if pod else ("", "", "")
     placed = {"namespace": namespace} if slash else {}
-    return json.dumps({**head, **_process, **placed, **facts, **head}, default=str)
+    return json.dumps(_blotted({**head, **_process, **placed, **facts, **head}))
 
 
 def without_secrets(text: str) -> str:
@@ -145,6 +145,15 @@ def without_secrets(text: str) -> str:
         if len(value) >= _SHORTEST_SECRET and value in text and _SECRET_NAME.search(name):
             text = text.replace(value, "***")
     return _TOKEN.sub(r"\1***", _USER_IN_URL.sub(r"\1***@", text))
+
+
+def _blotted(fact: object) -> object:
+    """Return a fact as JSON has it, credentials blotted out of every text in it."""
+    if isinstance(fact, Mapping):
+        return {str(key): _blotted(value) for key, value in fact.items()}
+    if isinstance(fact, list | tuple):
+        return [_blotted(each) for each in fact]
+    return fact if fact is None or isinstance(fact, int | float) else without_secrets(str(fact))
 
 
 def set_up(

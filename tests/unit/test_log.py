@@ -256,7 +256,13 @@ def test_no_secret_of_the_environment_or_of_a_url_is_logged(
     try:
         raise ValueError("signed with wJalrXUtnFEMI")
     except ValueError:
-        logging.getLogger("x").exception("asked https://me:pass@host/?X-Amz-Signature=abc with wJalrXUtnFEMI")
+        logging.getLogger("x").exception(
+            "asked https://me:pass@host/?X-Amz-Signature=abc with wJalrXUtnFEMI",
+            extra={"store": "https://me:pass@host", "tried": [{"key": "wJalrXUtnFEMI"}]},
+        )
     text = stream.getvalue()
     assert "***" in text
     assert not [secret for secret in ("wJalrXUtnFEMI", "pass@", "abc") if secret in text]
+    if as_json:
+        (line,) = _lines(stream)
+        assert (line["store"], line["tried"]) == ("https://***@host", [{"key": "***"}])
