@@ -124,7 +124,6 @@ class _Hold:
         self._still: set[int] = set()
         self._let_on: set[int] = set()
         """Held, but to be stopped only after their parents."""
-        self._seen: frozenset[_Task] = frozenset()
         self.stopped_before: set[int] = set()
         self.stopped: list[int] = []
 
@@ -168,21 +167,28 @@ class _Hold:
             self._interrupt(using)
 
     def _seize_and_look(self) -> list[int]:
-        """Hold the tree's threads until two looks see the same and no further one; return those that use tiles.
+        """Hold the tree's threads until two looks find the same and nobody new; return those that use tiles.
 
         A process whose parent ends may be passed by: it is not below its new parent yet when that is looked at,
-        and its old one is gone when it would be its turn. But then that one was seen to have ended.
+        and its old one is gone, or has lost it, when it would be its turn. The next look finds it. A look that
+        finds somebody new is none of the two: who was new may have had a child since its children were read.
         """
+        before: frozenset[_Task] = frozenset()
         while True:
-            before, fresh = self._seen, self._seize_unheld()
-            if not fresh and self._seen == before:
+            seen, fresh = self._seize_unheld()
+            if not fresh and seen == before:
                 break
             self._deadline.check("stopping the job")  # it may bring forth others faster than we look
             self._await_stops(fresh)
+            before = frozenset() if fresh else seen
         return [thread for thread in self._threads if _HAS_TILES and _uses_tiles(thread)]
 
-    def _seize_unheld(self) -> list[int]:
-        """Look at the tree once, and take each thread as soon as it is seen, for it may be gone a moment later."""
+    def _seize_unheld(self) -> tuple[frozenset[_Task], list[int]]:
+        """Look at the tree once, and take each thread as soon as it is seen, for it may be gone a moment later.
+
+        Returns:
+            What was seen, and those who were taken.
+        """
         seen, fresh = set(), []
         for task in _tasks_below(self._root):
             seen.add(task)
@@ -194,8 +200,7 @@ class _Hold:
                 continue
             self._threads[task.thread] = task.process
             fresh.append(task.thread)
-        self._seen = frozenset(seen)
-        return fresh
+        return frozenset(seen), fresh
 
     def _interrupt(self, threads: Iterable[int]) -> None:
         for thread in threads:
