@@ -16,7 +16,7 @@ readonly keep_archives=2
 # inputs NAME: the files that its Dockerfile may see, folders whole.
 inputs() {
     local python=(pyproject.toml README.md LICENSE crikpy daemonset/python/{packages,tools}.lock)
-    local launcher=(daemonset/launcher/Makefile daemonset/launcher/{launch,limits,sessions,tiles}.c)
+    local launcher=(daemonset/launcher/Makefile daemonset/launcher/{exits,launch,limits,sessions,tiles}.c)
     case $1 in
     agent)
         printf '%s\n' daemonset/Dockerfile "${python[@]}" "${launcher[@]}" \
