@@ -29,6 +29,9 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 CHROMIUM = Path("/usr/bin/chromium")
 CONTRAST = "color-contrast"
+PATIENCE_MS = 15_000
+
+expect.set_options(timeout=PATIENCE_MS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +47,7 @@ class Stage:
     async def page(self, **options: Any) -> tuple[Page, list[str]]:
         """Return a fresh page, with a list to which everything is added that it should not do."""
         context = await self.browser.new_context(ignore_https_errors=True, **options)
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(PATIENCE_MS)
         page = await context.new_page()
         faults: list[str] = []
         page.on("console", lambda said: faults.append(said.text) if said.type in ("error", "warning") else None)
@@ -227,7 +230,8 @@ async def test_on_a_narrow_screen_only_the_table_is_wider_than_the_page(stage: S
 async def test_it_can_be_used_by_keyboard(stage: Stage) -> None:
     page, _ = await stage.page()
     await page.goto(stage.url)
-    await page.keyboard.type(OPERATOR)  # the form has the focus
+    await expect(page.get_by_label("Bearer token")).to_be_focused()
+    await page.keyboard.type(OPERATOR)
     await page.keyboard.press("Enter")
     await expect(page.get_by_role("heading", name="Nodes under notice")).to_be_visible()
     reached = set()
