@@ -60,7 +60,8 @@ async def interrupt(kube: FakeKube, number: int) -> None:
     names = [f"n{number}-{each}" for each in range(NODES_AT_ONCE)]
     for name in names:
         kube.put(NODES, raw_node(name))
-        kube.put(PODS, raw_pod(f"pod-{name}", node=name))
+        # Just begun, as it may be seen before its node is, which else would seem to be gone.
+        kube.put(PODS, raw_pod(f"pod-{name}", node=name, started_s=0))
     for name in names:
         announce(kube, name, notice_in(120))
     await kube.until(lambda: len(kube.all(CHECKPOINTS)) == NODES_AT_ONCE)
