@@ -84,7 +84,6 @@ def small_disk() -> Iterator[Path]:
             subprocess.run(("umount", folder), check=True)
 
 
-@pytest.mark.vm
 def test_a_full_disk_leaves_the_job_running(small_disk: Path, machine: Machine) -> None:
     machine.store = str(small_disk / "store")
     run = machine.start("memory", 8, 0)

@@ -55,7 +55,6 @@ def test_jobs_of_other_names_run_side_by_side(machine: Machine) -> None:
     assert [run.finish().status for run in (first, second)] == [6, 6]
 
 
-@pytest.mark.vm
 def test_a_job_outlives_its_killed_run_and_can_still_be_saved(machine: Machine) -> None:
     run = machine.run(*JOB, changes={"CRIKPY_RUN_LEASE_S": "0.5"})
     run.expect("ready")

@@ -166,7 +166,7 @@ def test_a_store_that_dies_in_the_middle(
     _runs_on(plain_bench, job)
 
 
-@pytest.mark.parametrize("moment", ["chunk", pytest.param("frozen", marks=pytest.mark.vm), "streamed"])
+@pytest.mark.parametrize("moment", ["chunk", "frozen", "streamed"])
 def test_an_agent_that_is_killed(bench: Bench, job: JobCapsule, moment: str) -> None:
     with Agent(bench, job, "save", pause=moment, memory=f"{_MEMORY_MIB}Mi") as agent:
         agent.await_pause()

@@ -9,7 +9,7 @@ import pytest
 from tests.integration.capsules import JobCapsule, job_words
 from tests.integration.moving import Bench
 
-pytestmark = [pytest.mark.criu, pytest.mark.vm]
+pytestmark = pytest.mark.criu
 
 _FACTS = ("Uid", "Gid", "Groups", "Umask", "NoNewPrivs", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
 _FILES = ("limits", "oom_score_adj", "loginuid", "personality", "coredump_filter", "timerslack_ns")

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.criu
 
 @pytest.mark.parametrize(
     ("ending", "status"),
-    [("0", 0), pytest.param("3", 3, marks=pytest.mark.vm), ("SIGKILL", 137), ("SIGABRT", 134)],
+    [("0", 0), ("3", 3), ("SIGKILL", 137), ("SIGABRT", 134)],
 )
 def test_the_capsule_ends_with_the_status_of_the_moved_job(bench: Bench, ending: str, status: int) -> None:
     moved = bench.move(bench.begin("ending", ending))

@@ -37,7 +37,6 @@ def _starts_cold(capsule: JobCapsule) -> None:
     assert capsule.finish() == 0
 
 
-@pytest.mark.vm
 def test_a_flipped_byte_in_a_chunk_is_found_and_the_job_starts_cold(bench: Bench, saved: Manifest) -> None:
     chunk = _largest_chunk(bench)
     data = bytearray(chunk.read_bytes())

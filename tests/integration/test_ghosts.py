@@ -17,7 +17,6 @@ def _folder(bench: Bench) -> str:
     return "/tmp/ghosts" if bench.kind is Kind.CONTAINER else f"{bench.folder}/tmp/ghosts"
 
 
-@pytest.mark.vm
 @pytest.mark.parametrize("case", ["folder", "anew", "renamed", "posix"])
 def test_files_without_their_names_move(bench: Bench, case: str) -> None:
     job = bench.begin("ghosts", case, _folder(bench))

@@ -11,7 +11,6 @@ from tests.integration.stores import WatchedStore
 pytestmark = pytest.mark.criu
 
 
-@pytest.mark.vm
 def test_a_job_that_is_left_running_is_saved_again_with_fewer_bytes(bench: Bench) -> None:
     job = bench.begin("memory", 48, 2)
     story = Story()

@@ -26,7 +26,6 @@ def _both_flow(job: JobCapsule) -> None:
     _flows(job.stderr)
 
 
-@pytest.mark.vm
 def test_a_job_that_writes_all_the_time_loses_and_repeats_no_line_in_three_moves(bench: Bench) -> None:
     capsules = [bench.begin("lines", ready="0")]
     for _ in range(3):

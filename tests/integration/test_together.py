@@ -48,7 +48,6 @@ def _runs_on(pod: Pod) -> None:
     assert pod.finish() == [0, 0]
 
 
-@pytest.mark.vm
 def test_two_jobs_move_together(jobs: Pod) -> None:
     seen: list[set[str]] = []
     stored: list[bool] = []
@@ -162,7 +161,6 @@ def _flip_a_byte(pod: Pod, manifest: Manifest) -> None:
     chunk.write_bytes(data)
 
 
-@pytest.mark.vm
 def test_a_restore_that_fails_in_the_second_leaves_nothing_of_either(jobs: Pod) -> None:
     checkpoint = jobs.end_saved()
     _flip_a_byte(jobs, read_manifests(jobs.store, jobs.workloads, checkpoint)[-1])
