@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.criu,
     pytest.mark.timeout(600),
     pytest.mark.skipif(
-        "CRIKPY_TEST_VM" not in os.environ, reason="boots a virtual machine; hack/test asks for it"
+        "CRIKPY_TEST_VM" not in os.environ, reason="boots a virtual machine; hack/test vm asks for it"
     ),
 ]
 
