@@ -221,8 +221,9 @@ async def test_of_a_job_that_saves_itself_its_memory_says_nothing() -> None:
 def test_what_jobs_hold_is_counted_without_their_launcher_and_what_they_share_once() -> None:
     program = (
         "import mmap, os; own = b'x' * (40 << 20);"
-        "shared = mmap.mmap(-1, 60 << 20); shared.write(b'y' * (60 << 20));"
-        "print('made', flush=True) if os.fork() else shared[:]; __import__('signal').pause()"
+        "shared = mmap.mmap(-1, 60 << 20);"
+        "[shared.write(b'y' * (1 << 20)) for _ in range(60)];"  # without a copy, which would count for a moment
+        "os.fork() or [shared[at] for at in range(0, 60 << 20, 4096)]; __import__('signal').pause()"
     )
     with inside(f"{sys.executable} -c {shlex.quote(program)} &") as init:
         until(lambda: (held_bytes([init]) or 0) >= 140 * MIB, "the memory of the jobs")
