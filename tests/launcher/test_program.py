@@ -63,13 +63,14 @@ def test_it_installs_itself_whole_over_an_older_one_that_runs(
 ) -> None:
     assert run(launcher, env, "install", folder).returncode == 0
     installed = folder / "launch"
-    running = subprocess.Popen(
-        [installed, "--agent-wait", "0", "--socket", folder / "s", "sleep", "1000"], env=env
-    )
-    try:
-        assert run(launcher, env, "install", folder).returncode == 0
-    finally:
-        running.terminate()
+    words = ["--agent-wait", "0", "--socket", str(folder / "s"), "sh", "-c", "echo up; exec sleep 1000"]
+    with subprocess.Popen([installed, *words], env=env, stdout=subprocess.PIPE) as running:
+        try:
+            assert running.stdout is not None
+            assert running.stdout.readline() == b"up\n", "before, a SIGTERM would end it as any program"
+            assert run(launcher, env, "install", folder).returncode == 0
+        finally:
+            running.terminate()
         assert running.wait(20) == 143
     assert installed.read_bytes() == launcher.read_bytes()
     assert stat.S_IMODE(installed.stat().st_mode) == 0o755
