@@ -192,14 +192,9 @@ class _Hold:
         seen, fresh = set(), []
         for task in _tasks_below(self._root):
             seen.add(task)
-            if not task.alive or task.thread in self._threads:
-                continue
-            if _seize(task.thread):
-                _order(_PTRACE_INTERRUPT, task.thread)
-            elif not _held_by_us(task.thread):
-                continue
-            self._threads[task.thread] = task.process
-            fresh.append(task.thread)
+            if task.alive and task.thread not in self._threads and _take(task.thread):
+                self._threads[task.thread] = task.process
+                fresh.append(task.thread)
         return frozenset(seen), fresh
 
     def _interrupt(self, threads: Iterable[int]) -> None:
@@ -261,16 +256,19 @@ def _continue(pids: Sequence[int]) -> None:
             os.kill(pid, signal.SIGCONT)
 
 
-def _seize(thread: int) -> bool:
-    """Take a thread; return False when it has ended, which the kernel calls a lack of permission, or is ours."""
+def _take(thread: int) -> bool:
+    """Take a thread and have it stop, as one held from its birth on does; return False when it has ended."""
     try:
         _ptrace(_PTRACE_SEIZE, thread, _HOLD_CHILDREN)
     except ProcessLookupError:
         return False
-    except PermissionError:
-        if _alive(thread) and not _held_by_us(thread):
+    except PermissionError:  # held already, or ended, which the kernel calls so for a while
+        if _held_by_us(thread):
+            return True
+        if _alive(thread):
             raise
         return False
+    _order(_PTRACE_INTERRUPT, thread)
     return True
 
 
