@@ -24,6 +24,7 @@ from crikpy.aio.threads import Thread
 from crikpy.errors import CrikpyError, GroupError
 from crikpy.model.groups import (
     QUESTION_OF,
+    SIGN_OF,
     STAYS,
     Decision,
     Pass,
@@ -183,6 +184,7 @@ class Together:
         self._room = room
         self._hear = hear
         self._open = question
+        self._sign = SIGN_OF[question]
         self._settled = False
         self.standing = False
         self._lent = contextlib.ExitStack()
@@ -222,7 +224,7 @@ class Together:
             # What it has stored may count still. Our jobs have gone on since, and fit the others no more.
             self._settled = self._me in said.get(Said.STORED, {})
             raise GroupError("an earlier agent has taken part in the group's set, and its jobs have gone on since")
-        self._pulse = self._begin_pulse(Said.ALIVE)
+        self._live()
         self._meet(Said.READY, self._deadline.earlier(self._patience.wait_s))
 
     def frozen(self) -> None:
@@ -253,12 +255,12 @@ class Together:
 
     @contextlib.contextmanager
     def room(self) -> Iterator[None]:
-        """Have room to restore.
+        """Have room to restore, or to read what a job has saved by itself.
 
         Raises:
             CrikpyError: no sign of life can be given, or there is no room in time.
         """
-        self._pulse = self._begin_pulse(Said.RETURNING)
+        self._live()
         with self._room(self._deadline):
             yield
 
@@ -325,8 +327,9 @@ class Together:
         """Say whether another has not even begun to restore, though all were there when we began."""
         return waited_s > self._patience.wait_s and bool(seen.missing(Said.RETURNING, self._members))
 
-    def _begin_pulse(self, sign: Said) -> _Pulse:
-        return _Pulse(self._talk, sign, self._me, every_s=self._patience.silence_s / _BEATS)
+    def _live(self) -> None:
+        if self._pulse is None:
+            self._pulse = _Pulse(self._talk, self._sign, self._me, every_s=self._patience.silence_s / _BEATS)
 
     def _obey(self, word: Said, decision: Decision) -> None:
         self._settled = True

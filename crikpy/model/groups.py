@@ -64,6 +64,9 @@ _ANSWERS: Final = {Said.STORED: Question.SAVED, Said.WAITING: Question.GATHERED,
 QUESTION_OF: Final = {Said.READY: Question.SAVED, Said.FROZEN: Question.SAVED, **_ANSWERS}
 """Which question is open as long as one waits for all to say a word."""
 
+SIGN_OF: Final = {Question.SAVED: Said.ALIVE, Question.RESUMED: Said.RETURNING}
+"""By which sign a member is known to live as long as a question is open."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupMember:
@@ -193,8 +196,7 @@ def next_move(
     missing = seen.missing(word, members)
     if not missing:
         return Decide(question.yes) if word in _ANSWERS else Pass()
-    sign = Said.RETURNING if word is Said.RESTORED else Said.ALIVE
-    silent = () if silence_s is None else seen.silent(sign, me, missing, silence_s)
+    silent = () if silence_s is None else seen.silent(SIGN_OF[question], me, missing, silence_s)
     if silent:
         return Decide(ABANDONED, f"the agent of {named(members, silent)} has fallen silent before it was {word}")
     if late:

@@ -18,8 +18,6 @@ from crikpy.settings import SourceSettings
 from tests.ec2.desks import Desk
 from tests.fakes.aws import REGION, FakeAws
 
-NOW = datetime.now(UTC).replace(microsecond=0)
-
 
 def instance(number: int) -> str:
     return f"i-{number:017x}"
@@ -43,6 +41,11 @@ class Polling:
 
 
 @pytest.fixture
+def now() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+@pytest.fixture
 async def polling(aws: FakeAws) -> AsyncIterator[Polling]:
     polling = Polling(aws)
     async with polling.source:
@@ -60,47 +63,49 @@ async def polling(aws: FakeAws) -> AsyncIterator[Polling]:
         ("marked-for-stop-by-experiment", "stop"),
     ],
 )
-async def test_a_spot_request_that_is_about_to_end_is_told_once(polling: Polling, code: str, action: str) -> None:
-    polling.aws.request_spot(instance(1), code, NOW)
+async def test_a_spot_request_that_is_about_to_end_is_told_once(
+    polling: Polling, now: datetime, code: str, action: str
+) -> None:
+    polling.aws.request_spot(instance(1), code, now)
     await polling.look()
     await polling.look()
     (notice,) = polling.desk.notices
     assert (notice.trigger, notice.action, notice.instance) == (Trigger.SPOT_INTERRUPTION, action, instance(1))
-    assert notice.deadline == NOW + timedelta(minutes=2)
+    assert notice.deadline == now + timedelta(minutes=2)
 
 
-async def test_requests_that_are_fulfilled_or_ended_long_ago_are_not_told(polling: Polling) -> None:
-    polling.aws.request_spot(instance(1), "fulfilled", NOW)
-    polling.aws.request_spot(instance(2), "instance-terminated-by-price", NOW - timedelta(hours=1))
+async def test_requests_that_are_fulfilled_or_ended_long_ago_are_not_told(polling: Polling, now: datetime) -> None:
+    polling.aws.request_spot(instance(1), "fulfilled", now)
+    polling.aws.request_spot(instance(2), "instance-terminated-by-price", now - timedelta(hours=1))
     await polling.look()
     assert not polling.desk.news
 
 
-async def test_every_page_is_turned(polling: Polling) -> None:
+async def test_every_page_is_turned(polling: Polling, now: datetime) -> None:
     for number in range(5):
-        polling.aws.request_spot(instance(number), "marked-for-termination", NOW, request=f"sir-{number}")
-        polling.aws.plan_event(instance(number), "system-reboot", NOW + timedelta(days=1))
+        polling.aws.request_spot(instance(number), "marked-for-termination", now, request=f"sir-{number}")
+        polling.aws.plan_event(instance(number), "system-reboot", now + timedelta(days=1))
     await polling.desk.until(lambda: len(polling.desk.notices) == 10)
     assert len({notice.id for notice in polling.desk.notices}) == 10
 
 
-async def test_a_planned_event_is_told_with_its_time(polling: Polling) -> None:
-    polling.aws.plan_event(instance(1), "instance-retirement", NOW + timedelta(days=3))
+async def test_a_planned_event_is_told_with_its_time(polling: Polling, now: datetime) -> None:
+    polling.aws.plan_event(instance(1), "instance-retirement", now + timedelta(days=3))
     await polling.look()
     (notice,) = polling.desk.notices
     assert (notice.trigger, notice.action) == (Trigger.SCHEDULED_EVENT, "stop")
-    assert notice.deadline == NOW + timedelta(days=3)
+    assert notice.deadline == now + timedelta(days=3)
 
 
 @pytest.mark.parametrize("beginning", ["[Completed]", "[Canceled]"])
-async def test_an_event_that_is_over_is_not_told(polling: Polling, beginning: str) -> None:
-    polling.aws.plan_event(instance(1), "system-reboot", NOW, description=f"{beginning} The system was rebooted")
+async def test_an_event_that_is_over_is_not_told(polling: Polling, now: datetime, beginning: str) -> None:
+    polling.aws.plan_event(instance(1), "system-reboot", now, description=f"{beginning} The system was rebooted")
     await polling.look()
     assert not polling.desk.news
 
 
-async def test_an_event_that_is_planned_no_more_is_withdrawn(polling: Polling) -> None:
-    polling.aws.plan_event(instance(1), "system-reboot", NOW + timedelta(days=1))
+async def test_an_event_that_is_planned_no_more_is_withdrawn(polling: Polling, now: datetime) -> None:
+    polling.aws.plan_event(instance(1), "system-reboot", now + timedelta(days=1))
     await polling.desk.until(lambda: polling.desk.notices)
     polling.aws.cancel_events()
     await polling.desk.until(lambda: len(polling.desk.news) == 2)
@@ -109,16 +114,16 @@ async def test_an_event_that_is_planned_no_more_is_withdrawn(polling: Polling) -
     assert len(polling.desk.news) == 2
 
 
-async def test_what_could_not_be_acted_upon_is_told_at_the_next_look(polling: Polling) -> None:
+async def test_what_could_not_be_acted_upon_is_told_at_the_next_look(polling: Polling, now: datetime) -> None:
     polling.desk.failures = 2
-    polling.aws.request_spot(instance(1), "marked-for-termination", NOW)
+    polling.aws.request_spot(instance(1), "marked-for-termination", now)
     await polling.desk.until(lambda: len(polling.desk.news) == 3)
     await polling.look()
     assert len(polling.desk.news) == 3
 
 
 async def test_a_missing_permission_is_borne_named_and_told_once(
-    polling: Polling, caplog: pytest.LogCaptureFixture
+    polling: Polling, now: datetime, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "crikpy")
     await polling.look()
@@ -131,7 +136,7 @@ async def test_a_missing_permission_is_borne_named_and_told_once(
 
     await polling.desk.until(lambda: works() == 0)
     polling.aws.refuse()
-    polling.aws.request_spot(instance(1), "marked-for-termination", NOW)
+    polling.aws.request_spot(instance(1), "marked-for-termination", now)
     await polling.desk.until(lambda: works() == 1)
     await polling.desk.until(lambda: polling.desk.notices)
     said = [record.getMessage() for record in caplog.records if "source poll" in record.getMessage()]

@@ -220,6 +220,22 @@ def test_room_is_had_from_the_freeze_to_the_end_of_storing_and_given_back_by_a_f
     assert not taken()
 
 
+def test_who_reads_what_its_job_has_saved_seems_not_to_return_and_gives_no_signs_of_life_afterwards(
+    store: ObjectStore,
+) -> None:
+    group = Group(store, names=("a",), patience=Patience(wait_s=30.0, silence_s=0.1))
+    with group.member("a") as company:
+        company.ready()
+        with company.room():
+            pass
+        company.stored()
+    last = group.talk.look().said
+    assert Said.RETURNING not in last
+    time.sleep(0.3)
+    assert group.talk.look().said[Said.ALIVE] == last[Said.ALIVE]
+    assert not [thread for thread in threading.enumerate() if thread.name == "pulse a"]
+
+
 def test_what_is_restored_goes_on_only_when_all_are(store: ObjectStore) -> None:
     group = Group(store, names=("a", "b"))
 
