@@ -230,7 +230,7 @@ async def test_a_job_that_is_left_running_goes_on_while_it_is_stored(
     node: FakeNode, api: KubeClient, store: ObjectStore
 ) -> None:
     storing = Event()
-    async with benched(node, api, store, noting(storing), upload_bytes_per_s=1 << 20) as bench:
+    async with benched(node, api, store, noting(storing), upload_bytes_per_s=4 << 20) as bench:
         slow = asyncio.create_task(bench.save())
         await until(storing.is_set, "the job being stored")
         await proves(bench.job)

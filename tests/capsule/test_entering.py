@@ -21,7 +21,7 @@ from tests.chaos.memory import memory_group
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to make namespaces")
 
-LONG = Deadline.after(3600)
+LONG = Deadline.after(86_400)
 NOBODY = 2**22 + 1
 """Above the largest PID that Linux ever gives."""
 

@@ -19,7 +19,7 @@ from crikpy.errors import CriuError, DeadlineError, StoreUnavailableError
 from tests.criu.images import Sink, SinkWriter, everything_open, until
 from tests.fakes.criu import Streamer, content, write_whole
 
-LONG = Deadline.after(3600)
+LONG = Deadline.after(86_400)
 SOCKET = "streamer-capture.sock"
 LOST = StoreUnavailableError("the network is gone")
 

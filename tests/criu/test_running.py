@@ -27,7 +27,7 @@ from crikpy.settings import CriuSettings
 from tests.criu.images import Sink, Source, everything_open, until
 from tests.fakes.criu import FakeBundle, content
 
-LONG = Deadline.after(3600)
+LONG = Deadline.after(86_400)
 IO_URING = "(00.02) Error (criu/files-ext.c:98): Can't dump file 5 of that type [600] (anon anon_inode:[io_uring])"
 TAKEN = "(00.038)   9001: Error (criu/cr-restore.c:1230): Can't fork for 9004: File exists"
 SOON_S = 1.0

@@ -25,7 +25,7 @@ from crikpy.capsule.making import CapsulePlan, PlainCapsule
 
 AGENT_WAIT_S = 3600.0
 _PR_SET_CHILD_SUBREAPER = 36
-_WHOLE_SUITE = Deadline.after(3600)
+_WHOLE_SUITE = Deadline.after(86_400)
 
 
 def keep_container(runc_root: str, bundle: str, name: str) -> int:

@@ -19,7 +19,7 @@ from crikpy.aio.children import Child
 from crikpy.aio.clock import Deadline
 from crikpy.errors import DeadlineError
 
-LONG = Deadline.after(3600)
+LONG = Deadline.after(86_400)
 PATIENCE_S = 20.0
 """Longest wait for anything; reached only when a test fails."""
 

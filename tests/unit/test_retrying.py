@@ -10,7 +10,7 @@ from crikpy.aio import retrying
 from crikpy.aio.clock import Deadline
 from crikpy.errors import IntegrityError, MetadataError, StoreForbiddenError, StoreUnavailableError
 
-LONG = Deadline.after(3600)
+LONG = Deadline.after(86_400)
 
 
 class Act:
