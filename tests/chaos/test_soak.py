@@ -15,7 +15,7 @@ from crikpy.settings import MIB
 from crikpy.store.gc import apply_gc, plan_gc
 from crikpy.store.layout import chunks_prefix
 from tests.chaos.recording import Record
-from tests.integration.capsules import JobCapsule
+from tests.integration.capsules import JobCapsule, until
 from tests.integration.moving import Bench
 
 pytestmark = [pytest.mark.criu, pytest.mark.chaos, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -31,12 +31,15 @@ ROOM = 4 * MIB
 
 
 def held() -> Iterator[int]:
-    """Yield what a process could keep of each move: descriptors, threads, children, mounts."""
+    """Yield what a process could keep of each move: descriptors, threads, children."""
     own = psutil.Process()
     yield own.num_fds()
     yield threading.active_count()
     yield len(own.children(recursive=True))
-    yield len(Path("/proc/self/mountinfo").read_text().splitlines())
+
+
+def mounts() -> set[str]:
+    return set(Path("/proc/self/mountinfo").read_text().splitlines())
 
 
 def move(bench: Bench, job: JobCapsule) -> JobCapsule:
@@ -53,11 +56,13 @@ def test_a_job_moves_more_than_a_hundred_times(plain_bench: Bench, record: Recor
     for _ in range(WARM):
         job = move(plain_bench, job)
     gc.collect()
-    before, memory = list(held()), own.memory_info().rss
+    before, mounted, memory = list(held()), mounts(), own.memory_info().rss
     for _ in range(MOVES - WARM):
         job = move(plain_bench, job)
     gc.collect()
     assert list(held()) == before
+    new = mounts() - mounted
+    until(lambda: not new & mounts(), "the end of what other tests have mounted meanwhile", patience_s=100)
     grown = own.memory_info().rss - memory
     assert grown < ROOM, f"{grown / MIB:.1f} MiB more"
     assert job.finish() == 0
