@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -18,17 +19,36 @@ from tests.cli.conftest import machine, other
 from tests.fakes.s3_server import S3Server
 from tests.integration.conftest import bench, folder, plain_bench, settings
 from tests.integration.moving import Bench
-from tests.store.conftest import BUCKET, s3_server, s3_settings
+from tests.store.conftest import s3_server, s3_settings
 
 __all__ = ["bench", "folder", "machine", "other", "plain_bench", "s3_server", "s3_settings", "settings"]
 
 REQUEST_S = 1.5
+TRIALS_A_BUCKET = 40
+
+
+@pytest.fixture(scope="session")
+def lend_bucket(s3_server: S3Server) -> Callable[[], str]:
+    """Lends each trial a bucket, whose room on the disk comes back after some: an hour of them would fill it."""
+    trials = itertools.count()
+
+    def lend() -> str:
+        number, turn = divmod(next(trials), TRIALS_A_BUCKET)
+        if turn == 0:
+            s3_server.create_bucket(f"chaos-{number}")
+            if number > 0:
+                s3_server.remove_bucket(f"chaos-{number - 1}")
+        return f"chaos-{number}"
+
+    return lend
 
 
 @pytest.fixture
-def subject(plain_bench: Bench, s3_server: S3Server, s3_settings: StoreSettings) -> Iterator[Subject]:
+def subject(
+    plain_bench: Bench, s3_server: S3Server, s3_settings: StoreSettings, lend_bucket: Callable[[], str]
+) -> Iterator[Subject]:
     """A bench, its store as it is, and the same store with trouble."""
-    url = f"s3://{BUCKET}/chaos/{secrets.token_hex(8)}"
+    url = f"s3://{lend_bucket()}/{secrets.token_hex(8)}"
     troubles = Troubles()
     with troubled(s3_server.endpoint, troubles) as proxy:
         sound = open_store(url, s3_settings)

@@ -101,6 +101,11 @@ class S3Server:
         ):
             client.create_bucket(Bucket=name)
 
+    def remove_bucket(self, name: str) -> None:
+        """Remove a bucket with all that is in it, and give its room on the disk back."""
+        with contextlib.closing(self._client()) as client:
+            client.delete_bucket(Bucket=name)
+
     def environment(self) -> dict[str, str]:
         """Return the variables with which crikpy and boto3 find this server, and nothing but it."""
         return {
