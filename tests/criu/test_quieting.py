@@ -180,8 +180,8 @@ def test_a_process_that_cannot_be_stopped_in_time_is_let_go(tmp_path: Path) -> N
     os.mkfifo(fifo)
     words = [sys.executable, "-c", SPAWNER, str(fifo)]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as spawner:
-        patience = Deadline.after(PATIENCE_S)
-        while psutil.Process(spawner.pid).status() != psutil.STATUS_DISK_SLEEP:
+        patience, process = Deadline.after(PATIENCE_S), psutil.Process(spawner.pid)
+        while not process.children() or process.status() != psutil.STATUS_DISK_SLEEP:
             assert not patience.expired(), "it never slept"
         with pytest.raises(DeadlineError):
             stop_tree(spawner.pid, Deadline.after(0.2))

@@ -158,6 +158,7 @@ def without_a_controller(cluster: Cluster, node: str) -> Iterator[None]:
         kubectl("rollout", "status", controller, "-n", SYSTEM, "--timeout=120s", timeout=130)
 
 
+@pytest.mark.lengthy
 def test_a_machine_that_shuts_down_by_itself_has_its_jobs_saved_and_resumed_elsewhere(
     installation: Installation, place: Namespace
 ) -> None:

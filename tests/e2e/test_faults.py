@@ -204,6 +204,7 @@ def _third(place: Namespace, *before: Watched | Json) -> Json | None:
     return None
 
 
+@pytest.mark.lengthy
 def test_a_machine_that_stood_still_and_comes_back_does_not_keep_a_second_copy_of_the_job(
     installed: Cluster, place: Namespace
 ) -> None:

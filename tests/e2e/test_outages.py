@@ -105,6 +105,7 @@ def test_a_pod_made_while_the_webhook_is_down_runs_unsaved_and_says_so(
     )
 
 
+@pytest.mark.lengthy
 def test_pods_whose_node_dies_without_notice_go_on_from_their_last_checkpoint_or_begin_anew(
     installed: Cluster, place: Namespace
 ) -> None:

@@ -61,6 +61,7 @@ def is_complete(order: Json) -> bool:
     return phase_of(order) == "Complete"
 
 
+@pytest.mark.lengthy
 def test_of_more_memory_than_there_is_time_for_the_most_important_is_saved_and_the_rest_runs_on(
     installation: Installation, installed: Cluster, news: AwsNews, place: Namespace
 ) -> None:

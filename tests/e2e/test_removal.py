@@ -64,6 +64,7 @@ def run_of(place: Namespace, app: str, steps: int) -> Watched:
     return place.watch(app)[0]
 
 
+@pytest.mark.lengthy
 def test_crikpy_comes_and_goes_and_jobs_run_on(
     installation: Installation, notices: Notices, place: Namespace, tmp_path: Path
 ) -> None:

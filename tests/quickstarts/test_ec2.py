@@ -79,6 +79,7 @@ def active(machine: Machine) -> bool:
 @pytest.mark.slow
 @pytest.mark.skipif(bool(why_none()), reason=why_none())
 @pytest.mark.timeout(420)
+@pytest.mark.lengthy
 def test_the_page_s_commands_work_and_its_unit_moves_the_job_at_a_notice(tmp_path: Path) -> None:
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(S3Server(tmp_path / "s3"))

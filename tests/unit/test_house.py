@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import subprocess
+import tomllib
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+import crikpy
 from crikpy.settings import from_env
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,6 +22,11 @@ def test_no_file_is_longer_than_400_lines() -> None:
     sources = [*_PYTHON, *(ROOT / "daemonset").rglob("*.c")]
     lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in sources}
     assert not {name: length for name, length in lengths.items() if length > _LONGEST_FILE}
+
+
+def test_the_version_is_that_of_the_project() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert crikpy.__version__ == project["version"]
 
 
 def test_only_crikpy_and_tests_are_import_packages() -> None:
