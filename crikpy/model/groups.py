@@ -64,7 +64,7 @@ _ANSWERS: Final = {Said.STORED: Question.SAVED, Said.WAITING: Question.GATHERED,
 QUESTION_OF: Final = {Said.READY: Question.SAVED, Said.FROZEN: Question.SAVED, **_ANSWERS}
 """Which question is open as long as one waits for all to say a word."""
 
-SIGN_OF: Final = {Question.SAVED: Said.ALIVE, Question.RESUMED: Said.RETURNING}
+SIGN_OF: Final = {Question.SAVED: Said.ALIVE, Question.GATHERED: Said.ALIVE, Question.RESUMED: Said.RETURNING}
 """By which sign a member is known to live as long as a question is open."""
 
 

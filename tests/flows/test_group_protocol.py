@@ -14,7 +14,18 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from crikpy.model.groups import ABANDONED, QUESTION_OF, Decide, Obey, Pass, Question, Said, Seen, next_move
+from crikpy.model.groups import (
+    ABANDONED,
+    QUESTION_OF,
+    SIGN_OF,
+    Decide,
+    Obey,
+    Pass,
+    Question,
+    Said,
+    Seen,
+    next_move,
+)
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 WAIT_S, SILENCE_S, DEADLINE_S, INSIST_S, BEAT_S = 30, 30, 120, 60, 6
@@ -249,3 +260,7 @@ TestGroup = Group.TestCase
 TestGroup.settings = settings(
     max_examples=100, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
 )
+
+
+def test_whatever_word_is_waited_for_there_is_a_sign_of_life() -> None:
+    assert set(QUESTION_OF.values()) <= SIGN_OF.keys()
